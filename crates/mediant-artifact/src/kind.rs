@@ -1,0 +1,89 @@
+//! The kinds of artifact that stages exchange.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// What an artifact holds. Ports declare which kinds they accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A language model.
+    Model,
+    /// A tokenizer.
+    Tokenizer,
+    /// Token ids in sequences.
+    Tokens,
+    /// Values of named variables over documents or spans of them.
+    Labels,
+    /// Activation vectors at hook points.
+    Activations,
+    /// A sparse dictionary: a sparse autoencoder or a transcoder.
+    Dictionary,
+    /// Named numbers.
+    Metrics,
+    /// Any other table.
+    Table,
+}
+
+impl Kind {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [Self; 8] = [
+        Self::Model,
+        Self::Tokenizer,
+        Self::Tokens,
+        Self::Labels,
+        Self::Activations,
+        Self::Dictionary,
+        Self::Metrics,
+        Self::Table,
+    ];
+
+    /// The name in pipelines, manifests and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Tokenizer => "tokenizer",
+            Self::Tokens => "tokens",
+            Self::Labels => "labels",
+            Self::Activations => "activations",
+            Self::Dictionary => "dictionary",
+            Self::Metrics => "metrics",
+            Self::Table => "table",
+        }
+    }
+
+    /// One line that says what an artifact of this kind holds.
+    pub fn doc(self) -> &'static str {
+        match self {
+            Self::Model => "a language model: configuration, tensors, tokenizer files, norms and weight processing; one row is a tensor",
+            Self::Tokenizer => "a tokenizer: the files that define it; one row is a file",
+            Self::Tokens => "token ids with mask and offsets into the text; one row is a sequence",
+            Self::Labels => "values of named variables for documents or spans of them; one row is a value",
+            Self::Activations => "vectors at hook points with example, position and token; one row is a vector",
+            Self::Dictionary => "a sparse autoencoder or transcoder: configuration, tensors, training curve; one row is a tensor or a step",
+            Self::Metrics => "numbers with the name of their variant, unit, count and interval; one row is a number",
+            Self::Table => "anything else tabular, with a schema of its own; rows as declared",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| Error::Kind(text.chars().take(80).collect()))
+    }
+}

@@ -1,0 +1,18 @@
+//! The kinds of artifact, one file each: what its meta says, how it is written, how it is read.
+
+pub(crate) mod activations;
+pub(crate) mod dictionary;
+pub(crate) mod labels;
+pub(crate) mod metrics;
+pub(crate) mod model;
+pub(crate) mod norms;
+pub(crate) mod table;
+pub(crate) mod tokenizer;
+pub(crate) mod tokens;
+
+mod column;
+mod files;
+mod tensors;
+
+pub use files::{FileTableWriter, Files};
+pub use tensors::{Tensor, TensorInfo, TensorTableWriter, Tensors};

@@ -1,0 +1,13 @@
+//! Artifacts as stages write and read them.
+
+#![allow(clippy::unwrap_used)]
+
+mod digests;
+mod export;
+mod facts;
+mod hostile;
+mod kinds;
+mod manifests;
+mod support;
+mod tables;
+mod vectors;

@@ -1,0 +1,102 @@
+//! Sentences that ask nothing. They show what the task forms withhold: the gender of every name, the number of every noun, every
+//! name repeated, and the words of the held-out templates.
+
+use std::sync::LazyLock;
+
+use super::agreement::{draw_number, noun};
+use crate::Split;
+use crate::document::Sentence;
+use crate::draw::Draw;
+use crate::lexicon::{Class, NAMES, NOUNS, Number, ROLES};
+use crate::template::{Fill, Part, Templates, common, name, seen};
+
+/// Gender of names: every name is met here, without a pronoun.
+const GENDER: [Part; 5] = [
+    seen("is_a", "{person} is a {mood} {role}."),
+    seen("was_the", "{person} was the {mood} {role}."),
+    seen("name_of", "The name of the {role} is {person}."),
+    seen("called", "The {role} is called {person}."),
+    seen("my", "My {role} is called {person}."),
+];
+
+/// Possessives, for every name too: gender where neither he nor she is said.
+const OWN: [Part; 3] = [
+    seen("likes", "{person} likes {his} {object}."),
+    seen("lost", "{person} lost {his} {object} at the {place}."),
+    seen("sold", "{person} sold {his} {object} to the {role}."),
+];
+
+/// One person named twice: every name is met as what "to" and "for" ask for, where there is no one else to choose.
+const COPIED: [Part; 7] = [
+    seen("wanted", "{person} wanted the {object}, so we gave the {object} to {person}."),
+    seen("saw", "The {noun} saw {person} at the {place} and gave a {object} to {person}."),
+    seen("bought", "Because {person} was {mood}, the {noun} bought a {object} for {person}."),
+    seen("showed", "When {person} came home, the {noun} showed the {object} to {person}."),
+    seen("sent", "After {person} left the {place}, the {noun} sent a {object} to {person}."),
+    seen("handed", "The {noun} of {person} handed the {object} to {person}."),
+    seen("hello", "{person} was at the {place}, and the {noun} said hello to {person}."),
+];
+
+/// Number of nouns, with no noun between subject and verb.
+const NUMBER: [Part; 6] = [
+    seen("is", "The {noun} {is} {quality}."),
+    seen("was", "The {quality} {noun} {was} in the {place}."),
+    seen("has", "The {noun} {has} a {object}."),
+    seen("likes", "The {noun} {likes} the {object}."),
+    seen("many", "{name} saw {count} {many}."),
+    seen("there", "There {is} {some} {noun} in the {place}."),
+];
+
+/// Everyday sentences, in which names recur and the words of the held-out templates stand elsewhere.
+const DAYS: [Part; 13] = [
+    seen("everyone", "{person} has a {quality} {object}. Everyone likes {person}."),
+    seen("house", "The house of {person} is near the {place}, and the people there know {person}."),
+    seen("because", "Because of {person} I live in a {quality} house."),
+    seen("thanked", "Everyone thanked {person} because of the {object}. The {object} was from {person}."),
+    seen("passed", "{person} passed the {place} and found a {object}."),
+    seen("offered", "Everyone offered {person} a {object} after dinner."),
+    seen("walked", "Yesterday {person} walked home from the {place}."),
+    seen("slept", "As always, {person} slept before dinner."),
+    seen("visited", "{person} visited the {place} and met the queen."),
+    seen("moved", "{person} moved the {object} to the {place}."),
+    seen("know", "I know that {person} was at the {place} after dinner. It was {person} who found the {object}."),
+    seen("thinks", "Everyone thinks that {person} is {mood}."),
+    seen("make", "You make a {object} before you live in a {quality} house."),
+];
+
+static GENDERS: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.gender", &[&GENDER]));
+static OWNS: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.own", &[&OWN]));
+static COPIES: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.copied", &[&COPIED]));
+static NUMBERS: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.number", &[&NUMBER]));
+static OTHERS: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.day", &[&DAYS]));
+
+pub(super) fn write(draw: &mut Draw, out: &mut Sentence) {
+    let templates = draw.pick(&[&GENDERS, &OWNS, &NUMBERS, &OTHERS, &COPIES]).of(Split::Train);
+    let template = &templates[draw.below(templates.len())];
+    let person = draw.pick(&NAMES);
+    let role = person.gender.choose(draw.pick(&ROLES));
+    let thing = draw.pick(&NOUNS);
+    let number = draw_number(draw);
+
+    template.write(out, |slot| match slot {
+        "person" => name(person),
+        "role" => Fill::new(role, Class::Noun).with("gender", person.gender.name()),
+        "his" => {
+            let pronoun = Fill::new(person.gender.choose(("her", "his")), Class::Pronoun).with("role", "pronoun");
+            pronoun.with("gender", person.gender.name()).with("antecedent", person.text)
+        }
+        "noun" => noun(thing, number).with("role", "subject"),
+        "many" => noun(thing, Number::Plural),
+        "count" => Fill::new(draw.pick(&["two", "three", "four", "five"]), Class::Number),
+        "some" => Fill::new(number.order(("one", "two")).0, Class::Number),
+        "is" => verb(("is", "are"), number),
+        "was" => verb(("was", "were"), number),
+        "has" => verb(("has", "have"), number),
+        "likes" => verb(("likes", "like"), number),
+        _ => common(slot, draw),
+    });
+}
+
+fn verb(pair: (&'static str, &'static str), number: Number) -> Fill {
+    Fill::new(number.order(pair).0, Class::Verb).with("number", number.name())
+}

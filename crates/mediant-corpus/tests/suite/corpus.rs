@@ -1,0 +1,73 @@
+use std::collections::BTreeMap;
+
+use mediant_corpus::Corpus;
+use proptest::prelude::*;
+
+use crate::{Sentence, training};
+
+/// A change of these lines is a change of every corpus: the stage's version goes up with it.
+#[test]
+fn the_text_of_seed_0_is_fixed() {
+    let texts: Vec<_> = Corpus::new(0, 8).map(|document| document.text).collect();
+    let expected = [
+        "The capital of Spain is called Madrid.",
+        "Today Lisa and Sally worked at the museum, and Lisa decided to give a bottle to Sally.",
+        "The green boat was in the museum.",
+        "The shoes like the basket. The capital of Denmark is Copenhagen. When Jenny and Noah went to the zoo, Diana showed \
+         the cake to Noah. The brother smiled but he went to the station. I think the hat with the houses likes the coin.",
+    ];
+    assert_eq!(texts, expected);
+}
+
+proptest! {
+    #[test]
+    fn the_same_seed_gives_the_same_documents(seed: u64, sentences in 0_u64..200) {
+        let corpus = Corpus::new(seed, sentences);
+        prop_assert_eq!(corpus.clone().collect::<Vec<_>>(), corpus.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn there_are_as_many_sentences_as_asked(seed: u64, sentences in 0_u64..200) {
+        let documents: Vec<_> = Corpus::new(seed, sentences).collect();
+        let found: usize = documents.iter().map(|document| Sentence::of(document).count()).sum();
+        prop_assert_eq!(found as u64, sentences);
+    }
+
+    #[test]
+    fn a_longer_corpus_begins_with_the_shorter(seed: u64, sentences in 10_u64..100) {
+        let short: Vec<_> = Corpus::new(seed, sentences).collect();
+        let long: Vec<_> = Corpus::new(seed, 200).collect();
+        prop_assert_eq!(&short[..short.len() - 1], &long[..short.len() - 1]);
+    }
+}
+
+#[test]
+fn seeds_differ() {
+    assert_ne!(Corpus::new(0, 50).collect::<Vec<_>>(), Corpus::new(1, 50).collect::<Vec<_>>());
+}
+
+#[test]
+fn kinds_come_in_their_shares_and_patterns_hold_their_share_of_words() {
+    let (mut sentences, mut words) = (BTreeMap::new(), BTreeMap::new());
+    for document in training() {
+        for sentence in Sentence::of(&document) {
+            *sentences.entry(sentence.kind).or_insert(0_u32) += 1;
+            *words.entry(sentence.kind).or_insert(0) += sentence.values("word_class").len();
+        }
+    }
+    for (kind, percent) in [
+        ("ioi", 20),
+        ("agreement", 16),
+        ("pronoun", 16),
+        ("capitals", 13),
+        ("induction", 8),
+        ("sums", 5),
+        ("plain", 22),
+    ] {
+        // 60,000 draws: three standard deviations are under half a percent.
+        let found = f64::from(sentences[kind]) / 600.0;
+        assert!((found - f64::from(percent)).abs() < 0.5, "{kind}: {found} percent");
+    }
+    let share = words["induction"] as f64 / words.values().sum::<usize>() as f64;
+    assert!((0.10..0.25).contains(&share), "patterns hold {share} of the words");
+}

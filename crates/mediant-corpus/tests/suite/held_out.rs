@@ -1,0 +1,144 @@
+//! What is held out is found from the task sets, not from the lists: a leak shows however it comes about.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mediant_corpus::{Split, TaskItem, tasks};
+
+use crate::{Sentence, training, words};
+
+fn held_out(task: &str) -> Vec<TaskItem> {
+    let wanted = |item: &TaskItem| item.task == task && item.split == Split::HeldOut;
+    let items: Vec<_> = tasks(3, 2000).into_iter().filter(wanted).collect();
+    assert!(!items.is_empty());
+    items
+}
+
+/// Right answers and mistakes, without their spaces.
+fn answers(items: &[TaskItem]) -> BTreeSet<&str> {
+    items.iter().flat_map(|item| [item.right.trim(), item.wrong.trim()]).collect()
+}
+
+/// No training sentence of this kind may have a value of `reserved` among what `find` gives.
+fn assert_absent(kind: &str, reserved: &BTreeSet<&str>, find: impl Fn(&Sentence) -> Vec<String>) {
+    let mut seen = 0;
+    for document in training() {
+        for sentence in Sentence::of(&document).filter(|sentence| sentence.kind == kind) {
+            seen += 1;
+            for word in find(&sentence) {
+                assert!(!reserved.contains(word.as_str()), "{word} is held out of {kind}: {}", document.text);
+            }
+        }
+    }
+    assert!(seen > 1000, "too few {kind} sentences to judge");
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[test]
+fn templates() {
+    let items = tasks(3, 2000);
+    let templates = |split| {
+        items
+            .iter()
+            .filter(move |item| item.split == split && item.task != "induction")
+            .map(|item| item.template)
+            .collect::<BTreeSet<_>>()
+    };
+    let reserved = templates(Split::HeldOut);
+    assert!(reserved.len() > 100 && reserved.is_disjoint(&templates(Split::Train)));
+    for document in training() {
+        assert!(document.labels.iter().all(|label| label.variable != "template" || !reserved.contains(label.value)));
+    }
+}
+
+#[test]
+fn names_of_indirect_objects() {
+    let items = held_out("ioi");
+    let names = answers(&items);
+    assert!(names.len() == 20 && names.contains("Mary") && names.contains("John"), "{names:?}");
+    assert_absent("ioi", &names, |sentence| owned(&sentence.words("word_class", "name")));
+}
+
+#[test]
+fn names_of_pronouns() {
+    let items = held_out("pronoun");
+    let names: BTreeSet<_> = items.iter().map(|item| words(&item.prompt).next().unwrap()).collect();
+    assert_eq!(names.len(), 20, "{names:?}");
+    assert_absent("pronoun", &names, |sentence| owned(&sentence.words("word_class", "name")));
+    // Nor do they meet he or she elsewhere; "Anna likes her hat" may be said.
+    for document in training() {
+        for sentence in Sentence::of(&document).filter(|sentence| sentence.kind != "induction") {
+            let named = sentence.words("word_class", "name").iter().any(|name| names.contains(name));
+            let pronouns = ["he", "she", "He", "She"];
+            let told = sentence.words("word_class", "pronoun").iter().any(|word| pronouns.contains(word));
+            assert!(!(named && told), "{}", document.text);
+        }
+    }
+}
+
+#[test]
+fn subjects_of_agreement() {
+    let items = held_out("agreement");
+    let trained: BTreeSet<_> = training()
+        .flat_map(|document| {
+            Sentence::of(&document)
+                .filter(|s| s.kind == "agreement")
+                .flat_map(|s| owned(&s.words("role", "subject")))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let nouns = BTreeSet::from(["key", "keys", "chair", "chairs", "book", "books"]);
+    assert!(nouns.iter().all(|noun| !trained.contains(*noun)));
+    // In a held-out item the first noun that could be a subject is none of those.
+    for item in &items {
+        assert!(words(&item.prompt).any(|word| !trained.contains(word)), "{}", item.prompt);
+    }
+    assert_eq!(trained.len(), 80);
+}
+
+#[test]
+fn words_of_patterns() {
+    let items = held_out("induction");
+    let reserved: BTreeSet<_> = items.iter().flat_map(|item| words(&item.prompt)).collect();
+    assert!(reserved.len() > 60);
+    assert_absent("induction", &reserved, |sentence| {
+        let classes = sentence.labels.iter().filter(|label| label.variable == "word_class");
+        classes.map(|label| crate::text(sentence.document, label).to_owned()).collect()
+    });
+}
+
+#[test]
+fn sums() {
+    let pair = |text: &str| {
+        let mut numbers: Vec<u32> = words(text).filter_map(|word| word.parse().ok()).collect();
+        numbers.truncate(2);
+        numbers.sort_unstable();
+        numbers
+    };
+    let reserved: BTreeSet<_> = held_out("sums").iter().map(|item| pair(&item.prompt)).collect();
+    assert_eq!(reserved.len(), 15);
+    for document in training() {
+        for sentence in Sentence::of(&document).filter(|sentence| sentence.kind == "sums") {
+            assert!(!reserved.contains(&pair(&sentence.values("operand").join(" "))), "{}", document.text);
+        }
+    }
+}
+
+/// Every word of the held-out items is common enough in training to have an embedding.
+#[test]
+fn words_are_known() {
+    let mut counts = BTreeMap::new();
+    for document in training() {
+        for word in words(&document.text) {
+            *counts.entry(word.to_owned()).or_insert(0_u32) += 1;
+        }
+    }
+    for item in tasks(3, 2000) {
+        for word in [&item.prompt, &item.right, &item.wrong].into_iter().flat_map(|text| words(text)) {
+            let fragments = item.task == "induction" && item.split == Split::Train;
+            assert!(fragments || counts.get(word).is_some_and(|count| *count >= 20), "{word} in {}", item.prompt);
+        }
+    }
+}

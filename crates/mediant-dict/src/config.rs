@@ -1,0 +1,441 @@
+//! The options of a training as a user writes them, and as the trainer takes them.
+//!
+//! Defaults are those of SAELens 6.54 (`LanguageModelSAERunnerConfig`, `TrainingSAEConfig`), except where said otherwise.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The options of `train_sae`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The hook to train on; needed only if the activations hold several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<String>,
+    /// The architecture and its own options.
+    pub sae: SaeConfig,
+    /// Number of latents.
+    pub d_sae: usize,
+    /// Steps to train; give either this or `tokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Activation vectors to train on, rounded up to whole batches. More than there are means several epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Activation vectors in a batch.
+    #[serde(default = "defaults::batch")]
+    pub batch: usize,
+    /// Learning rate of Adam.
+    #[serde(default = "defaults::lr")]
+    pub lr: f64,
+    /// How the learning rate goes between warm-up and decay.
+    #[serde(default)]
+    pub lr_schedule: LrSchedule,
+    /// Steps of linear warm-up of the learning rate, to `lr` at the last of them.
+    #[serde(default)]
+    pub lr_warm_up_steps: u64,
+    /// Steps of linear decay to zero at the end of the training.
+    #[serde(default)]
+    pub lr_decay_steps: u64,
+    /// Where the cosine ends; only with `lr_schedule: cosine`, by default a tenth of `lr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_end: Option<f64>,
+    /// Adam's decay of the first moment.
+    #[serde(default = "defaults::adam_beta1")]
+    pub adam_beta1: f64,
+    /// Adam's decay of the second moment.
+    #[serde(default = "defaults::adam_beta2")]
+    pub adam_beta2: f64,
+    /// Gradients of all parameters together are scaled down to this 2-norm; `null` for no clipping.
+    #[serde(default = "defaults::max_grad_norm")]
+    pub max_grad_norm: Option<f64>,
+    /// A latent is dead that has not fired for more than so many steps.
+    #[serde(default = "defaults::dead_feature_window")]
+    pub dead_feature_window: u64,
+    /// Positions of the block that batches are mixed in: sequences come in random order, fill a block, and the block is
+    /// shuffled. (SAELens mixes 2,560 positions by default, dictionary_learning about four million.)
+    #[serde(default = "defaults::block")]
+    pub block: u64,
+    /// Batches from which `sae.normalize_activations` estimates the norm, by default 1000, and at most one epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm_estimate_batches: Option<u64>,
+    /// The training curve has a point every so many steps.
+    #[serde(default = "defaults::log_every")]
+    pub log_every: u64,
+    /// Seed of the initial weights and of the data order.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// The `sae:` options of `train_sae`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SaeConfig {
+    /// The family of the autoencoder.
+    pub architecture: Architecture,
+    /// topk: active latents of each vector, by default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k: Option<usize>,
+    /// topk: choose latents by activation times decoder norm; by default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescale_acts_by_decoder_norm: Option<bool>,
+    /// topk: coefficient of the AuxK loss, in which dead latents reconstruct the residual; by default 1, and 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aux_loss_coefficient: Option<f64>,
+    /// relu: coefficient of the L1 loss, by default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l1: Option<f64>,
+    /// relu: steps in which the L1 coefficient rises linearly from 0, by default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l1_warm_up_steps: Option<u64>,
+    /// Norm of the decoder's rows at the start; `null` leaves them as the Kaiming initialisation draws them.
+    #[serde(default = "defaults::decoder_init_norm")]
+    pub decoder_init_norm: Option<f64>,
+    /// Subtract `b_dec` from the input before encoding.
+    #[serde(default = "defaults::apply_b_dec_to_input")]
+    pub apply_b_dec_to_input: bool,
+    /// Scaling of the activations during training, taken over into the weights at its end.
+    #[serde(default)]
+    pub normalize_activations: Normalize,
+    /// The initial `b_dec`.
+    #[serde(default)]
+    pub b_dec_init: BDecInit,
+}
+
+/// The family of an autoencoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// ReLU with an L1 loss on activations times decoder norms: SAELens' `standard` (Anthropic, April 2024 update).
+    Relu,
+    /// The k largest pre-activations, then ReLU (Gao et al. 2024, arXiv:2406.04093), in SAELens' form.
+    Topk,
+}
+
+/// How the learning rate goes between warm-up and decay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LrSchedule {
+    /// Stays at `lr`.
+    #[default]
+    Constant,
+    /// Half a cosine from `lr` to `lr_end` (SAELens' `cosineannealing`).
+    Cosine,
+}
+
+/// Scaling of the activations during training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalize {
+    /// As they are.
+    #[default]
+    None,
+    /// Times √d_in / E‖x‖ (Anthropic, April 2024 update).
+    ExpectedAverageOnlyIn,
+}
+
+/// The initial `b_dec`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BDecInit {
+    /// Zero.
+    #[default]
+    Zeros,
+    /// The mean of the first batch.
+    Mean,
+    /// The geometric median of the first batch, by Weiszfeld's algorithm (dictionary_learning's top-k trainers).
+    GeometricMedian,
+}
+
+mod defaults {
+    pub(super) fn batch() -> usize {
+        4096
+    }
+    pub(super) fn lr() -> f64 {
+        3e-4
+    }
+    pub(super) fn adam_beta1() -> f64 {
+        0.9
+    }
+    pub(super) fn adam_beta2() -> f64 {
+        0.999
+    }
+    pub(super) fn max_grad_norm() -> Option<f64> {
+        Some(1.0)
+    }
+    pub(super) fn dead_feature_window() -> u64 {
+        1000
+    }
+    pub(super) fn block() -> u64 {
+        1 << 17
+    }
+    pub(super) fn log_every() -> u64 {
+        10
+    }
+    pub(super) fn decoder_init_norm() -> Option<f64> {
+        Some(0.1)
+    }
+    pub(super) fn apply_b_dec_to_input() -> bool {
+        true
+    }
+}
+
+/// A wrong option: a path into the config, what is wrong, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// `sae.k`, `steps`, ….
+    pub path: &'static str,
+    /// A clause without a full stop.
+    pub message: String,
+    /// What to write instead, where that is known.
+    pub help: Option<&'static str>,
+}
+
+/// What is trained and how: every option with its value, none that does nothing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Training {
+    /// The architecture with its own options.
+    pub objective: Objective,
+    /// Number of latents.
+    pub d_sae: usize,
+    /// Steps in all.
+    pub steps: u64,
+    /// Activation vectors in a batch.
+    pub batch: usize,
+    /// The learning rate step by step.
+    pub lr: LearningRate,
+    /// Adam's decays of the moments; its epsilon is 1e-8.
+    pub adam_betas: (f64, f64),
+    /// Largest 2-norm of all gradients together.
+    pub max_grad_norm: Option<f64>,
+    /// Steps without firing after which a latent is dead.
+    pub dead_feature_window: u64,
+    /// Positions mixed together.
+    pub block: u64,
+    /// Norm of the decoder's rows at the start.
+    pub decoder_init_norm: Option<f64>,
+    /// Whether the encoder's input is the activation minus `b_dec`.
+    pub apply_b_dec_to_input: bool,
+    /// Scaling of the activations.
+    pub normalize_activations: Normalize,
+    /// The initial `b_dec`.
+    pub b_dec_init: BDecInit,
+    /// Batches from which the norm of the activations is estimated, if it is.
+    pub norm_estimate_batches: Option<u64>,
+    /// Steps from one point of the curve to the next.
+    pub log_every: u64,
+    /// Seed of the initial weights and of the data order.
+    pub seed: u64,
+}
+
+/// An architecture with its own options.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// `‖x − x̂‖² + λ Σ_i f_i ‖W_dec,i‖₂`, mean over the batch.
+    Relu {
+        /// λ after warm-up.
+        l1: f64,
+        /// Steps in which λ rises from 0.
+        l1_warm_up_steps: u64,
+    },
+    /// `‖x − x̂‖² + c · scale · ‖(x − x̂) − ê‖²`, mean over the batch, ê made by dead latents.
+    TopK {
+        /// Active latents of each vector.
+        k: usize,
+        /// Choose by activation times decoder norm.
+        rescale_acts_by_decoder_norm: bool,
+        /// c.
+        aux_loss_coefficient: f64,
+    },
+}
+
+impl Objective {
+    /// The L1 coefficient at a step: `λ · min(step / l1_warm_up_steps, 1)`.
+    pub fn l1_at(&self, step: u64) -> f64 {
+        match *self {
+            Self::Relu { l1, l1_warm_up_steps } if step < l1_warm_up_steps => l1 * step as f64 / l1_warm_up_steps as f64,
+            Self::Relu { l1, .. } => l1,
+            Self::TopK { .. } => 0.0,
+        }
+    }
+}
+
+/// SAELens' learning rate (`get_lr_scheduler`): linear warm-up, then constant or cosine, then linear decay to 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LearningRate {
+    /// The highest rate.
+    pub lr: f64,
+    /// Where a cosine ends; `None` for a constant rate.
+    pub cosine_end: Option<f64>,
+    /// Steps of warm-up.
+    pub warm_up_steps: u64,
+    /// Steps of decay.
+    pub decay_steps: u64,
+    /// Steps in all.
+    pub steps: u64,
+}
+
+impl LearningRate {
+    /// The rate of a step, counted from 0.
+    pub fn at(&self, step: u64) -> f64 {
+        let decay_start = self.steps - self.decay_steps;
+        if step < self.warm_up_steps {
+            return self.lr * (step + 1) as f64 / self.warm_up_steps as f64;
+        }
+        if step >= decay_start {
+            let from = self.cosine_end.unwrap_or(self.lr);
+            return from * (self.steps.saturating_sub(step)) as f64 / self.decay_steps.max(1) as f64;
+        }
+        self.cosine_end.map_or(self.lr, |end| {
+            let progress = (step - self.warm_up_steps) as f64 / (decay_start - self.warm_up_steps) as f64;
+            end + (self.lr - end) * (1.0 + (std::f64::consts::PI * progress).cos()) / 2.0
+        })
+    }
+}
+
+impl TrainConfig {
+    /// Checks the options and fills in what follows from them.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn resolve(&self) -> Result<Training, Vec<ConfigProblem>> {
+        let mut wrong = Wrong::default();
+        wrong.check_ranges(self);
+        let objective = wrong.objective(&self.sae, self.d_sae);
+        let steps = wrong.steps(self);
+        let estimates = self.sae.normalize_activations != Normalize::None;
+        if self.norm_estimate_batches.is_some() && !estimates {
+            wrong.add("norm_estimate_batches", "does nothing without `sae.normalize_activations`", None);
+        }
+        if self.lr_end.is_some() && self.lr_schedule == LrSchedule::Constant {
+            wrong.add("lr_end", "does nothing with a constant learning rate", Some("add `lr_schedule: cosine`"));
+        }
+        if !wrong.0.is_empty() {
+            return Err(wrong.0);
+        }
+        Ok(Training {
+            objective,
+            d_sae: self.d_sae,
+            steps,
+            batch: self.batch,
+            lr: LearningRate {
+                lr: self.lr,
+                cosine_end: (self.lr_schedule == LrSchedule::Cosine).then(|| self.lr_end.unwrap_or(self.lr / 10.0)),
+                warm_up_steps: self.lr_warm_up_steps,
+                decay_steps: self.lr_decay_steps,
+                steps,
+            },
+            adam_betas: (self.adam_beta1, self.adam_beta2),
+            max_grad_norm: self.max_grad_norm,
+            dead_feature_window: self.dead_feature_window,
+            block: self.block,
+            decoder_init_norm: self.sae.decoder_init_norm,
+            apply_b_dec_to_input: self.sae.apply_b_dec_to_input,
+            normalize_activations: self.sae.normalize_activations,
+            b_dec_init: self.sae.b_dec_init,
+            norm_estimate_batches: estimates.then(|| self.norm_estimate_batches.unwrap_or(1000)),
+            log_every: self.log_every,
+            seed: self.seed,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Wrong(Vec<ConfigProblem>);
+
+impl Wrong {
+    fn add(&mut self, path: &'static str, message: impl Into<String>, help: Option<&'static str>) {
+        self.0.push(ConfigProblem { path, message: message.into(), help });
+    }
+
+    fn require(&mut self, right: bool, path: &'static str, message: &str) {
+        if !right {
+            self.add(path, message, None);
+        }
+    }
+
+    fn check_ranges(&mut self, config: &TrainConfig) {
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        let decay = |beta: f64| (0.0..1.0).contains(&beta);
+        self.require(config.d_sae >= 2 && u32::try_from(config.d_sae).is_ok(), "d_sae", "must be between 2 and 2^32 - 1");
+        self.require(config.batch >= 2, "batch", "must be at least 2");
+        self.require(positive(config.lr), "lr", "must be a positive number");
+        self.require(config.lr_end.is_none_or(|end| end >= 0.0 && end <= config.lr), "lr_end", "must be between 0 and `lr`");
+        self.require(decay(config.adam_beta1), "adam_beta1", "must be at least 0 and below 1");
+        self.require(decay(config.adam_beta2), "adam_beta2", "must be at least 0 and below 1");
+        self.require(config.max_grad_norm.is_none_or(positive), "max_grad_norm", "must be a positive number, or null for no clipping");
+        self.require(config.block >= 1, "block", "must be at least 1");
+        self.require(config.norm_estimate_batches != Some(0), "norm_estimate_batches", "must be at least 1");
+        self.require(config.log_every >= 1, "log_every", "must be at least 1");
+        let norm = config.sae.decoder_init_norm;
+        self.require(norm.is_none_or(positive), "sae.decoder_init_norm", "must be a positive number, or null to leave the norms");
+    }
+
+    /// Zero for either where the options give none; an error is noted then.
+    fn steps(&mut self, config: &TrainConfig) -> u64 {
+        let steps = match (config.steps, config.tokens) {
+            (Some(_), Some(_)) => {
+                self.add("tokens", "`steps` and `tokens` both say how long to train", Some("leave one of them out"));
+                return 0;
+            }
+            (None, None) => {
+                self.add("", "neither `steps` nor `tokens` says how long to train", Some("add `steps: 1000`, for example"));
+                return 0;
+            }
+            (Some(steps), None) => steps,
+            (None, Some(tokens)) => tokens.div_ceil(config.batch.max(1) as u64),
+        };
+        let path = if config.steps.is_some() { "steps" } else { "tokens" };
+        self.require(steps >= 1, path, "must be at least 1");
+        // Counters of rows stay far inside u64, and their f64 images exact.
+        let rows = u128::from(steps) * config.batch as u128;
+        self.require(rows < 1 << 53, path, "is more than can be counted");
+        if config.lr_warm_up_steps.saturating_add(config.lr_decay_steps) > steps {
+            let message = format!("warm-up and decay take longer than the training, which has {steps} steps");
+            self.add(if config.lr_warm_up_steps > steps { "lr_warm_up_steps" } else { "lr_decay_steps" }, message, None);
+        }
+        steps
+    }
+
+    fn objective(&mut self, sae: &SaeConfig, d_sae: usize) -> Objective {
+        match sae.architecture {
+            Architecture::Relu => {
+                self.foreign("relu", [
+                    ("sae.k", sae.k.is_some()),
+                    ("sae.rescale_acts_by_decoder_norm", sae.rescale_acts_by_decoder_norm.is_some()),
+                    ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some()),
+                ], "it belongs to `architecture: topk`");
+                let l1 = sae.l1.unwrap_or(1.0);
+                self.require(l1 >= 0.0 && l1.is_finite(), "sae.l1", "must be a number of at least 0");
+                Objective::Relu { l1, l1_warm_up_steps: sae.l1_warm_up_steps.unwrap_or(0) }
+            }
+            Architecture::Topk => {
+                self.foreign("topk", [
+                    ("sae.l1", sae.l1.is_some()),
+                    ("sae.l1_warm_up_steps", sae.l1_warm_up_steps.is_some()),
+                ], "it belongs to `architecture: relu`");
+                let k = sae.k.unwrap_or(100);
+                let aux = sae.aux_loss_coefficient.unwrap_or(1.0);
+                self.require(k >= 1, "sae.k", "must be at least 1");
+                if k > d_sae {
+                    self.add("sae.k", format!("k is {k}, and there are only {d_sae} latents (`d_sae`)"), None);
+                }
+                self.require(aux >= 0.0 && aux.is_finite(), "sae.aux_loss_coefficient", "must be a number of at least 0");
+                Objective::TopK {
+                    k,
+                    rescale_acts_by_decoder_norm: sae.rescale_acts_by_decoder_norm.unwrap_or(true),
+                    aux_loss_coefficient: aux,
+                }
+            }
+        }
+    }
+
+    fn foreign<const N: usize>(&mut self, architecture: &str, options: [(&'static str, bool); N], help: &'static str) {
+        for (path, given) in options {
+            if given {
+                self.add(path, format!("is no option of `architecture: {architecture}`"), Some(help));
+            }
+        }
+    }
+}

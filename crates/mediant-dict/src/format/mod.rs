@@ -1,0 +1,3 @@
+//! Dictionaries in the file formats of other tools.
+
+pub mod saelens;

@@ -1,0 +1,135 @@
+//! A trained autoencoder, ready to be used.
+
+use mediant_tensor::kernels::sparse::Codes;
+use serde::{Deserialize, Serialize};
+
+use crate::encode::{add_to_rows, choose, positive_entries, pre_activations, rectify};
+use crate::product::pieces;
+use crate::{Error, Objective, Result, Weights};
+
+/// How pre-activations become codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Activation {
+    /// max(z, 0).
+    Relu,
+    /// The k largest, then max(·, 0).
+    TopK {
+        /// How many.
+        k: usize,
+        /// Pre-activations are multiplied by the norms of the decoder rows, and codes divided by them before decoding.
+        rescale_acts_by_decoder_norm: bool,
+    },
+}
+
+impl Activation {
+    /// The name of the architecture: `relu`, `topk`.
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::TopK { .. } => "topk",
+        }
+    }
+}
+
+impl From<Objective> for Activation {
+    fn from(objective: Objective) -> Self {
+        match objective {
+            Objective::Relu { .. } => Self::Relu,
+            Objective::TopK { k, rescale_acts_by_decoder_norm, .. } => Self::TopK { k, rescale_acts_by_decoder_norm },
+        }
+    }
+}
+
+/// A sparse autoencoder for inference: `f = activation((x − b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`.
+///
+/// Every row of a result depends on its own row of the input alone, to the bit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sae {
+    weights: Weights,
+    activation: Activation,
+    apply_b_dec_to_input: bool,
+    /// Norms of the decoder rows, where the activation needs them.
+    norms: Option<Vec<f32>>,
+}
+
+impl Sae {
+    /// An autoencoder of these parameters.
+    ///
+    /// # Errors
+    /// When k is not between 1 and the number of latents, or there are fewer than two dimensions or latents.
+    pub fn new(weights: Weights, activation: Activation, apply_b_dec_to_input: bool) -> Result<Self> {
+        let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+        if d_in < 2 || d_sae < 2 {
+            return Err(Error::Data(format!("an autoencoder of {d_in} dimensions and {d_sae} latents")));
+        }
+        let norms = match activation {
+            Activation::TopK { k, .. } if k == 0 || k > d_sae => {
+                return Err(Error::Data(format!("{k} active latents of {d_sae}")));
+            }
+            Activation::TopK { rescale_acts_by_decoder_norm: true, .. } => Some(weights.decoder_norms()),
+            _ => None,
+        };
+        Ok(Self { weights, activation, apply_b_dec_to_input, norms })
+    }
+
+    /// The parameters.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The activation rule.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// Whether b_dec is subtracted from the input.
+    pub fn apply_b_dec_to_input(&self) -> bool {
+        self.apply_b_dec_to_input
+    }
+
+    /// Codes of `x`, `[rows, d_in]`.
+    pub fn encode(&self, x: &[f32]) -> Codes {
+        let (d_in, d_sae) = (self.weights.d_in, self.weights.d_sae);
+        if x.len() == d_in {
+            // A product of one row has other last bits than the same row among others.
+            let twice = self.encode(&x.repeat(2));
+            let (latents, values) = twice.row(0);
+            let mut once = Codes::default();
+            once.push_row(latents.iter().copied().zip(values.iter().copied()));
+            return once;
+        }
+        let (mut all, mut buffer) = (Codes::default(), Vec::new());
+        for piece in pieces(x.len() / d_in, d_sae) {
+            let x = &x[piece.start * d_in..piece.end * d_in];
+            let centred;
+            let inputs = if self.apply_b_dec_to_input {
+                centred = add_to_rows(x, &self.weights.b_dec, -1.0);
+                &centred
+            } else {
+                x
+            };
+            let hidden = pre_activations(&self.weights, inputs, &mut buffer);
+            all.append(&match self.activation {
+                Activation::Relu => {
+                    rectify(hidden, d_sae);
+                    positive_entries(hidden, d_sae)
+                }
+                Activation::TopK { k, .. } => choose(hidden, d_sae, self.norms.as_deref(), k),
+            });
+        }
+        all
+    }
+
+    /// Reconstructions `[rows, d_in]` from codes.
+    pub fn decode(&self, codes: &Codes) -> Vec<f32> {
+        match &self.norms {
+            None => codes.decode(&self.weights.w_dec, &self.weights.b_dec),
+            Some(norms) => {
+                let mut codes = codes.clone();
+                codes.divide_by(norms);
+                codes.decode(&self.weights.w_dec, &self.weights.b_dec)
+            }
+        }
+    }
+}

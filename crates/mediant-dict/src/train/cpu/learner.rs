@@ -1,0 +1,86 @@
+//! The learner of the CPU: a pass, clipping, Adam.
+
+use mediant_tensor::checkpoint::{Checkpoint, State};
+use mediant_tensor::optim::{Adam, Moments, clip_factor, global_norm};
+
+use super::pass::{Buffers, Gradients, pass};
+use crate::config::{Objective, Training};
+use crate::train::learner::{Learner, Now, Outcome};
+use crate::{Result, Weights};
+
+/// Trains on the CPU.
+pub struct CpuLearner {
+    objective: Objective,
+    apply_b_dec_to_input: bool,
+    max_grad_norm: Option<f64>,
+    adam: Adam,
+    weights: Weights,
+    moments: [Moments; 4],
+    gradients: Gradients,
+    buffers: Buffers,
+    updates: u64,
+}
+
+impl CpuLearner {
+    /// Starts from these weights.
+    pub fn new(training: &Training, weights: Weights) -> Self {
+        let gradients = Gradients::zeros(weights.d_in, weights.d_sae);
+        let moments = gradients.each().map(|gradient| Moments::zeros(gradient.len()));
+        Self {
+            objective: training.objective,
+            apply_b_dec_to_input: training.apply_b_dec_to_input,
+            max_grad_norm: training.max_grad_norm,
+            adam: Adam { betas: training.adam_betas, ..Adam::default() },
+            weights,
+            moments,
+            gradients,
+            buffers: Buffers::default(),
+            updates: 0,
+        }
+    }
+}
+
+impl Learner for CpuLearner {
+    fn step(&mut self, batch: &[f32], now: &Now<'_>) -> Outcome {
+        let (gradients, buffers) = (&mut self.gradients, &mut self.buffers);
+        let found = pass(&self.weights, &self.objective, self.apply_b_dec_to_input, batch, now, gradients, buffers);
+        let rows = batch.len() / self.weights.d_in;
+        let grad_norm = global_norm(self.gradients.each());
+        let outcome =
+            Outcome { losses: found.losses, grad_norm, l0: found.active as f64 / rows as f64, fired: found.fired };
+        if outcome.losses.total().is_finite() && grad_norm.is_finite() {
+            self.updates += 1;
+            let scale = self.max_grad_norm.map_or(1.0, |max| clip_factor(grad_norm, max));
+            let parameters = self.weights.each_mut().into_iter().zip(self.gradients.each()).zip(&mut self.moments);
+            for ((parameter, gradient), moments) in parameters {
+                self.adam.step(self.updates, now.lr, parameter, gradient, scale, moments);
+            }
+        }
+        outcome
+    }
+
+    fn weights(&self) -> Weights {
+        self.weights.clone()
+    }
+
+    fn save<'a>(&'a self, state: &mut State<'a>) {
+        let shapes = self.weights.shapes();
+        for (((name, shape), value), moments) in shapes.iter().zip(self.weights.each()).zip(&self.moments) {
+            state.tensor(*name, shape, value);
+            state.tensor(format!("{name}.first_moment"), shape, &moments.first);
+            state.tensor(format!("{name}.second_moment"), shape, &moments.second);
+        }
+        state.words("updates", &[self.updates]);
+    }
+
+    fn restore(&mut self, checkpoint: &mut Checkpoint) -> Result<()> {
+        let shapes = self.weights.shapes();
+        for (((name, shape), value), moments) in shapes.iter().zip(self.weights.each_mut()).zip(&mut self.moments) {
+            value.copy_from_slice(&checkpoint.tensor(name, shape)?);
+            moments.first = checkpoint.tensor(&format!("{name}.first_moment"), shape)?;
+            moments.second = checkpoint.tensor(&format!("{name}.second_moment"), shape)?;
+        }
+        [self.updates] = checkpoint.words("updates")?;
+        Ok(())
+    }
+}

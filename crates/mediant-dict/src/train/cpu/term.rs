@@ -1,0 +1,128 @@
+//! A reconstruction as a sum over latents, forward and backward: sparse and dense.
+
+use mediant_tensor::kernels::sparse::{ByLatent, Codes, add_weighted, dot_with_each};
+use rayon::prelude::*;
+
+use super::pass::Gradients;
+use crate::product::{add_times, add_times_transposed, add_transposed_times};
+use crate::weights::sum_of_squares;
+
+/// Sparse codes of the rows so far, with ∂L/∂(code) of every entry.
+#[derive(Default)]
+pub(super) struct SparseTerm {
+    codes: Codes,
+    pulls: Vec<f32>,
+}
+
+impl SparseTerm {
+    /// Adds rows: their decoding is added to `errors` (which starts as minus the target), and the gradients of the entries
+    /// are noted, `gain · error · W_dec,i + penalty(i)`. Returns Σ ‖error‖².
+    pub(super) fn push(
+        &mut self,
+        codes: &Codes,
+        w_dec: &[f32],
+        errors: &mut [f32],
+        gain: f32,
+        penalty: impl Fn(usize) -> f32 + Sync,
+    ) -> f64 {
+        let mut pulls = vec![0.0; codes.entries()];
+        let d_in = errors.len() / codes.rows();
+        let rows = errors.par_chunks_mut(d_in).zip(codes.split_rows(&mut pulls)).enumerate();
+        let squares: Vec<f64> = rows
+            .map(|(row, (error, pulls))| {
+                let (latents, values) = codes.row(row);
+                add_weighted(error, latents, values, w_dec);
+                dot_with_each(error, latents, w_dec, pulls);
+                for (pull, &latent) in pulls.iter_mut().zip(latents) {
+                    *pull = *pull * gain + penalty(latent as usize);
+                }
+                sum_of_squares(error)
+            })
+            .collect();
+        self.codes.append(codes);
+        self.pulls.append(&mut pulls);
+        squares.iter().sum()
+    }
+
+    /// Adds rows without active latents.
+    pub(super) fn skip_rows(&mut self, rows: usize) {
+        (0..rows).for_each(|_| self.codes.push_row([]));
+    }
+
+    /// Adds Σ_b f of every latent.
+    pub(super) fn add_activity(&self, activity: &mut [f32]) {
+        for (&latent, &value) in self.codes.latents().iter().zip(self.codes.values()) {
+            activity[latent as usize] += value;
+        }
+    }
+
+    /// Adds the gradients of W_dec, W_enc and b_enc, from the encoder's inputs and the errors of the whole batch.
+    pub(super) fn backward(&self, inputs: &[f32], errors: &[f32], gain: f32, gradients: &mut Gradients) {
+        if self.codes.entries() == 0 {
+            return;
+        }
+        let by_latent = ByLatent::new(&self.codes, gradients.b_enc.len());
+        let mut values = by_latent.arrange(self.codes.values());
+        values.iter_mut().for_each(|value| *value *= gain);
+        by_latent.add_sums(&values, errors, &mut gradients.w_dec);
+        let pulls = by_latent.arrange(&self.pulls);
+        by_latent.add_sums(&pulls, inputs, &mut gradients.w_enc);
+        by_latent.add_totals(&pulls, &mut gradients.b_enc);
+    }
+}
+
+/// Codes of some rows as a matrix `[rows, latents]`, with the decoder rows of those latents, `[latents, d_in]`.
+#[derive(Clone, Copy)]
+pub(super) struct DenseTerm<'a> {
+    pub(super) codes: &'a [f32],
+    pub(super) w_dec: &'a [f32],
+    pub(super) d_in: usize,
+}
+
+impl DenseTerm<'_> {
+    fn latents(&self) -> usize {
+        self.w_dec.len() / self.d_in
+    }
+
+    /// Adds the decoding to `errors` and returns Σ ‖error‖².
+    pub(super) fn decode(&self, errors: &mut [f32]) -> f64 {
+        add_times(errors, 1.0, self.codes, self.w_dec, self.latents());
+        let rows: Vec<f64> = errors.par_chunks(self.d_in).map(sum_of_squares).collect();
+        rows.iter().sum()
+    }
+
+    /// Adds the gradients of W_enc, b_enc and W_dec of these latents, from the errors and the encoder's inputs of these
+    /// rows. A code of 0 takes no part.
+    pub(super) fn backward(
+        &self,
+        errors: &[f32],
+        inputs: &[f32],
+        gain: f32,
+        penalty: impl Fn(usize) -> f32 + Sync,
+        [w_enc, b_enc, w_dec]: [&mut [f32]; 3],
+    ) {
+        let latents = self.latents();
+        let rows = errors.len() / self.d_in;
+        add_transposed_times(w_dec, gain, self.codes, errors, rows);
+        let mut pulls = vec![0.0; self.codes.len()];
+        add_times_transposed(&mut pulls, gain, errors, self.w_dec, self.d_in);
+        pulls.par_chunks_mut(latents).zip(self.codes.par_chunks(latents)).for_each(|(pulls, codes)| {
+            for (latent, (pull, code)) in pulls.iter_mut().zip(codes).enumerate() {
+                *pull = if *code == 0.0 { 0.0 } else { *pull + penalty(latent) };
+            }
+        });
+        add_column_sums(&pulls, latents, b_enc);
+        add_transposed_times(w_enc, 1.0, &pulls, inputs, rows);
+    }
+}
+
+/// Adds the sum of every column of a matrix with `width` columns.
+pub(super) fn add_column_sums(matrix: &[f32], width: usize, sums: &mut [f32]) {
+    // Columns are shared out in fixed groups; each column is summed from the first row to the last.
+    const COLUMNS: usize = 256;
+    sums.par_chunks_mut(COLUMNS).enumerate().for_each(|(group, sums)| {
+        for row in matrix.chunks_exact(width) {
+            sums.iter_mut().zip(&row[group * COLUMNS..]).for_each(|(sum, x)| *sum += x);
+        }
+    });
+}

@@ -1,0 +1,68 @@
+//! What a device must be able to do to train a dictionary.
+
+use mediant_tensor::checkpoint::{Checkpoint, State};
+
+use crate::{Result, Weights};
+
+/// A dictionary in training on some device: its parameters, the optimiser's state, and the step.
+///
+/// Data order, schedules, dead-latent accounting and the curve are the trainer's, the same for every device.
+pub trait Learner: Sized {
+    /// One step on a batch `[batch, d_in]`: forward, losses, backward, clipping, Adam. Nothing is updated if a loss or the
+    /// norm of the gradients is not finite.
+    fn step(&mut self, batch: &[f32], now: &Now<'_>) -> Outcome;
+
+    /// The parameters as they are.
+    fn weights(&self) -> Weights;
+
+    /// Adds parameters and optimiser to a checkpoint.
+    fn save<'a>(&'a self, state: &mut State<'a>);
+
+    /// Takes them back.
+    ///
+    /// # Errors
+    /// When the checkpoint is not one of this training.
+    fn restore(&mut self, checkpoint: &mut Checkpoint) -> Result<()>;
+}
+
+/// What changes from step to step.
+#[derive(Clone, Copy, Debug)]
+pub struct Now<'a> {
+    /// The learning rate.
+    pub lr: f64,
+    /// The L1 coefficient.
+    pub l1: f64,
+    /// `[d_sae]`: the latents that count as dead before this step.
+    pub dead: &'a [bool],
+}
+
+/// What a step found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The losses; they sum to the training loss.
+    pub losses: Losses,
+    /// 2-norm of all gradients together, before clipping.
+    pub grad_norm: f64,
+    /// Mean number of active latents.
+    pub l0: f64,
+    /// `[d_sae]`: whether a latent was active in any row.
+    pub fired: Vec<bool>,
+}
+
+/// The losses of a batch, with their SAELens names.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// `mse_loss`: ‖x − x̂‖², summed over dimensions, mean over the batch.
+    pub mse: f64,
+    /// `l1_loss`: λ Σ_i f_i ‖W_dec,i‖₂, mean over the batch.
+    pub l1: f64,
+    /// `auxiliary_reconstruction_loss`: AuxK with its coefficient and scale.
+    pub aux: f64,
+}
+
+impl Losses {
+    /// The training loss.
+    pub fn total(&self) -> f64 {
+        self.mse + self.l1 + self.aux
+    }
+}

@@ -1,0 +1,248 @@
+//! The training loop, step by step, the same for every device.
+
+use std::path::Path;
+
+use mediant_artifact::CurveRow;
+use mediant_tensor::checkpoint::{self, Checkpoint, State};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::curve::Curve;
+use super::learner::{Learner, Now, Outcome};
+use super::order::Order;
+use super::source::Activations;
+use super::start;
+use crate::config::{Normalize, Objective, Training};
+use crate::{Activation, Error, Result, Sae, Weights};
+
+/// The file of a checkpoint.
+const STATE: &str = "state.safetensors";
+
+/// A training under way.
+pub struct Trainer<L> {
+    training: Training,
+    learner: L,
+    order: Order,
+    scale: f32,
+    step: u64,
+    /// Steps since each latent was last active.
+    since_fired: Vec<u64>,
+    curve: Curve,
+    rows: Vec<u64>,
+    batch: Vec<f32>,
+}
+
+/// The result of a training.
+pub struct Trained {
+    /// The autoencoder in its inference form, as SAELens saves it: the scale of the activations is taken over into the
+    /// weights, and for `topk` with `rescale_acts_by_decoder_norm` the decoder norms into the encoder.
+    pub sae: Sae,
+    /// The curve.
+    pub curve: Vec<CurveRow>,
+    /// What the training came to know about itself.
+    pub facts: TrainingFacts,
+}
+
+/// What a training came to know about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TrainingFacts {
+    /// Steps done.
+    pub steps: u64,
+    /// Vectors trained on, repetitions counted.
+    pub tokens: u64,
+    /// Vectors there are.
+    pub rows: u64,
+    /// `tokens / rows`.
+    pub epochs: f64,
+    /// The factor that activations were multiplied by.
+    pub activation_scale: f32,
+    /// Latents that had not fired within the window at the end.
+    pub dead_latents: usize,
+}
+
+impl<L: Learner> Trainer<L> {
+    /// Prepares the first step. `learner` makes the learner of a device from the initial weights.
+    ///
+    /// # Errors
+    /// When the activations are too narrow or cannot be read.
+    pub fn start(training: Training, source: &dyn Activations, learner: impl FnOnce(&Training, Weights) -> L) -> Result<Self> {
+        check_source(source)?;
+        let scale = start::scale(&training, source)?;
+        let weights = start::weights(&training, source, scale)?;
+        let learner = learner(&training, weights);
+        Ok(Self::at(training, source, learner, scale, 0))
+    }
+
+    /// Goes on from a checkpoint of the same training.
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be read or is of another training.
+    pub fn resume(
+        training: Training,
+        source: &dyn Activations,
+        folder: &Path,
+        learner: impl FnOnce(&Training, Weights) -> L,
+    ) -> Result<Self> {
+        check_source(source)?;
+        let mut checkpoint = Checkpoint::load(&folder.join(STATE))?;
+        let [step, scale] = checkpoint.words("step")?;
+        let scale = f32::from_bits(scale as u32);
+        // The weights are replaced below; drawing them again is the simplest way to have some of the right shape.
+        let learner = learner(&training, Weights::init(source.width(), training.d_sae, None, 0));
+        let mut trainer = Self::at(training, source, learner, scale, step);
+        trainer.learner.restore(&mut checkpoint)?;
+        trainer.curve.restore(&mut checkpoint)?;
+        trainer.since_fired = checkpoint.word_list("since_fired")?;
+        checkpoint.finish()?;
+        if step > trainer.training.steps || trainer.since_fired.len() != trainer.training.d_sae {
+            return Err(Error::Data("the checkpoint is not one of this training".to_owned()));
+        }
+        Ok(trainer)
+    }
+
+    fn at(training: Training, source: &dyn Activations, learner: L, scale: f32, step: u64) -> Self {
+        let own: &[&str] = match training.objective {
+            Objective::Relu { .. } => &["l1_loss", "l1_coefficient"],
+            Objective::TopK { .. } => &["auxiliary_reconstruction_loss"],
+        };
+        let shared = ["loss", "mse_loss", "ev_trainer", "l0", "dead_fraction", "grad_norm", "lr", "examples_in_batch"];
+        Self {
+            order: Order::new(source.offsets(), training.block, training.seed, step * training.batch as u64),
+            scale,
+            step,
+            since_fired: vec![0; training.d_sae],
+            curve: Curve::new(shared.into_iter().chain(own.iter().copied()).collect()),
+            rows: vec![0; training.batch],
+            batch: vec![0.0; training.batch * source.width()],
+            learner,
+            training,
+        }
+    }
+
+    /// Steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// Whether all steps are done.
+    pub fn is_done(&self) -> bool {
+        self.step >= self.training.steps
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] when a loss or the norm of the gradients is not finite; whatever the source gives.
+    pub fn step(&mut self, source: &dyn Activations) -> Result<()> {
+        self.order.next_batch(&mut self.rows);
+        source.fill(&self.rows, &mut self.batch)?;
+        if self.scale != 1.0 {
+            self.batch.par_iter_mut().for_each(|x| *x *= self.scale);
+        }
+        let window = self.training.dead_feature_window;
+        let dead: Vec<bool> = self.since_fired.iter().map(|&steps| steps > window).collect();
+        let now = Now { lr: self.training.lr.at(self.step), l1: self.training.objective.l1_at(self.step), dead: &dead };
+        let outcome = self.learner.step(&self.batch, &now);
+        for (what, value) in [("the loss", outcome.losses.total()), ("the norm of the gradients", outcome.grad_norm)] {
+            if !value.is_finite() {
+                return Err(Error::NotFinite { step: self.step, what, value });
+            }
+        }
+        for (since, fired) in self.since_fired.iter_mut().zip(&outcome.fired) {
+            *since = if *fired { 0 } else { *since + 1 };
+        }
+        self.step += 1;
+        if self.step == 1 || self.step % self.training.log_every == 0 || self.is_done() {
+            self.log(&outcome, &now);
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, outcome: &Outcome, now: &Now<'_>) {
+        let dead = self.dead_latents() as f64 / self.training.d_sae as f64;
+        let ev_trainer = 1.0 - outcome.losses.mse / variance(&self.batch, self.rows.len());
+        let examples = self.order.distinct_examples(&self.rows) as f64;
+        let (loss, mse) = (outcome.losses.total(), outcome.losses.mse);
+        let mut point = vec![loss, mse, ev_trainer, outcome.l0, dead, outcome.grad_norm, now.lr, examples];
+        match self.training.objective {
+            Objective::Relu { .. } => point.extend([outcome.losses.l1, now.l1]),
+            Objective::TopK { .. } => point.push(outcome.losses.aux),
+        }
+        self.curve.push(self.step, &point);
+    }
+
+    fn dead_latents(&self) -> usize {
+        self.since_fired.iter().filter(|&&steps| steps > self.training.dead_feature_window).count()
+    }
+
+    /// The last number of this name on the curve, for a progress line.
+    pub fn last(&self, name: &str) -> Option<f64> {
+        self.curve.last(name)
+    }
+
+    /// Writes everything that the rest of the training depends on into a folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let mut state = State::default();
+        self.learner.save(&mut state);
+        self.curve.save(&mut state);
+        state.words("since_fired", &self.since_fired);
+        // The place in the data follows from the number of steps.
+        state.words("step", &[self.step, u64::from(self.scale.to_bits())]);
+        Ok(checkpoint::save(&folder.join(STATE), &state)?)
+    }
+
+    /// Ends the training.
+    ///
+    /// # Errors
+    /// When the weights do not make an autoencoder.
+    pub fn finish(self) -> Result<Trained> {
+        let mut weights = self.learner.weights();
+        if self.training.normalize_activations != Normalize::None {
+            weights.fold_scale(self.scale);
+        }
+        let activation = Activation::from(self.training.objective);
+        if let Activation::TopK { rescale_acts_by_decoder_norm: true, .. } = activation {
+            weights.fold_decoder_norms();
+        }
+        let tokens = self.step * self.training.batch as u64;
+        let rows = self.order.rows_in_epoch();
+        Ok(Trained {
+            sae: Sae::new(weights, activation, self.training.apply_b_dec_to_input)?,
+            curve: self.curve.rows(self.training.batch),
+            facts: TrainingFacts {
+                steps: self.step,
+                tokens,
+                rows,
+                epochs: tokens as f64 / rows as f64,
+                activation_scale: self.scale,
+                dead_latents: self.dead_latents(),
+            },
+        })
+    }
+}
+
+fn check_source(source: &dyn Activations) -> Result<()> {
+    if source.width() < 2 {
+        return Err(Error::Data(format!("activations of width {} are too narrow for a dictionary", source.width())));
+    }
+    match source.offsets().last() {
+        Some(rows) if *rows > 0 => Ok(()),
+        _ => Err(Error::Data("there are no activations to train on".to_owned())),
+    }
+}
+
+/// Σ over dimensions of the variance over a batch of rows.
+fn variance(batch: &[f32], rows: usize) -> f64 {
+    let width = batch.len() / rows;
+    let mut mean = vec![0.0f64; width];
+    for row in batch.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += f64::from(*x));
+    }
+    mean.iter_mut().for_each(|x| *x /= rows as f64);
+    let squares = batch.par_chunks(width).map(|row| row.iter().zip(&mean).map(|(x, m)| (f64::from(*x) - m).powi(2)).sum());
+    let squares: Vec<f64> = squares.collect();
+    squares.iter().sum::<f64>() / rows as f64
+}

@@ -1,0 +1,97 @@
+//! The parameters of a sparse autoencoder.
+
+use mediant_tensor::random;
+
+/// W_enc, b_enc, W_dec, b_dec. Both matrices have one row a latent, so that what belongs to a latent lies together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// Width of the input.
+    pub d_in: usize,
+    /// Number of latents.
+    pub d_sae: usize,
+    /// The encoder, transposed: `[d_sae, d_in]`.
+    pub w_enc: Vec<f32>,
+    /// `[d_sae]`.
+    pub b_enc: Vec<f32>,
+    /// The decoder: `[d_sae, d_in]`.
+    pub w_dec: Vec<f32>,
+    /// `[d_in]`.
+    pub b_dec: Vec<f32>,
+}
+
+impl Weights {
+    /// SAELens' initialisation: W_dec uniform in ±√(6/d_in) (Kaiming), its rows scaled to `decoder_norm` if one is given,
+    /// W_enc its transpose, biases zero. Drawn from the stream (`seed`, "init").
+    pub fn init(d_in: usize, d_sae: usize, decoder_norm: Option<f64>, seed: u64) -> Self {
+        let bound = (6.0 / d_in as f32).sqrt();
+        let mut w_dec = vec![0.0; d_sae * d_in];
+        random::fill_uniform(&mut random::stream(seed, "init"), &mut w_dec, -bound, bound);
+        if let Some(wanted) = decoder_norm {
+            for row in w_dec.chunks_exact_mut(d_in) {
+                let scale = wanted as f32 / norm(row);
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
+        }
+        Self { d_in, d_sae, w_enc: w_dec.clone(), b_enc: vec![0.0; d_sae], w_dec, b_dec: vec![0.0; d_in] }
+    }
+
+    /// Names and shapes of the parameters, in the order of [`Self::each`].
+    pub fn shapes(&self) -> [(&'static str, Vec<usize>); 4] {
+        let (d_in, d_sae) = (self.d_in, self.d_sae);
+        [("W_enc_T", vec![d_sae, d_in]), ("b_enc", vec![d_sae]), ("W_dec", vec![d_sae, d_in]), ("b_dec", vec![d_in])]
+    }
+
+    /// The parameters: W_enc, b_enc, W_dec, b_dec.
+    pub fn each(&self) -> [&[f32]; 4] {
+        [&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec]
+    }
+
+    /// The parameters, to be changed.
+    pub fn each_mut(&mut self) -> [&mut [f32]; 4] {
+        [&mut self.w_enc, &mut self.b_enc, &mut self.w_dec, &mut self.b_dec]
+    }
+
+    /// ‖W_dec,i‖₂ of every latent.
+    pub fn decoder_norms(&self) -> Vec<f32> {
+        self.w_dec.chunks_exact(self.d_in).map(norm).collect()
+    }
+
+    /// Takes over the scale that activations were multiplied by in training: the result maps unscaled activations to
+    /// unscaled reconstructions (SAELens' `fold_activation_norm_scaling_factor`).
+    pub fn fold_scale(&mut self, scale: f32) {
+        self.w_enc.iter_mut().for_each(|x| *x *= scale);
+        self.w_dec.iter_mut().for_each(|x| *x /= scale);
+        self.b_dec.iter_mut().for_each(|x| *x /= scale);
+    }
+
+    /// Moves the norm of each decoder row into the encoder; rows are of norm 1 afterwards. Norms are clamped to 1e-8 as in
+    /// SAELens. The function stays the same where the activation rule commutes with a positive scale per latent.
+    pub fn fold_decoder_norms(&mut self) {
+        let norms: Vec<f32> = self.decoder_norms().into_iter().map(|norm| norm.max(1e-8)).collect();
+        for (row, norm) in self.w_enc.chunks_exact_mut(self.d_in).zip(&norms) {
+            row.iter_mut().for_each(|x| *x *= norm);
+        }
+        for (row, norm) in self.w_dec.chunks_exact_mut(self.d_in).zip(&norms) {
+            row.iter_mut().for_each(|x| *x /= norm);
+        }
+        for (bias, norm) in self.b_enc.iter_mut().zip(&norms) {
+            *bias *= norm;
+        }
+    }
+}
+
+fn norm(row: &[f32]) -> f32 {
+    sum_of_squares(row).sqrt() as f32
+}
+
+/// Σ x² in f64, in eight interleaved sums.
+pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; 8];
+    let (chunks, rest) = values.as_chunks::<8>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(x) * f64::from(x);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+}

@@ -1,0 +1,17 @@
+//! The tests of the crate, one file a subject under `suite/`.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "suite/support.rs"]
+mod support;
+
+#[path = "suite/artifact.rs"]
+mod artifact;
+#[path = "suite/config.rs"]
+mod config;
+#[path = "suite/gradients.rs"]
+mod gradients;
+#[path = "suite/saelens.rs"]
+mod saelens;
+#[path = "suite/training.rs"]
+mod training;

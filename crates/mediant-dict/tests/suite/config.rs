@@ -1,0 +1,91 @@
+//! Options: defaults, what does not belong together, schedules.
+
+use mediant_dict::{LearningRate, Objective, TrainConfig};
+use serde_json::{Value, json};
+
+use crate::support::config;
+
+fn problems(options: Value) -> Vec<(&'static str, String)> {
+    let found = config(&options).resolve().unwrap_err();
+    found.into_iter().map(|problem| (problem.path, problem.message)).collect()
+}
+
+#[test]
+fn defaults_are_those_of_saelens() {
+    let config: TrainConfig = serde_json::from_value(json!({ "sae": { "architecture": "topk" }, "d_sae": 512, "steps": 10 })).unwrap();
+    let training = config.resolve().unwrap();
+    assert_eq!(training.objective, Objective::TopK { k: 100, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 1.0 });
+    assert_eq!((training.batch, training.lr.lr, training.adam_betas), (4096, 3e-4, (0.9, 0.999)));
+    assert_eq!((training.max_grad_norm, training.dead_feature_window), (Some(1.0), 1000));
+    assert_eq!((training.decoder_init_norm, training.apply_b_dec_to_input), (Some(0.1), true));
+    let relu: TrainConfig = serde_json::from_value(json!({ "sae": { "architecture": "relu" }, "d_sae": 512, "tokens": 4097 })).unwrap();
+    let training = relu.resolve().unwrap();
+    assert_eq!(training.objective, Objective::Relu { l1: 1.0, l1_warm_up_steps: 0 });
+    assert_eq!(training.steps, 2);
+}
+
+#[test]
+fn null_turns_off_what_has_a_default() {
+    let options = json!({ "sae": { "architecture": "topk", "k": 4, "decoder_init_norm": null }, "max_grad_norm": null });
+    let training = config(&options).resolve().unwrap();
+    assert_eq!((training.max_grad_norm, training.decoder_init_norm), (None, None));
+}
+
+#[test]
+fn options_that_do_nothing_or_contradict_are_errors() {
+    let topk = |extra: Value| {
+        let mut sae = json!({ "architecture": "topk", "k": 4 });
+        sae.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({ "sae": sae })
+    };
+    let with = |extra: Value| {
+        let mut all = topk(json!({}));
+        all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        all
+    };
+    for (options, path, message) in [
+        (topk(json!({ "l1": 1.0 })), "sae.l1", "no option of `architecture: topk`"),
+        (topk(json!({ "l1_warm_up_steps": 1 })), "sae.l1_warm_up_steps", "no option"),
+        (json!({ "sae": { "architecture": "relu", "k": 4 } }), "sae.k", "no option of `architecture: relu`"),
+        (json!({ "sae": { "architecture": "relu", "aux_loss_coefficient": 0.0 } }), "sae.aux_loss_coefficient", "no option"),
+        (topk(json!({ "k": 65 })), "sae.k", "only 64 latents"),
+        (topk(json!({ "k": 0 })), "sae.k", "at least 1"),
+        (topk(json!({ "decoder_init_norm": -1.0 })), "sae.decoder_init_norm", "positive"),
+        (with(json!({ "tokens": 5 })), "tokens", "both"),
+        (with(json!({ "steps": null })), "", "neither"),
+        (with(json!({ "steps": 0 })), "steps", "at least 1"),
+        (with(json!({ "steps": u64::MAX })), "steps", "more than can be counted"),
+        (with(json!({ "batch": 1 })), "batch", "at least 2"),
+        (with(json!({ "lr": 0.0 })), "lr", "positive"),
+        (with(json!({ "lr_end": 1e-4 })), "lr_end", "constant"),
+        (with(json!({ "lr_warm_up_steps": 31 })), "lr_warm_up_steps", "30 steps"),
+        (with(json!({ "lr_decay_steps": 30, "lr_warm_up_steps": 1 })), "lr_decay_steps", "30 steps"),
+        (with(json!({ "norm_estimate_batches": 3 })), "norm_estimate_batches", "does nothing"),
+        (with(json!({ "adam_beta1": 1.0 })), "adam_beta1", "below 1"),
+        (with(json!({ "log_every": 0 })), "log_every", "at least 1"),
+    ] {
+        let found = problems(options.clone());
+        assert!(found.iter().any(|(at, text)| *at == path && text.contains(message)), "{options}: {found:?}");
+    }
+    // Several at once.
+    assert_eq!(problems(with(json!({ "batch": 0, "lr": -1.0, "tokens": 1 }))).len(), 3);
+    let unknown = json!({ "sae": { "architecture": "topk", "kk": 4 }, "d_sae": 64, "steps": 1 });
+    assert!(serde_json::from_value::<TrainConfig>(unknown).is_err());
+}
+
+#[test]
+fn learning_rates_are_those_of_torchs_schedulers() {
+    // LinearLR(1/4 → 1 over 4), constant, LinearLR(1 → 0 over 5) of a training of 20 steps, as SequentialLR steps them.
+    let rate = LearningRate { lr: 1.0, cosine_end: None, warm_up_steps: 4, decay_steps: 5, steps: 20 };
+    let expected = [(0, 0.25), (3, 1.0), (4, 1.0), (14, 1.0), (15, 1.0), (16, 0.8), (19, 0.2)];
+    for (step, expected) in expected {
+        assert!((rate.at(step) - expected).abs() < 1e-12, "{step}: {}", rate.at(step));
+    }
+    // CosineAnnealingLR(T_max 10, eta_min 0.1) after 5 steps of warm-up, then from 0.1 down.
+    let rate = LearningRate { lr: 1.0, cosine_end: Some(0.1), warm_up_steps: 5, decay_steps: 5, steps: 20 };
+    for (step, expected) in [(4, 1.0), (5, 1.0), (10, 0.55), (15, 0.1), (16, 0.08), (19, 0.02)] {
+        assert!((rate.at(step) - expected).abs() < 1e-12, "{step}: {}", rate.at(step));
+    }
+    let warm = Objective::Relu { l1: 2.0, l1_warm_up_steps: 4 };
+    assert_eq!([0, 1, 4, 9].map(|step| warm.l1_at(step)), [0.0, 0.5, 2.0, 2.0]);
+}

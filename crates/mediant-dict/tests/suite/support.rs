@@ -1,0 +1,79 @@
+//! Fixtures and comparisons.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mediant_dict::train::{Buffers, Gradients, InMemory, Now, Pass, pass};
+use mediant_dict::{Objective, TrainConfig, Weights};
+use mediant_tensor::random::{fill_normal, stream};
+use safetensors::SafeTensors;
+use serde_json::json;
+
+/// What the reference script wrote with SAELens 6.54.12.
+pub(crate) fn fixture(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/saelens").join(case)
+}
+
+/// The f32 tensors of a safetensors file; other types become f32.
+pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let numbers = |view: &safetensors::tensor::TensorView<'_>| match view.dtype() {
+        safetensors::Dtype::U8 => view.data().iter().map(|&x| f32::from(x)).collect(),
+        _ => view.data().chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect(),
+    };
+    file.iter().map(|(name, view)| (name.to_owned(), numbers(&view))).collect()
+}
+
+/// Asserts max |a − b| ≤ tolerance · max |b|.
+#[track_caller]
+pub(crate) fn assert_close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    let scale = b.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    let worst = a.iter().zip(b).fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
+    assert!(worst <= tolerance * scale, "{what}: {worst} against a largest value of {scale}");
+}
+
+/// `[rows, cols]` to `[cols, rows]`.
+pub(crate) fn transpose(data: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    (0..cols).flat_map(|col| (0..rows).map(move |row| data[row * cols + col])).collect()
+}
+
+/// One pass with gradients.
+pub(crate) fn run(weights: &Weights, objective: &Objective, subtract: bool, x: &[f32], l1: f64, dead: &[bool]) -> (Pass, Gradients) {
+    let mut gradients = Gradients::zeros(weights.d_in, weights.d_sae);
+    let now = Now { lr: 0.0, l1, dead };
+    let found = pass(weights, objective, subtract, x, &now, &mut gradients, &mut Buffers::default());
+    (found, gradients)
+}
+
+/// Normal numbers.
+pub(crate) fn normal(len: usize, seed: u64, std: f32) -> Vec<f32> {
+    let mut out = vec![0.0; len];
+    fill_normal(&mut stream(seed, "test"), &mut out, 0.0, std);
+    out
+}
+
+/// Vectors that are sums of a few of `features` directions, in examples of `length` rows: something to learn.
+pub(crate) fn synthetic(rows: usize, width: usize, features: usize, length: usize) -> InMemory {
+    let directions = normal(features * width, 100, (1.0 / width as f32).sqrt());
+    let mut rng = stream(0, "test features");
+    let mut data = vec![0.0; rows * width];
+    for row in data.chunks_exact_mut(width) {
+        for _ in 0..3 {
+            let feature = mediant_tensor::random::below(&mut rng, features as u64) as usize;
+            let size = 1.0 + mediant_tensor::random::unit_f32(&mut rng);
+            row.iter_mut().zip(&directions[feature * width..]).for_each(|(x, d)| *x += size * d);
+        }
+        row.iter_mut().for_each(|x| *x += 0.5);
+    }
+    let offsets = (0..=rows.div_ceil(length)).map(|i| (i * length).min(rows) as u64).collect();
+    InMemory { data, width, offsets }
+}
+
+/// A config from JSON, the rest by default.
+pub(crate) fn config(options: &serde_json::Value) -> TrainConfig {
+    let mut all = json!({ "d_sae": 64, "steps": 30, "batch": 48, "lr": 1e-3 });
+    all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
+}

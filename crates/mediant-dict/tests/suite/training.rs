@@ -1,0 +1,159 @@
+//! Whole trainings: they learn, resume to the bit, and do not depend on threads.
+
+use mediant_dict::train::{CpuLearner, InMemory, Trained, Trainer};
+use mediant_dict::{Error, TrainConfig};
+use serde_json::{Value, json};
+
+use crate::support::{config, synthetic};
+
+fn train(config: &TrainConfig, data: &InMemory) -> Trained {
+    let mut trainer = Trainer::start(config.resolve().unwrap(), data, CpuLearner::new).unwrap();
+    while !trainer.is_done() {
+        trainer.step(data).unwrap();
+    }
+    trainer.finish().unwrap()
+}
+
+fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+fn value(trained: &Trained, name: &str) -> f64 {
+    trained.curve.iter().rfind(|row| row.name == name).unwrap().value
+}
+
+/// Both architectures, with every option that adds state or randomness.
+fn architectures() -> [Value; 2] {
+    [
+        json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
+            "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
+        json!({ "sae": { "architecture": "relu", "l1": 0.05, "l1_warm_up_steps": 10, "normalize_activations": "expected_average_only_in" },
+            "lr_warm_up_steps": 5, "lr_decay_steps": 10, "norm_estimate_batches": 3 }),
+    ]
+}
+
+#[test]
+fn trainings_learn() {
+    let data = synthetic(4000, 32, 48, 20);
+    let options = json!({ "steps": 800, "batch": 128, "lr": 3e-3, "dead_feature_window": 50 });
+    for mut own in architectures() {
+        own.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        let trained = train(&config(&own), &data);
+        // Three of 48 directions and a constant make up each vector; before training nothing is explained.
+        assert!(value(&trained, "ev_trainer") > 0.9, "{own}: {}", value(&trained, "ev_trainer"));
+        let first = trained.curve.iter().find(|row| row.name == "ev_trainer").unwrap().value;
+        assert!(first < 0.2, "{first}");
+        assert!((trained.facts.epochs - 800.0 * 128.0 / 4000.0).abs() < 1e-12);
+        // The finished weights do what the last step did.
+        let codes = trained.sae.encode(&data.data);
+        let l0 = codes.entries() as f64 / 4000.0;
+        assert!((l0 - value(&trained, "l0")).abs() < 1.0, "{l0}");
+    }
+}
+
+#[test]
+fn resuming_at_any_step_gives_the_bits_of_no_interruption() {
+    let data = synthetic(333, 16, 24, 10);
+    for own in architectures() {
+        let config = config(&own);
+        let whole = train(&config, &data);
+        for stop in [0, 1, 7, 16, 29] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut trainer = Trainer::start(config.resolve().unwrap(), &data, CpuLearner::new).unwrap();
+            (0..stop).for_each(|_| trainer.step(&data).unwrap());
+            trainer.save(dir.path()).unwrap();
+            drop(trainer);
+            let mut trainer = Trainer::resume(config.resolve().unwrap(), &data, dir.path(), CpuLearner::new).unwrap();
+            assert_eq!(trainer.steps_done(), stop);
+            while !trainer.is_done() {
+                trainer.step(&data).unwrap();
+            }
+            let resumed = trainer.finish().unwrap();
+            assert_eq!(resumed.sae, whole.sae, "stopped after {stop}");
+            assert_eq!(resumed.curve, whole.curve);
+            assert_eq!(resumed.facts, whole.facts);
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_training_is_refused() {
+    let data = synthetic(333, 16, 24, 10);
+    let [topk, relu] = architectures().map(|own| config(&own));
+    let dir = tempfile::tempdir().unwrap();
+    let mut trainer = Trainer::start(topk.resolve().unwrap(), &data, CpuLearner::new).unwrap();
+    trainer.step(&data).unwrap();
+    trainer.save(dir.path()).unwrap();
+    let refused = |config: &TrainConfig| Trainer::resume(config.resolve().unwrap(), &data, dir.path(), CpuLearner::new).is_err();
+    assert!(!refused(&topk));
+    assert!(refused(&relu));
+    assert!(refused(&TrainConfig { d_sae: 65, ..topk }));
+}
+
+#[test]
+fn threads_do_not_change_the_bits() {
+    let data = synthetic(1000, 40, 64, 25);
+    for own in architectures() {
+        let mut config = config(&own);
+        config.d_sae = 700;
+        config.steps = Some(12);
+        let run = |threads| on_threads(threads, || train(&config, &data));
+        let (one, two, three) = (run(1), run(2), run(3));
+        assert_eq!(one.sae, two.sae);
+        assert_eq!(one.sae, three.sae);
+        assert_eq!(one.curve, two.curve);
+    }
+}
+
+#[test]
+fn seeds_change_weights_and_data_order() {
+    let data = synthetic(400, 16, 24, 10);
+    let run = |seed: u64| train(&config(&json!({ "sae": { "architecture": "topk", "k": 4 }, "seed": seed, "steps": 3 })), &data);
+    assert_eq!(run(0).sae, run(0).sae);
+    assert_ne!(run(0).sae, run(1).sae);
+}
+
+#[test]
+fn what_is_not_finite_ends_the_training_and_names_the_step() {
+    let mut data = synthetic(480, 16, 24, 10);
+    data.data[100 * 16] = f32::NAN;
+    // The epoch has ten batches of 48; the bad row is in one of them.
+    let config = config(&json!({ "sae": { "architecture": "topk", "k": 4 } }));
+    let mut trainer = Trainer::start(config.resolve().unwrap(), &data, CpuLearner::new).unwrap();
+    let error = (0..10).find_map(|_| trainer.step(&data).err()).unwrap();
+    let Error::NotFinite { step, .. } = error else { panic!("{error}") };
+    assert_eq!(step, trainer.steps_done());
+    assert!(error.to_string().contains(&format!("at step {step}")));
+}
+
+#[test]
+fn normalised_training_folds_back_to_the_scale_of_the_data() {
+    let mut data = synthetic(4000, 32, 48, 20);
+    let own = json!({ "sae": { "architecture": "topk", "k": 4, "normalize_activations": "expected_average_only_in" },
+        "steps": 600, "batch": 128, "lr": 3e-3 });
+    let run = |data: &InMemory| train(&config(&own), data);
+    let plain = run(&data);
+    // Powers of two scale without rounding, so the two trainings see the same numbers.
+    data.data.iter_mut().for_each(|x| *x *= 64.0);
+    let large = run(&data);
+    assert_eq!(plain.facts.activation_scale, 64.0 * large.facts.activation_scale);
+    assert_eq!(plain.curve, large.curve);
+    let sums = |trained: &Trained, data: &InMemory| {
+        let codes = trained.sae.encode(&data.data);
+        let out = trained.sae.decode(&codes);
+        let mut sums = mediant_dict::evaluate::Sums::default();
+        for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {
+            sums.add(x, r, codes.row(row).1);
+        }
+        sums.ev_mc()
+    };
+    assert!(sums(&large, &data) > 0.9, "{}", sums(&large, &data));
+}
+
+#[test]
+fn a_batch_larger_than_the_data_goes_over_several_epochs() {
+    let data = synthetic(30, 16, 24, 10);
+    let trained = train(&config(&json!({ "sae": { "architecture": "topk", "k": 4 }, "steps": 4, "batch": 100 })), &data);
+    assert_eq!(trained.facts.tokens, 400);
+    assert!((trained.facts.epochs - 400.0 / 30.0).abs() < 1e-12);
+}

@@ -1,0 +1,93 @@
+//! Which ready action goes next: the one with the longest chain of work behind it, when what it needs is free.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use petgraph::graph::NodeIndex;
+
+use crate::plan::Plan;
+
+/// What an action holds while it runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    pub(super) cpus: usize,
+    pub(super) memory: u64,
+    pub(super) gpus: u32,
+}
+
+/// Ready actions and free resources.
+pub(super) struct Queue {
+    needs: Vec<Need>,
+    priorities: Vec<u32>,
+    /// Longest path first; among equals the order of the plan.
+    ready: BinaryHeap<(u32, Reverse<usize>)>,
+    running: usize,
+    jobs: usize,
+    cpus: usize,
+    free_cpus: usize,
+    memory: u64,
+    free_memory: u64,
+    free_gpus: u32,
+}
+
+impl Queue {
+    pub(super) fn of(needs: Vec<Need>, priorities: Vec<u32>, cpus: usize, jobs: usize) -> Self {
+        let memory = available_memory();
+        // One GPU a run: stages on a GPU go one after the other.
+        Self { needs, priorities, ready: BinaryHeap::new(), running: 0, jobs, cpus, free_cpus: cpus, memory, free_memory: memory, free_gpus: 1 }
+    }
+
+    pub(super) fn push(&mut self, index: usize) {
+        self.ready.push((self.priorities[index], Reverse(index)));
+    }
+
+    /// The next action, if there is one and what it needs is free; its resources are taken. An action that does not
+    /// fit is waited for rather than overtaken, so that a large one is not put off for ever.
+    pub(super) fn pop(&mut self) -> Option<usize> {
+        let (_, Reverse(index)) = *self.ready.peek()?;
+        let need = self.need(index);
+        let fits = self.running < self.jobs && need.cpus <= self.free_cpus && need.memory <= self.free_memory && need.gpus <= self.free_gpus;
+        if !fits {
+            return None;
+        }
+        self.ready.pop();
+        self.running += 1;
+        self.free_cpus -= need.cpus;
+        self.free_memory -= need.memory;
+        self.free_gpus -= need.gpus;
+        Some(index)
+    }
+
+    /// Gives back what an action held.
+    pub(super) fn release(&mut self, index: usize) {
+        let need = self.need(index);
+        self.running -= 1;
+        self.free_cpus += need.cpus;
+        self.free_memory += need.memory;
+        self.free_gpus += need.gpus;
+    }
+
+    /// What an action needs; never more than there is, so that one that asks for too much runs alone.
+    fn need(&self, index: usize) -> Need {
+        let Need { cpus, memory, gpus } = self.needs[index];
+        Need { cpus: cpus.min(self.cpus), memory: memory.min(self.memory), gpus: gpus.min(1) }
+    }
+}
+
+/// For each instance the number of instances on the longest path that starts with it.
+pub(super) fn priorities(plan: &Plan) -> Vec<u32> {
+    let mut longest = vec![1; plan.instances.len()];
+    // Instances are in topological order, so consumers come before their producers here.
+    for index in (0..plan.instances.len()).rev() {
+        let behind = plan.graph.neighbors(NodeIndex::new(index)).map(|next| longest[next.index()]).max().unwrap_or(0);
+        longest[index] = 1 + behind;
+    }
+    longest
+}
+
+/// What the kernel says is available; as good as unlimited where it does not say.
+fn available_memory() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find(|line| line.starts_with("MemAvailable:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).map_or(u64::MAX, |kilobytes| kilobytes * 1024)
+}

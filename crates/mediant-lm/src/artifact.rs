@@ -1,0 +1,124 @@
+//! Models as artifacts: from a Hugging Face folder or from a device, and back to a device.
+
+use mediant_artifact::{Artifact, ArtifactWriter, DType, Digest, Manifest, ModelMeta, ModelReader, ModelWriter, Norms, Processing};
+use mediant_tensor::Compute;
+use serde_json::Value;
+
+use crate::checkpoint::HfFolder;
+use crate::layout::{cut, place};
+use crate::{Error, LmConfig, Model, Parameter, Piece, Result, Slot};
+
+/// Copies a Hugging Face folder into an artifact: tensors one at a time in their own formats, and the files beside them.
+/// `progress` hears how many tensors of how many are done.
+///
+/// # Errors
+/// [`Error::Weights`] for a value that is not a finite number, and whatever writing gives.
+pub fn import(folder: &HfFolder, artifact: ArtifactWriter, mut progress: impl FnMut(u64, u64)) -> Result<Manifest> {
+    let mut writer = ModelWriter::new(artifact)?;
+    let pieces = all_pieces(folder.config());
+    let total = pieces.len() as u64;
+    for (done, piece) in pieces.iter().enumerate() {
+        let (dtype, bytes) = folder.tensor(&piece.tensor)?;
+        check_finite(&piece.tensor, dtype, bytes)?;
+        writer.tensor(&piece.tensor, dtype, &piece.shape, bytes)?;
+        progress(done as u64 + 1, total);
+    }
+    finish(writer, folder.config(), folder.config_json(), &folder.files()?)
+}
+
+/// Writes a model from a device, in f32 and under the names of its architecture. `config_json` is what its config was read
+/// from; `files` are the tokenizer's and others, without the `config.json`.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn save<C: Compute>(
+    model: &Model<C>,
+    config_json: &Value,
+    files: &[(&str, Vec<u8>)],
+    artifact: ArtifactWriter,
+) -> Result<Manifest> {
+    let config = model.config();
+    let mut writer = ModelWriter::new(artifact)?;
+    for (slot, parameter) in model.parameters() {
+        let width = slot.shape(config).last().copied().unwrap_or(1);
+        let values = parameter.into_values();
+        let mut column = 0;
+        for piece in (config.architecture.pieces)(config, slot) {
+            let tensor = cut(&piece, &values, width, column);
+            writer.tensor(&piece.tensor, DType::F32, &piece.shape, bytemuck::cast_slice(&tensor))?;
+            column += piece.width();
+        }
+    }
+    let text = serde_json::to_vec_pretty(config_json).map_err(Error::json("config.json".as_ref()))?;
+    let mut all = vec![("config.json", text)];
+    all.extend(files.iter().cloned());
+    finish(writer, config, config_json, &all)
+}
+
+fn finish(mut writer: ModelWriter, config: &LmConfig, config_json: &Value, files: &[(&str, Vec<u8>)]) -> Result<Manifest> {
+    for (name, bytes) in files {
+        writer.file(name, bytes)?;
+    }
+    let tokenizer = files.iter().find(|(name, _)| *name == "tokenizer.json").map(|(_, bytes)| Digest::of(bytes));
+    Ok(writer.finish(&ModelMeta {
+        architecture: config.architecture.model_type.to_owned(),
+        config: config_json.clone(),
+        norms: Norms::Live,
+        processing: Processing::default(),
+        tokenizer,
+        parameters: config.parameters(),
+    })?)
+}
+
+/// Loads a model onto a device, parameter by parameter: beside the parameters, only one tensor is in memory.
+///
+/// # Errors
+/// If the artifact is no model, or its tensors do not fit its config.
+pub fn load<C: Compute>(artifact: &Artifact, device: &C::Device) -> Result<Model<C>> {
+    let reader = ModelReader::open(artifact)?;
+    if reader.meta.norms != Norms::Live {
+        return Err(Error::Weights("a model without live norms cannot be run yet".to_owned()));
+    }
+    let config = LmConfig::from_json(&reader.meta.config)?;
+    // The largest first: then its copy on the way is made while little else is in memory.
+    let mut slots = config.slots();
+    slots.sort_by_key(|slot| std::cmp::Reverse(slot.shape(&config).iter().product::<usize>()));
+    let parameter = |slot: Slot| {
+        let shape = slot.shape(&config);
+        let width = shape.last().copied().unwrap_or(1);
+        let mut values = vec![0.0; shape.iter().product()];
+        let mut column = 0;
+        for piece in (config.architecture.pieces)(&config, slot) {
+            let tensor = reader.tensors.get(&piece.tensor)?;
+            if tensor.shape != piece.shape {
+                let (name, expected) = (&piece.tensor, &piece.shape);
+                let why = format!("tensor `{name}` has shape {:?}, but the config says {expected:?}", tensor.shape);
+                return Err(Error::Weights(why));
+            }
+            place(&piece, tensor.dtype, &tensor.bytes, &mut values, width, column)?;
+            column += piece.width();
+        }
+        Ok((slot, Parameter::new(values, &shape, device)?))
+    };
+    let parameters = slots.into_iter().map(parameter).collect::<Result<Vec<_>>>()?;
+    Model::new(config, parameters)
+}
+
+/// The checkpoint tensors of a model, in the order of its parameters.
+pub(crate) fn all_pieces(config: &LmConfig) -> Vec<Piece> {
+    config.slots().into_iter().flat_map(|slot| (config.architecture.pieces)(config, slot)).collect()
+}
+
+fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()> {
+    // All ones in the exponent: infinite or not a number.
+    let half = |mask: u16| bytes.chunks_exact(2).position(|b| u16::from_le_bytes([b[0], b[1]]) & mask == mask);
+    let place = match dtype {
+        DType::F32 => bytes.chunks_exact(4).position(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000),
+        DType::F16 => half(0x7c00),
+        DType::BF16 => half(0x7f80),
+    };
+    match place {
+        Some(index) => Err(Error::Weights(format!("tensor `{name}` holds a value that is not a finite number, at index {index}"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,238 @@
+//! A model in Hugging Face layout on disk: `config.json`, safetensors files, tokenizer files. Opening one reads the config
+//! and the headers, and checks them against each other; values are read when asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mediant_artifact::{DType, Digest, HookFact, ModelFacts, Norms, Processing};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::artifact::all_pieces;
+use crate::shard::Shard;
+use crate::{Error, LmConfig, Result};
+
+/// A folder in Hugging Face layout.
+#[derive(Debug)]
+pub struct HfFolder {
+    folder: PathBuf,
+    config: LmConfig,
+    config_json: Value,
+    shards: Vec<Shard>,
+    /// Where each tensor that the model needs is, by canonical name: shard and name there.
+    tensors: BTreeMap<String, (usize, String)>,
+}
+
+/// The files that a model brings besides its weights, where they exist. Patterns as [`Stage::sources`] takes them.
+///
+/// [`Stage::sources`]: ../mediant_engine/trait.Stage.html#method.sources
+pub const CARRIED_FILES: [&str; 11] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+impl HfFolder {
+    /// Opens a folder: every tensor that the config needs must be there once, in its shape and a float format, and no
+    /// other, but for buffers that are known to carry nothing.
+    ///
+    /// # Errors
+    /// One for the first thing that is missing, damaged, or does not fit.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let config_json = read_json(&folder.join("config.json"))?;
+        let config = LmConfig::from_json(&config_json)?;
+        let shards = open_shards(folder)?;
+        let mut this = Self { folder: folder.to_owned(), config, config_json, shards, tensors: BTreeMap::new() };
+        this.tensors = this.match_tensors()?;
+        Ok(this)
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &LmConfig {
+        &self.config
+    }
+
+    /// The `config.json`.
+    pub fn config_json(&self) -> &Value {
+        &self.config_json
+    }
+
+    /// What is known of the model without reading its values.
+    ///
+    /// # Errors
+    /// If `tokenizer.json` exists and cannot be read.
+    pub fn facts(&self) -> Result<ModelFacts> {
+        let path = self.folder.join("tokenizer.json");
+        let tokenizer = if path.exists() { Some(Digest::of(&fs::read(&path).map_err(Error::io(&path))?)) } else { None };
+        Ok(model_facts(&self.config, tokenizer))
+    }
+
+    /// Names and contents of the [`CARRIED_FILES`] that exist.
+    ///
+    /// # Errors
+    /// If one exists and cannot be read.
+    pub fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let paths = CARRIED_FILES.into_iter().map(|name| (name, self.folder.join(name))).filter(|(_, path)| path.exists());
+        paths.map(|(name, path)| Ok((name, fs::read(&path).map_err(Error::io(&path))?))).collect()
+    }
+
+    /// Format and bytes of a tensor by its canonical name, mapped from its file.
+    pub(crate) fn tensor(&self, name: &str) -> Result<(DType, &[u8])> {
+        let (shard, stored) = self.tensors.get(name).ok_or_else(|| Error::Weights(format!("no tensor `{name}`")))?;
+        let tensor = self.shards[*shard].tensor(stored);
+        let found = tensor.and_then(|tensor| Some((tensor.dtype()?, tensor.bytes)));
+        found.ok_or_else(|| self.shards[*shard].error(format!("tensor `{stored}` cannot be read")))
+    }
+
+    fn match_tensors(&self) -> Result<BTreeMap<String, (usize, String)>> {
+        let architecture = self.config.architecture;
+        let mut found: BTreeMap<String, (usize, String)> = BTreeMap::new();
+        for (index, shard) in self.shards.iter().enumerate() {
+            for stored in shard.names().filter(|name| !architecture.buffers.iter().any(|end| name.ends_with(end))) {
+                let name = (architecture.canonical)(stored).into_owned();
+                if let Some((_, twin)) = found.insert(name, (index, stored.to_owned())) {
+                    return Err(Error::Weights(format!("tensors `{twin}` and `{stored}` are the same parameter")));
+                }
+            }
+        }
+        self.drop_tied_copy(&mut found)?;
+        let mut wanted = BTreeSet::new();
+        for piece in all_pieces(&self.config) {
+            if let Some((shard, stored)) = found.get(&piece.tensor) {
+                self.check_tensor(*shard, stored, &piece.shape)?;
+            }
+            wanted.insert(piece.tensor);
+        }
+        let missing: Vec<_> = wanted.iter().filter(|name| !found.contains_key(*name)).cloned().collect();
+        let unexpected: Vec<_> = found.keys().filter(|name| !wanted.contains(*name)).cloned().collect();
+        match (missing.is_empty(), unexpected.is_empty()) {
+            (true, true) => Ok(found),
+            (false, _) => Err(Error::Weights(format!("the checkpoint lacks {}", listed(&missing)))),
+            (true, false) => Err(Error::Weights(format!("the config has no place for {}", listed(&unexpected)))),
+        }
+    }
+
+    /// Some tied checkpoints store the unembedding a second time; an equal copy is left out.
+    fn drop_tied_copy(&self, found: &mut BTreeMap<String, (usize, String)>) -> Result<()> {
+        let (Some(copy), true) = (found.get("lm_head.weight").cloned(), self.config.tied) else {
+            return Ok(());
+        };
+        let embed = (self.config.architecture.pieces)(&self.config, crate::Slot::Embed).remove(0).tensor;
+        let bytes = |(shard, stored): &(usize, String)| self.shards[*shard].tensor(stored).map(|tensor| tensor.bytes);
+        if found.get(&embed).and_then(bytes) != bytes(&copy) {
+            return Err(Error::config("tie_word_embeddings", "is true, but lm_head.weight differs from the embedding"));
+        }
+        found.remove("lm_head.weight");
+        Ok(())
+    }
+
+    fn check_tensor(&self, shard: usize, stored: &str, expected: &[usize]) -> Result<()> {
+        let shard = &self.shards[shard];
+        let Some(tensor) = shard.tensor(stored) else {
+            return Err(shard.error(format!("tensor `{stored}` lies outside the file")));
+        };
+        if tensor.shape != expected {
+            let shape = tensor.shape;
+            return Err(shard.error(format!("tensor `{stored}` has shape {shape:?}, but the config says {expected:?}")));
+        }
+        if tensor.dtype().is_none() {
+            return Err(shard.error(format!("tensor `{stored}` is {}; F32, F16 and BF16 are built", tensor.format)));
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a model at plan time from the `config.json` of a folder, its headers and its tokenizer.
+///
+/// # Errors
+/// As [`HfFolder::open`].
+pub fn facts_from_dir(folder: &Path) -> Result<ModelFacts> {
+    HfFolder::open(folder)?.facts()
+}
+
+/// The facts of an unprocessed model.
+pub fn model_facts(config: &LmConfig, tokenizer: Option<Digest>) -> ModelFacts {
+    let hooks: Arc<[HookFact]> = config
+        .hooks()
+        .into_iter()
+        .map(|point| HookFact { name: point.to_string(), shape: point.shape(config, config.context) })
+        .collect();
+    ModelFacts {
+        architecture: config.architecture.model_type.to_owned(),
+        n_layers: config.n_layers,
+        d_model: config.d_model,
+        n_heads: config.n_heads,
+        n_kv_heads: config.n_kv_heads,
+        d_head: config.d_head,
+        d_mlp: config.d_mlp,
+        vocab_size: config.vocab_size,
+        context: config.context,
+        tokenizer,
+        parameters: config.parameters(),
+        hooks,
+        norms: Norms::Live,
+        processing: Processing::default(),
+    }
+}
+
+/// The weight files of a folder: one, or the shards that an index lists.
+fn open_shards(folder: &Path) -> Result<Vec<Shard>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let single = folder.join(SINGLE);
+    if single.exists() {
+        return Ok(vec![Shard::open(&single)?]);
+    }
+    let path = folder.join(INDEX);
+    if !path.exists() {
+        return Err(Error::safetensors(folder, format!("holds neither {SINGLE} nor {INDEX}; other weight files are not read")));
+    }
+    let index: Index = serde_json::from_value(read_json(&path)?).map_err(Error::json(&path))?;
+    let names: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
+    if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
+        return Err(Error::safetensors(&path, format!("`{name}` is not the name of a file beside it")));
+    }
+    let shards = names.iter().map(|name| Shard::open(&folder.join(name))).collect::<Result<Vec<_>>>()?;
+    for (name, shard) in names.iter().zip(&shards) {
+        let listed: BTreeSet<&str> = index.weight_map.iter().filter(|(_, file)| file == name).map(|(t, _)| t.as_str()).collect();
+        let held: BTreeSet<&str> = shard.names().collect();
+        if let Some(tensor) = listed.symmetric_difference(&held).next() {
+            return Err(Error::safetensors(&path, format!("and {name} do not agree on tensor `{tensor}`")));
+        }
+    }
+    Ok(shards)
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    const LIMIT: u64 = 64 << 20;
+    let size = fs::metadata(path).map_err(Error::io(path))?.len();
+    if size > LIMIT {
+        return Err(Error::safetensors(path, format!("has {size} bytes; a JSON file of a model has at most {LIMIT}")));
+    }
+    let text = fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&text).map_err(Error::json(path))
+}
+
+/// The first names of a list and how many more there are.
+fn listed(names: &[String]) -> String {
+    let first: Vec<_> = names.iter().take(3).map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(3) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more tensors", first.join(", ")),
+    }
+}

@@ -1,0 +1,47 @@
+//! Language models: architectures, Hugging Face checkpoints, hook points, forward passes.
+//!
+//! - [`LmConfig`] says what a model is made of, read from a `config.json`; [`Architecture`] describes a family.
+//! - [`Model`] holds the parameters on a device; [`Batch`] the tokens of one pass.
+//! - [`Model::read`] hands over activations at [`HookPoint`]s and stops after the last; [`Model::hidden`],
+//!   [`Model::logits`] and [`Model::losses`] go to the end. [`Hooks`] says what to read and what to change.
+//! - Checkpoints in Hugging Face layout: [`HfFolder`]; to and from `model` artifacts: [`import`], [`load`], [`export`].
+
+mod arch;
+mod artifact;
+mod attention;
+mod batch;
+mod capture;
+mod checkpoint;
+mod config;
+mod edits;
+mod error;
+mod evaluate;
+mod export;
+mod forward;
+mod generate;
+mod hooks;
+mod kv;
+mod layout;
+mod model;
+mod positions;
+mod shard;
+pub mod tasks;
+pub mod text;
+pub mod train;
+
+pub use arch::{Architecture, BlockSlot, Piece, Slot};
+pub use artifact::{import, load, save};
+pub use batch::{Batch, Sequence};
+pub use capture::Capture;
+pub use checkpoint::{CARRIED_FILES, HfFolder, facts_from_dir, model_facts};
+pub use config::{LmConfig, MlpKind, NormKind, PositionKind};
+pub use edits::{Edit, Splice, Zero};
+pub use error::{Error, Result};
+pub use evaluate::{Losses, Mean, batches, losses};
+pub use export::export;
+pub use forward::{Hooks, Reader};
+pub use generate::{Sampling, Until, generate};
+pub use hooks::{HookPoint, Site, matching_hooks};
+pub use kv::KvCache;
+pub use model::{Model, Parameter};
+pub use positions::Positions;

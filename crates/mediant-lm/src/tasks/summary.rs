@@ -1,0 +1,215 @@
+//! Numbers over a task set, with their intervals.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
+use mediant_artifact::MetricRow;
+use mediant_tensor::random::{below, stream};
+
+use super::items::TaskItem;
+use super::judge::Verdict;
+use crate::{Error, Result};
+
+const DRAWS: usize = 1000;
+
+/// For every task and split, and within them for every group and condition:
+///
+/// - `accuracy`: the share of items whose right continuation is more probable than the wrong one;
+/// - `top1_accuracy`: the share whose right continuation begins with the most probable of all tokens;
+/// - `logit_diff`: the mean of log p(right) − log p(wrong), in nats.
+///
+/// Intervals hold 95 percent. Of a task: a percentile bootstrap over groups (over items where there are fewer than two groups). Of one
+/// group or condition: for shares Wilson's (1927) over items, which says something even where all items are right; for `logit_diff` a
+/// bootstrap over items.
+pub fn summarize(items: &[TaskItem], verdicts: &[Verdict], seed: u64) -> Vec<MetricRow> {
+    type Key<'a> = (&'a str, Option<&'a str>);
+    let mut sets: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
+    for (index, item) in items.iter().enumerate() {
+        sets.entry((&item.task, item.split.as_deref())).or_default().push(index);
+    }
+    let mut rows = Vec::new();
+    for ((task, split), members) in sets {
+        let set = Set { task, split, items, verdicts, seed };
+        rows.extend(set.rows(None, &members));
+        let mut parts: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+        for &index in &members {
+            let (group, condition) = (items[index].group.as_deref(), items[index].condition.as_deref());
+            let named = group.map(|group| ("group", group)).into_iter().chain(condition.map(|condition| ("condition", condition)));
+            named.for_each(|part| parts.entry(part).or_default().push(index));
+        }
+        rows.extend(parts.into_iter().flat_map(|(part, members)| set.rows(Some(part), &members)));
+    }
+    rows
+}
+
+/// The items of one task and split.
+struct Set<'a> {
+    task: &'a str,
+    split: Option<&'a str>,
+    items: &'a [TaskItem],
+    verdicts: &'a [Verdict],
+    seed: u64,
+}
+
+impl Set<'_> {
+    fn rows(&self, part: Option<(&str, &str)>, members: &[usize]) -> [MetricRow; 3] {
+        [
+            self.share("accuracy", Verdict::correct, part, members),
+            self.share("top1_accuracy", |verdict| verdict.top1, part, members),
+            self.mean("logit_diff", "nats", Verdict::logit_diff, part, members),
+        ]
+    }
+
+    fn share(&self, name: &str, of: impl Fn(&Verdict) -> bool, part: Option<(&str, &str)>, members: &[usize]) -> MetricRow {
+        let right = members.iter().filter(|&&index| of(&self.verdicts[index])).count() as f64;
+        let n = members.len() as f64;
+        let mut row = self.mean(name, "1", |verdict| f64::from(u8::from(of(verdict))), part, members);
+        row.numerator = Some(right);
+        row.denominator = Some(n);
+        if part.is_some() {
+            let (low, high) = wilson(right, n);
+            (row.low, row.high) = (Some(low), Some(high));
+        }
+        row
+    }
+
+    fn mean(&self, name: &str, unit: &str, of: impl Fn(&Verdict) -> f64, part: Option<(&str, &str)>, members: &[usize]) -> MetricRow {
+        let values: Vec<f64> = members.iter().map(|&index| of(&self.verdicts[index])).collect();
+        let mut groups: BTreeMap<Option<&str>, (f64, u64)> = BTreeMap::new();
+        for (&index, value) in members.iter().zip(&values) {
+            let (sum, n) = groups.entry(self.items[index].group.as_deref()).or_default();
+            *sum += value;
+            *n += 1;
+        }
+        let clusters: Vec<(f64, u64)> = if part.is_none() && groups.len() > 1 {
+            groups.into_values().collect()
+        } else {
+            values.iter().map(|&value| (value, 1)).collect()
+        };
+        let (low, high) = bootstrap(&clusters, self.seed);
+        let mut tags = BTreeMap::from([("task".to_owned(), self.task.to_owned())]);
+        tags.extend(part.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        MetricRow {
+            name: name.to_owned(),
+            value: values.iter().sum::<f64>() / values.len() as f64,
+            unit: unit.to_owned(),
+            n: values.len() as u64,
+            low: Some(low),
+            high: Some(high),
+            split: self.split.map(str::to_owned),
+            tags,
+            ..MetricRow::default()
+        }
+    }
+}
+
+/// The central 95 percent of the mean over clusters drawn with replacement, each a (sum, number of items).
+fn bootstrap(clusters: &[(f64, u64)], seed: u64) -> (f64, f64) {
+    let mut rng = stream(seed, "bootstrap");
+    let mut means: Vec<f64> = (0..DRAWS)
+        .map(|_| {
+            let (mut sum, mut n) = (0.0, 0);
+            for _ in clusters {
+                let (part, count) = clusters[below(&mut rng, clusters.len() as u64) as usize];
+                sum += part;
+                n += count;
+            }
+            sum / n as f64
+        })
+        .collect();
+    means.sort_unstable_by(f64::total_cmp);
+    (means[DRAWS / 40], means[DRAWS - 1 - DRAWS / 40])
+}
+
+/// Wilson's score interval of a share, for 95 percent.
+fn wilson(right: f64, n: f64) -> (f64, f64) {
+    const Z: f64 = 1.959_963_984_540_054;
+    let share = right / n;
+    let middle = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    ((middle - half).max(0.0), (middle + half).min(1.0))
+}
+
+/// The columns of [`judged_rows`].
+pub const JUDGED_COLUMNS: [&str; 11] = [
+    "task", "split", "group", "condition", "prompt", "right", "wrong", "log_prob_right", "log_prob_wrong", "correct", "top1",
+];
+
+/// Items and verdicts as a table, a row an item.
+///
+/// # Errors
+/// If Arrow cannot hold it.
+pub fn judged_rows(items: &[TaskItem], verdicts: &[Verdict]) -> Result<RecordBatch> {
+    fn text<'a>(of: impl Iterator<Item = &'a str>) -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(of))
+    }
+    fn nullable<'a>(of: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+        Arc::new(of.collect::<StringArray>())
+    }
+    let columns: [ArrayRef; 11] = [
+        text(items.iter().map(|item| item.task.as_str())),
+        nullable(items.iter().map(|item| item.split.as_deref())),
+        nullable(items.iter().map(|item| item.group.as_deref())),
+        nullable(items.iter().map(|item| item.condition.as_deref())),
+        text(items.iter().map(|item| item.prompt.as_str())),
+        text(items.iter().map(|item| item.right.as_str())),
+        text(items.iter().map(|item| item.wrong.as_str())),
+        Arc::new(Float64Array::from_iter_values(verdicts.iter().map(|verdict| verdict.right))),
+        Arc::new(Float64Array::from_iter_values(verdicts.iter().map(|verdict| verdict.wrong))),
+        Arc::new(BooleanArray::from_iter(verdicts.iter().map(|verdict| Some(verdict.correct())))),
+        Arc::new(BooleanArray::from_iter(verdicts.iter().map(|verdict| Some(verdict.top1)))),
+    ];
+    let named = JUDGED_COLUMNS.into_iter().zip(columns);
+    let nullable = ["split", "group", "condition"];
+    RecordBatch::try_from_iter_with_nullable(named.map(|(name, column)| (name, column, nullable.contains(&name))))
+        .map_err(|error| Error::Tokens(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(task: &str, group: &str) -> TaskItem {
+        TaskItem { task: task.to_owned(), group: Some(group.to_owned()), ..TaskItem::default() }
+    }
+
+    fn verdict(diff: f64) -> Verdict {
+        Verdict { right: diff, wrong: 0.0, top1: diff > 1.0 }
+    }
+
+    fn find<'a>(rows: &'a [MetricRow], name: &str, tags: &[(&str, &str)]) -> &'a MetricRow {
+        let tags: BTreeMap<_, _> = tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        rows.iter().find(|row| row.name == name && row.tags == tags).expect("a row of this name")
+    }
+
+    #[test]
+    fn shares_and_means_by_task_and_group() {
+        let items = [item("ioi", "a"), item("ioi", "a"), item("ioi", "b"), item("sums", "a")];
+        let rows = summarize(&items, &[2.0, -1.0, 0.5, 3.0].map(verdict), 0);
+        let accuracy = find(&rows, "accuracy", &[("task", "ioi")]);
+        assert_eq!((accuracy.value, accuracy.n, accuracy.numerator), (2.0 / 3.0, 3, Some(2.0)));
+        assert_eq!(find(&rows, "top1_accuracy", &[("task", "ioi")]).value, 1.0 / 3.0);
+        assert_eq!(find(&rows, "logit_diff", &[("task", "ioi")]).value, 0.5);
+        assert_eq!(find(&rows, "accuracy", &[("task", "ioi"), ("group", "b")]).value, 1.0);
+    }
+
+    #[test]
+    fn intervals_are_over_groups() {
+        // Two groups, one all right and one all wrong: however many items, the interval reaches from 0 to 1.
+        let items: Vec<_> = (0..400).map(|i| item("t", if i % 2 == 0 { "a" } else { "b" })).collect();
+        let verdicts: Vec<_> = (0..400).map(|i| verdict(if i % 2 == 0 { 1.0 } else { -1.0 })).collect();
+        let rows = summarize(&items, &verdicts, 0);
+        let accuracy = find(&rows, "accuracy", &[("task", "t")]);
+        assert_eq!((accuracy.low, accuracy.high), (Some(0.0), Some(1.0)));
+    }
+
+    #[test]
+    fn wilson_as_in_the_books() {
+        // 10 of 10: Agresti and Coull 1998 give (0.722, 1.000); 81 of 263 (Newcombe 1998, his case a): (0.2553, 0.3662).
+        let (low, high) = wilson(10.0, 10.0);
+        assert!((low - 0.7225).abs() < 5e-4 && high == 1.0);
+        let (low, high) = wilson(81.0, 263.0);
+        assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5);
+    }
+}

@@ -1,0 +1,74 @@
+//! Which sequences a step sees.
+
+use mediant_artifact::Tokens;
+use mediant_tensor::random::{permutation, stream};
+use mediant_tensor::{Compute, Int, Tensor, TensorData};
+
+use crate::{Batch, LmConfig, Result};
+
+/// Passes over the data, each in a random order of its own; a batch may begin in one pass and end in the next.
+pub(super) struct Order {
+    seed: u64,
+    sequences: u64,
+    pass: Option<(u64, Vec<usize>)>,
+}
+
+impl Order {
+    pub(super) fn new(seed: u64, sequences: usize) -> Self {
+        Self { seed, sequences: sequences as u64, pass: None }
+    }
+
+    /// The sequence at a place in the endless row of passes.
+    pub(super) fn at(&mut self, place: u64) -> usize {
+        let (pass, within) = (place / self.sequences, (place % self.sequences) as usize);
+        let order = match self.pass.take() {
+            Some((number, order)) if number == pass => order,
+            _ => permutation(&mut stream(self.seed, &format!("order/{pass}")), self.sequences as usize),
+        };
+        let sequence = order[within];
+        self.pass = Some((pass, order));
+        sequence
+    }
+}
+
+/// The sequences of one forward pass, and what each of their rows is to predict.
+pub(super) struct Examples<'t> {
+    sequences: Vec<(&'t [i32], &'t [bool])>,
+}
+
+impl<'t> Examples<'t> {
+    /// Sequences of one length stand together, so that attention takes them together.
+    pub(super) fn new(tokens: &'t Tokens, mut indices: Vec<usize>) -> Self {
+        indices.sort_by_key(|&i| tokens.sequence(i).len());
+        Self { sequences: indices.into_iter().map(|i| (tokens.sequence(i), tokens.mask_of(i))).collect() }
+    }
+
+    pub(super) fn tokens(&self) -> u64 {
+        self.sequences.iter().map(|(ids, _)| ids.len() as u64).sum()
+    }
+
+    /// Tokens that are predicted: not the first of a sequence, and not masked.
+    pub(super) fn predicted(&self) -> u64 {
+        let masks = self.sequences.iter().flat_map(|(_, mask)| &mask[1..]);
+        masks.filter(|&&counts| counts).count() as u64
+    }
+
+    pub(super) fn batch<C: Compute>(&self, config: &LmConfig, device: &C::Device) -> Result<Batch<C>> {
+        let ids: Vec<&[i32]> = self.sequences.iter().map(|(ids, _)| *ids).collect();
+        Batch::new(config, &ids, device)
+    }
+
+    /// The token that each row predicts, and its weight in the loss: `weight`, or 0 where nothing is predicted.
+    pub(super) fn targets<C: Compute>(&self, weight: f32, device: &C::Device) -> (Tensor<C, 1, Int>, Tensor<C, 1>) {
+        let (mut targets, mut weights) = (Vec::new(), Vec::new());
+        for (ids, mask) in &self.sequences {
+            targets.extend_from_slice(&ids[1..]);
+            targets.push(0);
+            weights.extend(mask[1..].iter().map(|&counts| if counts { weight } else { 0.0 }));
+            weights.push(0.0);
+        }
+        let rows = targets.len();
+        let targets = TensorData::new::<i32, _>(targets, [rows]);
+        (Tensor::from_data(targets, device), Tensor::from_data(TensorData::new(weights, [rows]), device))
+    }
+}

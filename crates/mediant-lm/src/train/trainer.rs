@@ -1,0 +1,232 @@
+//! The training loop, one step at a time.
+
+use mediant_artifact::Tokens;
+use mediant_tensor::optim::{Adam, Moments, clip_factor, global_norm};
+use mediant_tensor::schedule::Schedule;
+use mediant_tensor::{Autodiff, Compute, TensorData, ops};
+
+use super::data::{Examples, Order};
+use super::dropout::Dropout;
+use super::init::initial;
+use crate::{Batch, Error, Hooks, LmConfig, Model, Parameter, Result, Slot, batches};
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Training {
+    /// Of initial values, order of the data, and dropout.
+    pub seed: u64,
+    /// Sequences in a forward pass.
+    pub batch: usize,
+    /// Forward passes in a step; their gradients are those of one pass over all their tokens.
+    pub accumulate: usize,
+    /// Learning rate of each step.
+    pub schedule: Schedule,
+    /// The optimiser; its weight decay is for matrices alone.
+    pub adam: Adam,
+    /// Largest 2-norm of all gradients together; none for no clipping.
+    pub clip: Option<f64>,
+    /// Dropout probability, below 1.
+    pub dropout: f32,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The step's number, from 1.
+    pub step: u64,
+    /// Mean cross-entropy over the predicted tokens before the update, in nats.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// 2-norm of all gradients together, before clipping.
+    pub grad_norm: f64,
+    /// Tokens seen.
+    pub tokens: u64,
+}
+
+/// One parameter and its optimiser state.
+pub(super) struct Trained {
+    pub(super) slot: Slot,
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Vec<f32>,
+    pub(super) moments: Moments,
+}
+
+/// A model in training.
+pub struct Trainer<'t, B: Compute> {
+    pub(super) config: LmConfig,
+    training: Training,
+    tokens: &'t Tokens,
+    order: Order,
+    pub(super) parameters: Vec<Trained>,
+    /// Steps done.
+    pub(super) step: u64,
+    pub(super) device: B::Device,
+}
+
+/// Gradients of all parameters, in their order, and the loss they belong to.
+struct Gradients {
+    loss: f64,
+    values: Vec<Vec<f32>>,
+}
+
+impl<'t, B: Compute> Trainer<'t, B> {
+    /// A training before its first step.
+    ///
+    /// # Errors
+    /// [`Error::Tokens`] if there is nothing to learn from, or the model cannot take the tokens.
+    pub fn new(config: LmConfig, training: Training, tokens: &'t Tokens, device: B::Device) -> Result<Self> {
+        if !(0..tokens.len()).any(|i| tokens.mask_of(i)[1..].contains(&true)) {
+            return Err(Error::Tokens("there is no token to predict: every sequence is one token long or masked".to_owned()));
+        }
+        if tokens.meta.context > config.context {
+            let (longest, context) = (tokens.meta.context, config.context);
+            return Err(Error::Tokens(format!("sequences are up to {longest} tokens long, the model's context is {context}")));
+        }
+        let parameters = config.slots().into_iter().map(|slot| {
+            let values = initial(&config, slot, training.seed);
+            Trained { slot, shape: slot.shape(&config), moments: Moments::zeros(values.len()), values }
+        });
+        let parameters = parameters.collect();
+        let order = Order::new(training.seed, tokens.len());
+        Ok(Self { config, training, tokens, order, parameters, step: 0, device })
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> u64 {
+        self.step
+    }
+
+    /// The model as it is now.
+    ///
+    /// # Errors
+    /// None that the types leave possible.
+    pub fn model(&self) -> Result<Model<B>> {
+        let parameters = self.parameters.iter().map(|p| Ok((p.slot, Parameter::new(p.values.clone(), &p.shape, &self.device)?)));
+        Model::new(self.config.clone(), parameters.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Makes a step.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if the loss or a gradient is not a finite number; the parameters are then those before the step.
+    pub fn step(&mut self) -> Result<StepReport> {
+        let passes = self.examples();
+        let gradients = self.gradients(&passes)?;
+        let step = self.step + 1;
+        let lr = self.training.schedule.at(self.step);
+        let grad_norm = global_norm(gradients.values.iter().map(Vec::as_slice));
+        if !gradients.loss.is_finite() {
+            return Err(Error::Diverged { step, what: "loss", value: gradients.loss });
+        }
+        if !grad_norm.is_finite() {
+            return Err(Error::Diverged { step, what: "norm of the gradients", value: grad_norm });
+        }
+        let factor = self.training.clip.map_or(1.0, |max| clip_factor(grad_norm, max));
+        for (parameter, grad) in self.parameters.iter_mut().zip(&gradients.values) {
+            let decays = parameter.slot.is_matrix(&self.config);
+            let weight_decay = if decays { self.training.adam.weight_decay } else { 0.0 };
+            let adam = Adam { weight_decay, ..self.training.adam };
+            adam.step(step, lr, &mut parameter.values, grad, factor, &mut parameter.moments);
+        }
+        self.step = step;
+        let tokens = passes.iter().map(Examples::tokens).sum();
+        Ok(StepReport { step, loss: gradients.loss, lr, grad_norm, tokens })
+    }
+
+    /// The sequences of the next step, by forward pass.
+    fn examples(&mut self) -> Vec<Examples<'t>> {
+        let (batch, passes) = (self.training.batch as u64, self.training.accumulate as u64);
+        let first = self.step * batch * passes;
+        let pass = |number| {
+            let from = first + number * batch;
+            Examples::new(self.tokens, (from..from + batch).map(|place| self.order.at(place)).collect())
+        };
+        (0..passes).map(pass).collect()
+    }
+
+    fn gradients(&self, passes: &[Examples<'_>]) -> Result<Gradients> {
+        let leaves = self.leaves()?;
+        let model = Model::new(self.config.clone(), leaves.iter().cloned())?;
+        let predicted: u64 = passes.iter().map(Examples::predicted).sum();
+        // A step whose tokens are all masked has the loss 0 and no gradient.
+        let weight = 1.0 / predicted.max(1) as f32;
+        let mut sum = Gradients { loss: 0.0, values: Vec::new() };
+        for (number, examples) in passes.iter().enumerate() {
+            let (loss, values) = self.pass(&model, &leaves, examples, weight, number)?;
+            sum.loss += loss;
+            if sum.values.is_empty() {
+                sum.values = values;
+            } else {
+                for (total, values) in sum.values.iter_mut().flatten().zip(values.iter().flatten()) {
+                    *total += values;
+                }
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Parameters as leaves of the graph.
+    fn leaves(&self) -> Result<Vec<(Slot, Parameter<Autodiff<B>>)>> {
+        let leaf = |p: &Trained| {
+            let parameter = Parameter::new(p.values.clone(), &p.shape, &self.device)?;
+            Ok((
+                p.slot,
+                match parameter {
+                    Parameter::Vector(tensor) => Parameter::Vector(tensor.require_grad()),
+                    Parameter::Matrix(tensor) => Parameter::Matrix(tensor.require_grad()),
+                },
+            ))
+        };
+        self.parameters.iter().map(leaf).collect()
+    }
+
+    /// One forward and backward pass: its part of the loss and of each gradient.
+    fn pass(
+        &self,
+        model: &Model<Autodiff<B>>,
+        leaves: &[(Slot, Parameter<Autodiff<B>>)],
+        examples: &Examples<'_>,
+        weight: f32,
+        number: usize,
+    ) -> Result<(f64, Vec<Vec<f32>>)> {
+        let Training { dropout, seed, .. } = self.training;
+        let dropout = Dropout { p: dropout, seed, step: self.step, pass: number };
+        let points = if dropout.p > 0.0 { Dropout::points(&self.config) } else { Vec::new() };
+        let hooks = points.into_iter().fold(Hooks::none(), |hooks, point| hooks.edit(point, &dropout));
+        let batch = examples.batch(&self.config, &self.device)?;
+        let hidden = model.hidden(&batch, hooks)?;
+        let (targets, weights) = examples.targets(weight, &self.device);
+        let loss = ops::unembed_loss(hidden, model.unembedding(), targets, weights);
+        let value = f64::from(loss.clone().into_scalar());
+        let grads = loss.backward();
+        let gradient = |(_, parameter): &(Slot, Parameter<Autodiff<B>>)| {
+            let data: Option<TensorData> = match parameter {
+                Parameter::Vector(tensor) => tensor.grad(&grads).map(|grad| grad.into_data()),
+                Parameter::Matrix(tensor) => tensor.grad(&grads).map(|grad| grad.into_data()),
+            };
+            let values = data.and_then(|data| data.into_vec().ok());
+            // A parameter that nothing depended on.
+            values.unwrap_or_else(|| vec![0.0; parameter.shape().iter().product()])
+        };
+        Ok((value, leaves.iter().map(gradient).collect()))
+    }
+}
+
+/// Mean cross-entropy in nats over all predicted tokens (not the first of a sequence, not masked); NaN if there are none.
+///
+/// # Errors
+/// [`Error::Tokens`] for sequences that the model cannot take.
+pub fn held_out_loss<C: Compute>(model: &Model<C>, tokens: &Tokens) -> Result<f64> {
+    let (mut sum, mut predicted) = (0.0, 0u64);
+    for range in batches(tokens, model.config(), 0) {
+        let sequences: Vec<&[i32]> = range.clone().map(|i| tokens.sequence(i)).collect();
+        let batch = Batch::new(model.config(), &sequences, &model.device())?;
+        let masks = range.flat_map(|i| &tokens.mask_of(i)[1..]);
+        for (loss, _) in model.losses(&batch, Hooks::none())?.iter().zip(masks).filter(|(_, counts)| **counts) {
+            sum += f64::from(*loss);
+            predicted += 1;
+        }
+    }
+    Ok(sum / predicted as f64)
+}

@@ -1,0 +1,16 @@
+//! Language models, against the numbers of transformers and TransformerLens, against damaged checkpoints, and against
+//! themselves: other batches, other numbers of threads, other formats on disk.
+#![allow(clippy::unwrap_used)]
+
+mod suite {
+    mod capture;
+    mod configs;
+    mod edits;
+    mod generation;
+    mod hostile;
+    mod invariance;
+    mod reference;
+    mod round_trip;
+    mod shards;
+    pub(crate) mod support;
+}

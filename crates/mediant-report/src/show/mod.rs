@@ -1,0 +1,105 @@
+//! What an artifact is: its description, tables, first rows and statistics.
+
+mod dictionary;
+mod metrics;
+mod model;
+mod rows;
+mod tensors;
+mod tokens;
+mod vectors;
+
+use mediant_artifact::{Artifact, Kind, LabelsMeta, TableMeta, TokenizerMeta};
+
+pub use metrics::metrics_table;
+pub use rows::head;
+
+use crate::error::Result;
+use crate::page::Page;
+use crate::table::{Cell, TextTable};
+
+/// What to show.
+pub struct ShowOptions<'a> {
+    /// How many first rows.
+    pub head: usize,
+    /// Turns token ids into text, where the tokenizer is at hand.
+    pub decode: Option<Decode<'a>>,
+}
+
+/// Turns token ids into text.
+pub type Decode<'a> = &'a dyn Fn(&[i32]) -> String;
+
+/// The table of an artifact that is meant when none is named.
+pub fn main_table(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Model | Kind::Dictionary => "tensors",
+        Kind::Tokenizer => "files",
+        Kind::Tokens => "sequences",
+        Kind::Labels => "labels",
+        Kind::Activations => "index",
+        Kind::Metrics => "metrics",
+        Kind::Table => "rows",
+    }
+}
+
+/// A page about an artifact.
+///
+/// # Errors
+/// If the artifact is damaged.
+pub fn show(artifact: &Artifact, title: &str, options: &ShowOptions<'_>) -> Result<Page> {
+    let manifest = artifact.manifest();
+    let bytes = manifest.parts().map(|part| part.bytes).sum();
+    let mut page = Page::new(title);
+    page.facts(
+        "",
+        [
+            ("kind", Cell::text(manifest.kind.name())),
+            ("holds", Cell::text(manifest.kind.doc())),
+            ("size", Cell::Bytes(bytes)),
+            ("logical digest", Cell::Digest(manifest.logical.to_string())),
+        ],
+    );
+    match manifest.kind {
+        Kind::Model => model::show(artifact, &mut page)?,
+        Kind::Tokenizer => {
+            let meta: TokenizerMeta = artifact.meta()?;
+            page.facts(
+                "Tokenizer",
+                [
+                    ("vocabulary", Cell::Count(meta.vocab_size as u64)),
+                    ("digest of tokenizer.json", Cell::Digest(meta.digest.to_string())),
+                ],
+            );
+            page.table("Files", rows::head(artifact, "files", usize::MAX)?);
+        }
+        Kind::Tokens => tokens::show(artifact, options, &mut page)?,
+        Kind::Labels => {
+            let meta: LabelsMeta = artifact.meta()?;
+            page.facts("Labels", [("labels", Cell::Count(meta.labels))]);
+            page.table("First rows", rows::head(artifact, "labels", options.head)?);
+        }
+        Kind::Activations => vectors::show(artifact, options.head, &mut page)?,
+        Kind::Dictionary => dictionary::show(artifact, &mut page)?,
+        Kind::Metrics => page.table("Metrics", metrics_table(&mediant_artifact::read_metrics(artifact)?)),
+        Kind::Table => {
+            let meta: TableMeta = artifact.meta()?;
+            page.facts("Table", [("title", Cell::text(meta.title)), ("description", Cell::text(meta.description))]);
+            page.table("First rows", rows::head(artifact, "rows", options.head)?);
+        }
+    }
+    page.table("Tables", tables(artifact));
+    Ok(page)
+}
+
+fn tables(artifact: &Artifact) -> TextTable {
+    let mut table = TextTable::new(["table", "rows", "bytes", "files", "columns"]);
+    for (name, entry) in &artifact.manifest().tables {
+        table.push([
+            Cell::text(name),
+            Cell::Count(entry.rows),
+            Cell::Bytes(entry.parts.iter().map(|part| part.bytes).sum()),
+            Cell::Count(entry.parts.len() as u64),
+            Cell::text(&entry.schema),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,59 @@
+//! A model: its shape in words, its tensors.
+
+use mediant_artifact::{Artifact, ModelReader};
+use serde_json::Value;
+
+use super::tensors;
+use crate::error::Result;
+use crate::number::count;
+use crate::page::Page;
+use crate::table::{Cell, TextTable};
+
+pub(super) fn show(artifact: &Artifact, page: &mut Page) -> Result<()> {
+    let model = ModelReader::open(artifact)?;
+    let meta = &model.meta;
+    page.facts(
+        "Model",
+        [
+            ("architecture", Cell::text(&meta.architecture)),
+            ("shape", Cell::text(summary(&meta.config))),
+            ("parameters", Cell::Count(meta.parameters)),
+            ("norms", Cell::of_json(&serde_json::to_value(meta.norms).unwrap_or_default())),
+            ("processing", Cell::text(processing(&serde_json::to_value(meta.processing).unwrap_or_default()))),
+            ("tokenizer", Cell::or_empty(meta.tokenizer, |digest| Cell::Digest(digest.to_string()))),
+        ],
+    );
+    page.table("Tensors", tensors::table(&model.tensors));
+    let mut files = TextTable::new(["file", "bytes"]);
+    for name in model.files.names() {
+        files.push([Cell::text(name), Cell::Bytes(model.files.get(name).map_or(0, |bytes| bytes.len() as u64))]);
+    }
+    page.table("Files", files);
+    Ok(())
+}
+
+/// What the config of a Hugging Face model says in most architectures, under either of its names.
+fn summary(config: &Value) -> String {
+    const FIELDS: [(&str, &[&str]); 7] = [
+        ("layers", &["num_hidden_layers", "n_layer"]),
+        ("d_model", &["hidden_size", "n_embd"]),
+        ("heads", &["num_attention_heads", "n_head"]),
+        ("key-value heads", &["num_key_value_heads"]),
+        ("d_mlp", &["intermediate_size", "n_inner"]),
+        ("vocabulary", &["vocab_size"]),
+        ("context", &["max_position_embeddings", "n_positions", "n_ctx"]),
+    ];
+    let known = FIELDS.iter().filter_map(|(label, names)| {
+        let value = names.iter().find_map(|name| config.get(*name).and_then(Value::as_u64))?;
+        Some(format!("{label} {}", count(value)))
+    });
+    known.collect::<Vec<_>>().join(", ")
+}
+
+/// The steps that were applied, in words.
+fn processing(flags: &Value) -> String {
+    let flags = flags.as_object().into_iter().flatten();
+    let applied: Vec<String> =
+        flags.filter(|(_, on)| **on == Value::Bool(true)).map(|(name, _)| name.replace('_', " ")).collect();
+    if applied.is_empty() { "none".to_string() } else { applied.join(", ") }
+}

@@ -1,0 +1,12 @@
+//! What people see, as snapshots.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod suite {
+    mod artifacts;
+    mod dag;
+    mod diff;
+    mod query;
+    mod show;
+    mod stages;
+    mod table;
+}

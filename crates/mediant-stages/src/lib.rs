@@ -1,0 +1,32 @@
+//! The catalogue: every stage a pipeline can use, one file each. A stage is its config and its wiring; the mathematics
+//! lives in the crates below.
+
+mod command;
+mod corpus_input;
+mod device;
+mod evaluate_tasks;
+mod generate_corpus;
+mod table;
+mod tokenize;
+mod train_tokenizer;
+
+use std::sync::OnceLock;
+
+use mediant_engine::Catalogue;
+
+pub use device::choose_device;
+
+/// Every stage.
+pub fn catalogue() -> &'static Catalogue {
+    static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
+    // One line a stage, in the order of the names.
+    CATALOGUE.get_or_init(|| {
+        Catalogue::new() //
+            .with(command::Command)
+            .with(evaluate_tasks::EvaluateTasks)
+            .with(generate_corpus::GenerateCorpus)
+            .with(table::Table)
+            .with(tokenize::Tokenize)
+            .with(train_tokenizer::TrainTokenizer)
+    })
+}

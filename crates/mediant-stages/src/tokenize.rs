@@ -1,0 +1,220 @@
+//! `tokenize`: documents to rows of tokens.
+
+use mediant_artifact::{Artifact, Facts, Kind, ModelReader, TokenizerReader, TokensFacts};
+use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourcePaths, Stage, StageError};
+use mediant_lm::text::{Boundary, TokenizeOptions, Tokenizer, tokenize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::corpus_input::CorpusInput;
+
+/// The stage.
+#[derive(Clone, Copy)]
+pub(crate) struct Tokenize;
+
+/// Options of `tokenize`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// A file or folder of documents: text; `.jsonl` or `.json` with strings or objects with `text` or `input_ids`; `.parquet` with a
+    /// column `text` or `input_ids`; a folder of such files at any depth. Or connect `corpus`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    /// Where a document of a text file ends: `line`, `blank_line` (the default) or `file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    documents: Option<Boundary>,
+    /// Longest row, in tokens, BOS included.
+    context: usize,
+    /// Share of the documents that goes to `test`, at least 0 and below 1.
+    #[serde(default)]
+    test_fraction: f64,
+    /// Let documents follow each other in full rows, with EOS between them; else each document has a row of its own, cut at `context`.
+    #[serde(default = "yes")]
+    pack: bool,
+    /// Begin every row with BOS.
+    #[serde(default = "yes")]
+    prepend_bos: bool,
+    /// Only so many documents, the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+    /// Chooses the test documents.
+    #[serde(default)]
+    seed: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Config {
+    fn corpus(&self) -> CorpusInput<'_> {
+        CorpusInput { source: self.source.as_deref(), documents: self.documents }
+    }
+}
+
+const PORTS: &[Port] = &[
+    Port::optional("model", &[Kind::Model], "A model, for its tokenizer; ids and context must fit it."),
+    Port::optional("tokenizer", &[Kind::Tokenizer], "A tokenizer, in place of a model."),
+    Port::optional("corpus", &[Kind::Table], "A table with a column `text` or `input_ids`, in place of `source`."),
+];
+
+impl Stage for Tokenize {
+    type Config = Config;
+    const NAME: &'static str = "tokenize";
+    const VERSION: u32 = 1;
+
+    fn docs(&self) -> Docs {
+        Docs {
+            summary: "Documents to rows of token ids, split into train and test",
+            details: DETAILS,
+            example: "tokens:\n  uses: tokenize\n  inputs: { model: model }\n  with: { source: stories.txt, context: 128, test_fraction: 0.1 }\n",
+        }
+    }
+
+    fn inputs(&self) -> Ports {
+        Ports::Fixed(PORTS)
+    }
+
+    fn outputs(&self, _: &Config) -> Vec<Output> {
+        vec![
+            Output::new("train", Kind::Tokens, "Rows of the documents that are not for testing."),
+            Output::new("test", Kind::Tokens, "Rows of the test documents."),
+        ]
+    }
+
+    fn sources(&self, config: &Config) -> Vec<Source> {
+        config.corpus().sources()
+    }
+
+    fn check(&self, config: &Config) -> Result<(), Problems> {
+        let mut problems = Problems::none();
+        let least = 1 + usize::from(config.prepend_bos);
+        if config.context < least {
+            problems.push(Problems::config("context", format!("a row needs room for {least} tokens at least")));
+        }
+        if !(0.0..1.0).contains(&config.test_fraction) {
+            problems.push(Problems::config("test_fraction", "must be at least 0 and below 1"));
+        }
+        problems.finish()
+    }
+
+    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        let (model, tokenizer) = (inputs.model("model"), inputs.tokenizer("tokenizer"));
+        let mut problems = Problems::none();
+        problems.push(config.corpus().check(inputs).err().unwrap_or_default());
+        if model.is_some() && tokenizer.is_some() {
+            problems.push(Problems::input("tokenizer", "there are two tokenizers, this one and the model's").help("remove one of them"));
+        }
+        let without = tokenizer.is_none() && model.is_none_or(|model| model.tokenizer.is_none());
+        if without && config.corpus().is_text(inputs) {
+            let (at, message) = match model {
+                Some(_) => ("model", "this model has no tokenizer, and the corpus is text"),
+                None => ("tokenizer", "no tokenizer is given, and the corpus is text"),
+            };
+            problems.push(Problems::input(at, message).help("connect `tokenizer`, or a model that has one"));
+        }
+        if let Some(model) = model
+            && config.context > model.context
+        {
+            let message = format!("the model's context is {} tokens", model.context);
+            problems.push(Problems::config("context", message).help(format!("at most {}", model.context)));
+        }
+        problems.finish()?;
+        let facts = TokensFacts {
+            tokenizer: model.and_then(|model| model.tokenizer).or(tokenizer.and_then(|tokenizer| tokenizer.digest)),
+            vocab_size: model.map(|model| model.vocab_size).or(tokenizer.map(|tokenizer| tokenizer.vocab_size)),
+            context: config.context,
+            prepend_bos: config.prepend_bos,
+            sequences: None,
+            tokens: None,
+        };
+        Ok(["train", "test"].map(|output| (output.to_owned(), Facts::Tokens(facts.clone()))).into())
+    }
+
+    fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
+        Resources { gpus: 0, ..Resources::all_cpus() }
+    }
+
+    fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
+        let config = cx.config();
+        let corpus = cx.optional("corpus")?;
+        let vocabulary = Vocabulary::open(cx.optional("model")?.as_ref(), cx.optional("tokenizer")?.as_ref())?;
+        let needed = |token: Option<u32>, option: &str, name: &str| {
+            token.ok_or_else(|| StageError::new(format!("`{option}: true` needs {name}, and none is known")))
+        };
+        let options = TokenizeOptions {
+            context: config.context,
+            pack: config.pack,
+            bos: config.prepend_bos.then(|| needed(vocabulary.bos, "prepend_bos", "a BOS token")).transpose()?,
+            separator: config.pack.then(|| needed(vocabulary.eos, "pack", "an EOS token")).transpose()?,
+            vocab_size: vocabulary.size,
+            test_fraction: config.test_fraction,
+            seed: config.seed,
+            limit: config.limit,
+        };
+        let outputs = [cx.output("train")?, cx.output("test")?];
+        let documents = config.corpus().open(cx, corpus.as_ref())?;
+        let made = tokenize(documents, vocabulary.tokenizer.as_ref(), &options, outputs, |done| {
+            cx.progress(done, config.limit.unwrap_or(0), "documents");
+            cx.check_cancelled()
+        })?;
+        cx.note(format!(
+            "{} tokens in {} training rows, {} in {} test rows",
+            made.train.tokens, made.train.sequences, made.test.tokens, made.test.sequences
+        ));
+        if made.cut > 0 {
+            cx.note(format!("{} tokens beyond the context of {} were left out", made.cut, config.context));
+        }
+        Ok(())
+    }
+}
+
+/// What ids mean.
+struct Vocabulary {
+    tokenizer: Option<Tokenizer>,
+    size: Option<usize>,
+    bos: Option<u32>,
+    eos: Option<u32>,
+}
+
+impl Vocabulary {
+    fn open(model: Option<&Artifact>, tokenizer: Option<&Artifact>) -> Result<Self, StageError> {
+        let model = model.map(ModelReader::open).transpose()?;
+        let tokenizer = match (&model, tokenizer) {
+            (Some(model), _) => Tokenizer::from_files(&model.files)?,
+            (None, Some(tokenizer)) => Tokenizer::from_files(&TokenizerReader::open(tokenizer)?.files)?,
+            (None, None) => None,
+        };
+        let config = model.as_ref().map(|model| &model.meta.config);
+        let number = |field: &str| config.and_then(|config| config[field].as_u64()).and_then(|id| u32::try_from(id).ok());
+        let special = |own: fn(&Tokenizer) -> Option<u32>, field: &str| match &tokenizer {
+            Some(tokenizer) => own(tokenizer),
+            None => number(field),
+        };
+        let size = config.and_then(|config| config["vocab_size"].as_u64()).map(|size| size as usize);
+        Ok(Self {
+            bos: special(Tokenizer::bos, "bos_token_id"),
+            eos: special(Tokenizer::eos, "eos_token_id"),
+            size: size.or(tokenizer.as_ref().map(Tokenizer::vocab_size)),
+            tokenizer,
+        })
+    }
+}
+
+const DETAILS: &str = "\
+Documents are numbered from 0 in the order of the source; every token keeps its document and the bytes of it that it stands for, so \
+that labels can be joined to it. A file's format follows from its name: `.jsonl` has one JSON value a line, `.json` an array of them \
+(a string, or an object with `text` or `input_ids`), `.parquet` a column `text` or `input_ids`; any other file is UTF-8 text, divided \
+by `documents`. Blank documents of text files are left out and not counted. In a folder all `.txt`, `.jsonl`, `.json` and `.parquet` \
+files count, by path in byte order.
+
+**Split.** One document of every run of 1/f consecutive ones is a test document, drawn by `seed` (f = `test_fraction`): of any N \
+documents at the start, the floor or the ceiling of N·f. More documents at the end change nothing before.
+
+**Rows.** With `pack`, the documents of a split follow each other with EOS between them, and all rows but the last have exactly \
+`context` tokens. Without, each document has its own row, and what is beyond `context` is left out. With `prepend_bos`, the first token \
+of every row is BOS, and counts in `context`; ready-made ids that begin with it get no second one. `mask` is false for BOS and \
+separators: their loss and activations do not count. Documents without a token are in no row.
+
+BOS and EOS are those that `tokenizer_config.json` names (else a common name such as `<|endoftext|>` or `</s>` in the vocabulary, else \
+the ids in the model's `config.json`). An id outside the model's vocabulary is an error.";

@@ -1,0 +1,14 @@
+mod child;
+mod common;
+mod company;
+mod crash;
+mod damage;
+mod disk;
+mod gc;
+mod locks;
+mod property;
+mod publish;
+mod records;
+mod runs;
+mod sources;
+mod versions;

@@ -1,0 +1,34 @@
+//! `mediant`: the command line. One file a subcommand under `commands/`.
+
+mod cli;
+mod commands;
+mod exit;
+mod progress;
+mod results;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+// burn allocates a fresh buffer for every result; mimalloc halves what that costs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // A reader that has seen enough (`mediant stages | head`) is no error of ours.
+    restore_broken_pipe();
+    let cli = cli::Cli::parse();
+    exit::finish(commands::dispatch(cli))
+}
+
+/// Rust ignores SIGPIPE and turns it into a panic of `println!`; a command-line program should just end.
+fn restore_broken_pipe() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.payload().downcast_ref::<String>().cloned().unwrap_or_default();
+        if text.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "internal error: {info}\nThis is a defect of mediant; nothing finished is lost. Please report it with the pipeline.");
+    }));
+}
