@@ -216,8 +216,8 @@ mod tests {
         }
         let whole = sums(&x, halve);
         assert_eq!(parts.n, whole.n);
-        // Sums of 400 numbers in another order: rounding of f64.
-        assert!((parts.ev_mc() - whole.ev_mc()).abs() < 1e-9);
+        // Sums of 400 numbers in another order; the variance is the small difference of two of them.
+        assert!((parts.ev_mc() - whole.ev_mc()).abs() < 1e-9 * whole.ev_mc().abs());
         assert!((parts.cossim() - whole.cossim()).abs() < 1e-12);
     }
 }

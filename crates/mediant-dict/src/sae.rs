@@ -1,5 +1,6 @@
 //! A trained autoencoder, ready to be used.
 
+use mediant_tensor::kernels::least_rows;
 use mediant_tensor::kernels::sparse::Codes;
 use serde::{Deserialize, Serialize};
 
@@ -91,16 +92,16 @@ impl Sae {
     /// Codes of `x`, `[rows, d_in]`.
     pub fn encode(&self, x: &[f32]) -> Codes {
         let (d_in, d_sae) = (self.weights.d_in, self.weights.d_sae);
-        if x.len() == d_in {
-            // A product of one row has other last bits than the same row among others.
-            let twice = self.encode(&x.repeat(2));
-            let (latents, values) = twice.row(0);
-            let mut once = Codes::default();
-            once.push_row(latents.iter().copied().zip(values.iter().copied()));
-            return once;
+        let rows = x.len() / d_in;
+        if rows < least_rows(d_sae) {
+            let mut padded = x.to_vec();
+            padded.resize(least_rows(d_sae) * d_in, 0.0);
+            let mut codes = self.encode(&padded);
+            codes.truncate(rows);
+            return codes;
         }
         let (mut all, mut buffer) = (Codes::default(), Vec::new());
-        for piece in pieces(x.len() / d_in, d_sae) {
+        for piece in pieces(rows, d_sae) {
             let x = &x[piece.start * d_in..piece.end * d_in];
             let centred;
             let inputs = if self.apply_b_dec_to_input {

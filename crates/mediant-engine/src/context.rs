@@ -180,6 +180,18 @@ impl<'a, C> RunContext<'a, C> {
 
     /// A writer for one key of a keyed output.
     pub fn output_keyed(&self, name: &str, key: &str) -> Result<ArtifactWriter, StageError> {
+        let (folder, kind) = self.open_output(name, key)?;
+        Ok(ArtifactWriter::create(&folder, kind)?)
+    }
+
+    /// As [`Self::output`], going on from what [`ArtifactWriter::checkpoint`] put into a checkpoint.
+    pub fn output_resumed(&self, name: &str, checkpoint: &Path) -> Result<ArtifactWriter, StageError> {
+        let (folder, kind) = self.open_output(name, "")?;
+        Ok(ArtifactWriter::resume(&folder, kind, checkpoint)?)
+    }
+
+    /// The folder and kind of an output, which is opened once.
+    fn open_output(&self, name: &str, key: &str) -> Result<(PathBuf, Kind), StageError> {
         let declared = self.io.outputs.iter().find(|(n, k, _)| n == name && k == key);
         let Some((_, _, kind)) = declared else {
             return Err(StageError::new(format!("the stage has no output `{name}` with key `{key}`")));
@@ -192,7 +204,7 @@ impl<'a, C> RunContext<'a, C> {
         }
         let folder = self.io.staging.join(output_folder(name, key));
         std::fs::create_dir_all(&folder)?;
-        Ok(ArtifactWriter::create(&folder, *kind)?)
+        Ok((folder, *kind))
     }
 
     /// Threads of the pool the stage runs in.

@@ -167,20 +167,25 @@ impl Comparison<'_> {
             }
         }
         differences("config", before.get("config"), now.get("config"), changes);
-        differences("sources", before.get("sources"), now.get("sources"), changes);
+        self.sources(&before["sources"], &now["sources"], changes);
         self.inputs(&before["inputs"], &now["inputs"], changes);
+    }
+
+    /// A source is one thing, whatever its record holds.
+    fn sources(&self, before: &Value, now: &Value, changes: &mut Vec<Change>) {
+        for name in names(before, now) {
+            let (old, new) = (before.get(name), now.get(name));
+            if old != new {
+                changes.push(change(&format!("sources.{name}"), old, new));
+            }
+        }
     }
 
     /// Inputs are compared as lists of what they name: a producer is shown by its label rather than by its key.
     fn inputs(&self, before: &Value, now: &Value, changes: &mut Vec<Change>) {
-        let empty = serde_json::Map::new();
-        let (before, now) = (before.as_object().unwrap_or(&empty), now.as_object().unwrap_or(&empty));
-        let mut ports: Vec<&String> = before.keys().chain(now.keys()).collect();
-        ports.sort();
-        ports.dedup();
         let old_labels: BTreeMap<String, &str> = self.last.instances.iter().map(|(label, recipe)| (recipe.to_string(), label.as_str())).collect();
         let new_labels: BTreeMap<String, &str> = self.plan.instances.iter().map(|instance| (instance.recipe.to_string(), instance.label.as_str())).collect();
-        for port in ports {
+        for port in names(before, now) {
             let (old, new) = (before.get(port), now.get(port));
             if old != new {
                 changes.push(change(&format!("inputs.{port}"), old.map(|old| named(old, &old_labels)).as_ref(), new.map(|new| named(new, &new_labels)).as_ref()));
@@ -227,14 +232,19 @@ fn change(field: &str, before: Option<&Value>, now: Option<&Value>) -> Change {
     }
 }
 
+/// The names in either of two JSON objects, sorted.
+fn names<'v>(before: &'v Value, now: &'v Value) -> Vec<&'v String> {
+    let mut names: Vec<&String> = [before, now].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// Differences of two JSON trees, by path.
 fn differences(path: &str, before: Option<&Value>, now: Option<&Value>, changes: &mut Vec<Change>) {
     match (before, now) {
-        (Some(Value::Object(old)), Some(Value::Object(new))) => {
-            let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
-            names.sort();
-            names.dedup();
-            for name in names {
+        (Some(old @ Value::Object(_)), Some(new @ Value::Object(_))) => {
+            for name in names(old, new) {
                 differences(&format!("{path}.{name}"), old.get(name), new.get(name), changes);
             }
         }

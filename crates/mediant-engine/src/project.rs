@@ -33,6 +33,8 @@ pub struct Project {
 impl Project {
     /// The project of a pipeline in `folder`.
     pub fn of(folder: &Path) -> Result<Self> {
+        // The folder of a plain file name is the empty path.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let folder = std::path::absolute(folder).map_err(Error::io(folder))?;
         for root in folder.ancestors() {
             let file = root.join(PROJECT_FILE);

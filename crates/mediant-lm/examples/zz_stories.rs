@@ -11,7 +11,7 @@ fn main() {
     let w = ArtifactWriter::create(out.path(), Kind::Model).unwrap();
     let hf = HfFolder::open(dir).unwrap();
     println!("{:?}", hf.facts().unwrap().tokenizer);
-    import(&hf, w, |_, _| ()).unwrap();
+    import(&hf, w, |_, _| Ok::<_, Error>(())).unwrap();
     let t = std::time::Instant::now();
     let model: Model<Flex> = load(&Artifact::open(out.path()).unwrap(), &Default::default()).unwrap();
     println!("load {:?}", t.elapsed());
@@ -19,7 +19,7 @@ fn main() {
     let ids: Vec<i32> = g["greedy_ids"].as_array().unwrap().iter().map(|x| x.as_i64().unwrap() as i32).collect();
     println!("{} ids; keys {:?}", ids.len(), g.as_object().unwrap().keys().collect::<Vec<_>>());
     let t = std::time::Instant::now();
-    let added = generate(&model, &[vec![1]], &Sampling::default(), &Until { tokens: 99, stop: None }, 0, |_| ()).unwrap();
+    let added = generate(&model, &[vec![1]], &Sampling::default(), &Until { tokens: 100, stop: None }, 0, |_| Ok::<_, Error>(())).unwrap();
     println!("greedy equal: {} ({:?})", added[0] == ids[1..], t.elapsed());
     let batch = Batch::new(model.config(), &[&ids[..32]], &model.device()).unwrap();
     let logits = model.logits(model.hidden(&batch, Hooks::none()).unwrap());

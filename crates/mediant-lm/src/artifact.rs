@@ -9,21 +9,25 @@ use crate::layout::{cut, place};
 use crate::{Error, LmConfig, Model, Parameter, Piece, Result, Slot};
 
 /// Copies a Hugging Face folder into an artifact: tensors one at a time in their own formats, and the files beside them.
-/// `progress` hears how many tensors of how many are done.
+/// `progress` hears how many tensors of how many are done, and may stop the work with an error.
 ///
 /// # Errors
 /// [`Error::Weights`] for a value that is not a finite number, and whatever writing gives.
-pub fn import(folder: &HfFolder, artifact: ArtifactWriter, mut progress: impl FnMut(u64, u64)) -> Result<Manifest> {
-    let mut writer = ModelWriter::new(artifact)?;
+pub fn import<E: From<Error>>(
+    folder: &HfFolder,
+    artifact: ArtifactWriter,
+    mut progress: impl FnMut(u64, u64) -> Result<(), E>,
+) -> Result<Manifest, E> {
+    let mut writer = ModelWriter::new(artifact).map_err(Error::from)?;
     let pieces = all_pieces(folder.config());
     let total = pieces.len() as u64;
     for (done, piece) in pieces.iter().enumerate() {
         let (dtype, bytes) = folder.tensor(&piece.tensor)?;
         check_finite(&piece.tensor, dtype, bytes)?;
-        writer.tensor(&piece.tensor, dtype, &piece.shape, bytes)?;
-        progress(done as u64 + 1, total);
+        writer.tensor(&piece.tensor, dtype, &piece.shape, bytes).map_err(Error::from)?;
+        progress(done as u64 + 1, total)?;
     }
-    finish(writer, folder.config(), folder.config_json(), &folder.files()?)
+    Ok(finish(writer, folder.config(), folder.config_json(), &folder.files()?)?)
 }
 
 /// Writes a model from a device, in f32 and under the names of its architecture. `config_json` is what its config was read

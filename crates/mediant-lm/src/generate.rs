@@ -36,18 +36,18 @@ pub struct Until {
 const TOGETHER: usize = 16;
 
 /// Continues each prompt; returns the added tokens. The draws for prompt i come from its own stream of `seed`, and a prompt's
-/// continuation does not depend on the others. `progress` hears how many prompts are done.
+/// continuation does not depend on the others. `progress` hears how many prompts are done, and may stop the work with an error.
 ///
 /// # Errors
 /// [`Error::Tokens`] for a prompt that is empty, too long, or outside the vocabulary.
-pub fn generate<C: Compute>(
+pub fn generate<C: Compute, E: From<Error>>(
     model: &Model<C>,
     prompts: &[Vec<i32>],
     sampling: &Sampling,
     until: &Until,
     seed: u64,
-    mut progress: impl FnMut(usize),
-) -> Result<Vec<Vec<i32>>> {
+    mut progress: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<Vec<i32>>, E> {
     let mut all = Vec::with_capacity(prompts.len());
     for prompts in prompts.chunks(TOGETHER) {
         let first = all.len();
@@ -61,7 +61,7 @@ pub fn generate<C: Compute>(
         let mut done = continue_all(model, texts.collect(), sampling, until)?;
         done.sort_by_key(|text| text.place);
         all.extend(done.into_iter().map(|text| text.added));
-        progress(all.len());
+        progress(all.len())?;
     }
     Ok(all)
 }

@@ -1,11 +1,16 @@
 //! The catalogue: every stage a pipeline can use, one file each. A stage is its config and its wiring; the mathematics
 //! lives in the crates below.
 
+mod cache_activations;
 mod command;
 mod corpus_input;
 mod device;
+mod evaluate_lm;
 mod evaluate_tasks;
+mod generate;
 mod generate_corpus;
+mod load_model;
+mod model_input;
 mod table;
 mod tokenize;
 mod train_tokenizer;
@@ -22,9 +27,13 @@ pub fn catalogue() -> &'static Catalogue {
     // One line a stage, in the order of the names.
     CATALOGUE.get_or_init(|| {
         Catalogue::new() //
+            .with(cache_activations::CacheActivations)
             .with(command::Command)
+            .with(evaluate_lm::EvaluateLm)
             .with(evaluate_tasks::EvaluateTasks)
+            .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
+            .with(load_model::LoadModel)
             .with(table::Table)
             .with(tokenize::Tokenize)
             .with(train_tokenizer::TrainTokenizer)

@@ -135,14 +135,16 @@ fn what_cannot_be_honoured_is_refused() {
 #[test]
 fn rows_do_not_depend_on_their_batch() {
     for activation in [Activation::Relu, Activation::TopK { k: 5, rescale_acts_by_decoder_norm: true }] {
-        let sae = Sae::new(Weights::init(16, 64, Some(0.7), 3), activation, true).unwrap();
-        let x = normal(9 * 16, 1, 1.0);
-        let whole = sae.encode(&x);
-        let decoded = sae.decode(&whole);
-        for row in 0..9 {
-            let alone = sae.encode(&x[row * 16..][..16]);
-            assert_eq!(alone.row(0), whole.row(row));
-            assert_eq!(sae.decode(&alone), decoded[row * 16..][..16]);
+        for d_sae in [9, 64, 65, 300] {
+            let sae = Sae::new(Weights::init(16, d_sae, Some(0.7), 3), activation, true).unwrap();
+            let x = normal(90 * 16, 1, 1.0);
+            let whole = sae.encode(&x);
+            let decoded = sae.decode(&whole);
+            for (start, len) in [(0, 1), (7, 2), (20, 5), (25, 65)] {
+                let part = sae.encode(&x[start * 16..][..len * 16]);
+                assert!((0..len).all(|row| part.row(row) == whole.row(start + row)));
+                assert_eq!(sae.decode(&part), decoded[start * 16..][..len * 16]);
+            }
         }
     }
     let metadata = Metadata::default().with("hook_name", "blocks.0.hook_resid_post");

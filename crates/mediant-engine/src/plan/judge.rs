@@ -181,6 +181,10 @@ impl<'a> Judge<'a> {
         if self.forced.contains(&index) {
             return Ok(Status::Run(Why::Forced));
         }
+        // Results with the same values share an object, so what was damaged may have been made again by another action.
+        if self.found[index].as_ref().is_some_and(|found| found.damage.is_some()) {
+            self.found[index] = lookup(self.plan, self.plan.instances[index].recipe)?;
+        }
         let mut why = Why::New;
         if let Some(found) = &self.found[index] {
             if found.inputs != inputs {

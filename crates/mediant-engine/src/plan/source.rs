@@ -40,7 +40,8 @@ pub(super) fn locate(dir: &Path, source: &Source) -> Result<Located, Problems> {
     if source.path.is_empty() {
         return Err(Problems::config(field, "the path is empty"));
     }
-    let path = dir.join(&source.path);
+    // Absolute: workers and the programs they start have folders of their own.
+    let path = std::path::absolute(dir.join(&source.path)).map_err(|error| Problems::config(field, error.to_string()))?;
     let metadata = match std::fs::metadata(&path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

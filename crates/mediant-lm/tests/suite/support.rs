@@ -30,7 +30,7 @@ pub(crate) fn new_writer(folder: &Path, kind: Kind) -> mediant_artifact::Result<
 /// A folder in Hugging Face layout as an artifact.
 pub(crate) fn imported(hf: &Path, artifact: &Path) -> Artifact {
     let writer = new_writer(artifact, Kind::Model).unwrap();
-    import(&HfFolder::open(hf).unwrap(), writer, |_, _| ()).unwrap();
+    import(&HfFolder::open(hf).unwrap(), writer, |_, _| Ok::<_, mediant_lm::Error>(())).unwrap();
     Artifact::open(artifact).unwrap()
 }
 

@@ -71,7 +71,12 @@ pub(super) fn picture(graph: &Graph) -> Picture {
     let strokes: Vec<Vec<Stroke>> = geometry.strokes();
     let right = (0..plan.slots.len()).map(|s| geometry.centre[s] + geometry.width[s] / 2.0).fold(0.0, f64::max);
     let bottom = geometry.rows.last().map_or(MARGIN, |(top, height)| top + height);
-    Picture { width: (right + MARGIN).ceil(), height: (bottom + MARGIN).ceil(), frames, nets: nets.into_iter().zip(strokes).collect() }
+    Picture {
+        width: (right + MARGIN).ceil(),
+        height: (bottom + MARGIN).ceil(),
+        frames,
+        nets: nets.into_iter().zip(strokes).collect(),
+    }
 }
 
 /// One net for each output that is used.

@@ -56,7 +56,7 @@ impl Graph {
             for &slot in row {
                 match plan.slots[slot].what {
                     What::Node(node) => {
-                        canvas.draw_box(top, columns.left[slot], columns.width[slot], &self.nodes[node])
+                        canvas.draw_box(top, columns.left[slot], columns.width[slot], &self.nodes[node]);
                     }
                     What::Bend => {
                         let net = plan.links.iter().find(|l| l.lower == slot).map_or(0, |l| l.net);

@@ -100,13 +100,7 @@ fn paper() -> Graph {
 
 /// The shapes by name.
 fn shapes() -> [(&'static str, Graph); 5] {
-    [
-        ("chain", chain()),
-        ("diamond", diamond()),
-        ("fan", fan()),
-        ("sweep", sweep()),
-        ("paper", paper()),
-    ]
+    [("chain", chain()), ("diamond", diamond()), ("fan", fan()), ("sweep", sweep()), ("paper", paper())]
 }
 
 fn columns(width: usize) -> Terminal {
@@ -138,7 +132,8 @@ fn mermaid() {
 fn wide_and_large_pipelines_become_a_list() {
     assert_snapshot!("dag_list_paper", paper().to_list(Terminal::PLAIN));
     assert_snapshot!("dag_list_fan", fan().to_terminal(columns(40)));
-    let deep: String = (0..5000).map(|i| if i == 0 { "s0 u\n".to_string() } else { format!("s{i} u <- in=s{}\n", i - 1) }).collect();
+    let deep: String =
+        (0..5000).map(|i| if i == 0 { "s0 u\n".to_string() } else { format!("s{i} u <- in=s{}\n", i - 1) }).collect();
     let list = graph("deep", &deep, |_| None).to_terminal(columns(80));
     assert_eq!(list.lines().count(), 5000);
     assert!(list.lines().all(|line| line.chars().count() < 80));
@@ -146,7 +141,8 @@ fn wide_and_large_pipelines_become_a_list() {
 
 #[test]
 fn names_cannot_break_a_drawing() {
-    let node = |name: &str| Node { name: name.to_string(), uses: "\"<&;#\n\u{1b}[2J".to_string(), instances: 1, state: None };
+    let node =
+        |name: &str| Node { name: name.to_string(), uses: "\"<&;#\n\u{1b}[2J".to_string(), instances: 1, state: None };
     let edge = Edge { from: 0, to: 1, port: "<p>".to_string(), output: Some("\"o\"".to_string()) };
     let graph = Graph::new("<odd>", vec![node("漢字漢字"), node(&"long".repeat(40))], vec![edge]).unwrap();
     assert_snapshot!("dag_odd_terminal", graph.to_terminal(columns(80)));
@@ -169,7 +165,10 @@ fn what_is_no_pipeline_is_refused() {
 
 /// Up to 25 stages, each with up to three inputs from earlier ones.
 fn any_graph() -> impl Strategy<Value = Graph> {
-    let inputs = proptest::collection::vec(proptest::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..=3), 1..25);
+    let inputs = proptest::collection::vec(
+        proptest::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..=3),
+        1..25,
+    );
     inputs.prop_map(|inputs| {
         let mut nodes = Vec::new();
         let mut edges = Vec::new();

@@ -115,6 +115,7 @@ fn pages() {
     assert_snapshot!("stages_index", stage_index(&stages()));
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers build it in place")]
 fn pipeline(stage: Value) -> Value {
     json!({ "mediant": 1, "stages": { "x": stage } })
 }

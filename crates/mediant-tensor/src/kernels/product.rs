@@ -145,9 +145,9 @@ pub(crate) fn linear(x: &[f32], weight: Matrix, bias: Option<&[f32]>) -> Vec<f32
     out
 }
 
-/// The matrix library takes other paths for products with one row, with at most 256 results, and with at most 64 rows and
-/// columns; their bits differ from those of the same row in a larger batch.
-fn least_rows(outputs: usize) -> usize {
+/// How many rows a product with so many columns needs for the bits of a row to depend on that row alone: the matrix library
+/// takes other paths for products with one row, with at most 256 results, and with at most 64 rows and columns.
+pub fn least_rows(outputs: usize) -> usize {
     if outputs <= 64 { 257usize.div_ceil(outputs).max(65) } else { 4 }
 }
 

@@ -63,6 +63,14 @@ impl Codes {
         self.values.extend_from_slice(&other.values);
     }
 
+    /// Keeps the first rows, as many as `rows` at most.
+    pub fn truncate(&mut self, rows: usize) {
+        self.starts.truncate(rows + 1);
+        let entries = self.starts.last().copied().unwrap_or(0);
+        self.latents.truncate(entries);
+        self.values.truncate(entries);
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.starts.len() - 1

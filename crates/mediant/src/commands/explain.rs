@@ -37,7 +37,7 @@ impl Explain {
             match &explanation.compared_with {
                 None => anstream::println!("  this pipeline has not been run in this store"),
                 Some(run) if explanation.changes.is_empty() && explanation.upstream.is_empty() => {
-                    anstream::println!("  the same recipe as in run {run}");
+                    anstream::println!("  nothing has changed since run {run}");
                 }
                 Some(run) => anstream::println!("  since run {run}:"),
             }

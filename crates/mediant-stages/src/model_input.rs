@@ -1,0 +1,91 @@
+//! What stages check of a model and what else is connected with it.
+
+use mediant_artifact::{HookFact, ModelFacts};
+use mediant_engine::{InputFacts, Problems};
+use mediant_lm::matching_hooks;
+use mediant_spec::did_you_mean;
+
+/// Whether the model at one port can read the tokens at another.
+pub(crate) fn check_tokens(inputs: &InputFacts, model_port: &str, tokens_port: &str) -> Result<(), Problems> {
+    let (Some(model), Some(tokens)) = (inputs.model(model_port), inputs.tokens(tokens_port)) else {
+        return Ok(());
+    };
+    let mut problems = Problems::none();
+    if let (Some(theirs), Some(own)) = (tokens.tokenizer, model.tokenizer)
+        && theirs != own
+    {
+        let message = format!("these tokens were made by the tokenizer {}, the model's is {}", theirs.short(), own.short());
+        problems.push(Problems::input(tokens_port, message).help("tokenize the corpus with this model"));
+    }
+    if tokens.context > model.context {
+        let message = format!("rows may have {} tokens, but the model's context is {}", tokens.context, model.context);
+        problems.push(Problems::input(tokens_port, message));
+    }
+    if let Some(size) = tokens.vocab_size.filter(|size| *size > model.vocab_size) {
+        let message = format!("ids go up to {}, but the model's vocabulary has {} tokens", size - 1, model.vocab_size);
+        problems.push(Problems::input(tokens_port, message));
+    }
+    problems.finish()
+}
+
+/// The hook points that names and globs stand for, each once, in the order of the forward pass. `field` is the option that
+/// lists them.
+pub(crate) fn choose_hooks(field: &str, patterns: &[String], model: &ModelFacts) -> Result<Vec<HookFact>, Problems> {
+    let mut problems = Problems::none();
+    let mut chosen = vec![false; model.hooks.len()];
+    for (index, pattern) in patterns.iter().enumerate() {
+        let problem = |message: String| Problems::config(format!("{field}[{index}]"), message);
+        match matching_hooks(pattern, &model.hooks) {
+            Err(error) => problems.push(problem(error.to_string())),
+            Ok(none) if none.is_empty() => problems.push(unknown_hook(problem, pattern, model)),
+            Ok(hooks) => model.hooks.iter().zip(&mut chosen).for_each(|(hook, chosen)| *chosen |= hooks.contains(&hook)),
+        }
+    }
+    problems.finish()?;
+    Ok(model.hooks.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(hook, _)| hook.clone()).collect())
+}
+
+fn unknown_hook(problem: impl Fn(String) -> Problems, pattern: &str, model: &ModelFacts) -> Problems {
+    let problem = problem(format!("this {} model of {} layers has no hook point `{pattern}`", model.architecture, model.n_layers));
+    match did_you_mean(pattern, model.hooks.iter().map(|hook| hook.name.as_str())) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem.help("hook points are named as in TransformerLens: `blocks.0.hook_resid_post`, `blocks.*.attn.hook_z`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use mediant_lm::{LmConfig, model_facts};
+
+    use super::*;
+
+    fn choose(patterns: &[&str]) -> Result<Vec<String>, Vec<(String, Option<String>)>> {
+        let config = LmConfig::from_json(&serde_json::json!({
+            "model_type": "gpt2", "n_layer": 4, "n_embd": 8, "n_head": 2, "vocab_size": 9, "n_positions": 5
+        }));
+        let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
+        choose_hooks("hooks", &patterns, &model_facts(&config.unwrap(), None))
+            .map(|hooks| hooks.into_iter().map(|hook| hook.name).collect())
+            .map_err(|problems| problems.iter().map(|p| (p.message.clone(), p.help.clone())).collect())
+    }
+
+    #[test]
+    fn hooks_come_once_in_the_order_of_the_pass() {
+        let hooks = choose(&["blocks.[12].hook_resid_post", "hook_embed", "blocks.1.*"]).unwrap();
+        let expected = [
+            "hook_embed", "blocks.1.hook_resid_pre", "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid",
+            "blocks.1.hook_mlp_out", "blocks.1.hook_resid_post", "blocks.2.hook_resid_post",
+        ];
+        assert_eq!(hooks, expected);
+    }
+
+    #[test]
+    fn what_the_model_lacks_is_named_with_what_is_near() {
+        let problems = choose(&["blocks.3.hook_resid_pots", "blocks.7.hook_resid_post", "hook_embed"]).unwrap_err();
+        assert_eq!(problems.len(), 2);
+        assert_eq!(problems[0].1.as_deref(), Some("did you mean `blocks.3.hook_resid_post`?"));
+        assert!(problems[1].0.contains("model of 4 layers has no hook point `blocks.7.hook_resid_post`"));
+    }
+}
