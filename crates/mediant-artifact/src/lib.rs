@@ -42,6 +42,7 @@
 //! x = numpy.frombuffer(b"".join(column), "float32").reshape(-1, 768)
 //! ```
 //!
+//! A file of several row groups gives several chunks: convert each, or call `combine_chunks()` first, which copies.
 //! NumPy has no bfloat16: read it as `uint16` and take `(x.astype("uint32") << 16).view("float32")`, or use `ml_dtypes`.
 
 mod digest;

@@ -8,20 +8,31 @@ use rayon::prelude::*;
 use crate::Weights;
 use crate::product::add_times_transposed;
 
-/// `x + sign · bias` for every row.
-pub(crate) fn add_to_rows(x: &[f32], bias: &[f32], sign: f32) -> Vec<f32> {
-    let mut out = x.to_vec();
-    out.par_chunks_mut(bias.len()).for_each(|row| {
-        row.iter_mut().zip(bias).for_each(|(x, bias)| *x += sign * bias);
+/// `a · x + b · row` for every row of `x`, in the buffer.
+pub(crate) fn scaled_plus_rows<'a>(a: f32, x: &[f32], b: f32, row: &[f32], buffer: &'a mut Vec<f32>) -> &'a mut [f32] {
+    let out = sized(buffer, x.len());
+    out.par_chunks_mut(row.len()).zip(x.par_chunks(row.len())).for_each(|(out, x)| {
+        out.iter_mut().zip(x).zip(row).for_each(|((out, x), row)| *out = a * x + b * row);
     });
+    out
+}
+
+/// A buffer as a slice of exactly this length, whatever it holds.
+pub(crate) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.resize(len, 0.0);
+    buffer
+}
+
+/// A buffer as a slice of this many zeros.
+pub(crate) fn zeroed(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    let out = sized(buffer, len);
+    out.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(0.0));
     out
 }
 
 /// `inputs · W_enc + b_enc`, in the buffer.
 pub(crate) fn pre_activations<'a>(weights: &Weights, inputs: &[f32], buffer: &'a mut Vec<f32>) -> &'a mut [f32] {
-    let len = inputs.len() / weights.d_in * weights.d_sae;
-    buffer.resize(len.max(buffer.len()), 0.0);
-    let hidden = &mut buffer[..len];
+    let hidden = sized(buffer, inputs.len() / weights.d_in * weights.d_sae);
     hidden.par_chunks_mut(weights.d_sae).for_each(|row| row.copy_from_slice(&weights.b_enc));
     add_times_transposed(hidden, 1.0, inputs, &weights.w_enc, weights.d_in);
     hidden

@@ -4,7 +4,7 @@ use mediant_tensor::kernels::least_rows;
 use mediant_tensor::kernels::sparse::Codes;
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{add_to_rows, choose, positive_entries, pre_activations, rectify};
+use crate::encode::{choose, positive_entries, pre_activations, rectify, scaled_plus_rows};
 use crate::product::pieces;
 use crate::{Error, Objective, Result, Weights};
 
@@ -100,16 +100,11 @@ impl Sae {
             codes.truncate(rows);
             return codes;
         }
-        let (mut all, mut buffer) = (Codes::default(), Vec::new());
+        let (mut all, mut centred, mut buffer) = (Codes::default(), Vec::new(), Vec::new());
         for piece in pieces(rows, d_sae) {
             let x = &x[piece.start * d_in..piece.end * d_in];
-            let centred;
-            let inputs = if self.apply_b_dec_to_input {
-                centred = add_to_rows(x, &self.weights.b_dec, -1.0);
-                &centred
-            } else {
-                x
-            };
+            let b_dec = &self.weights.b_dec;
+            let inputs = if self.apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, b_dec, &mut centred) } else { x };
             let hidden = pre_activations(&self.weights, inputs, &mut buffer);
             all.append(&match self.activation {
                 Activation::Relu => {

@@ -13,4 +13,6 @@ mod suite {
     mod round_trip;
     mod shards;
     pub(crate) mod support;
+    mod tasks;
+    mod text;
 }

@@ -16,7 +16,11 @@ const FILES: &[&str] = &["**/*.txt", "**/*.jsonl", "**/*.json", "**/*.parquet"];
 
 impl CorpusInput<'_> {
     pub(crate) fn sources(self) -> Vec<Source> {
-        let source = |path: &str| Source { field: "source".to_owned(), path: path.to_owned(), what: SourceKind::FileOrFolder(FILES) };
+        let source = |path: &str| Source {
+            field: "source".to_owned(),
+            path: path.to_owned(),
+            what: SourceKind::FileOrFolder(FILES),
+        };
         self.source.map(source).into_iter().collect()
     }
 
@@ -24,9 +28,12 @@ impl CorpusInput<'_> {
     pub(crate) fn check(self, inputs: &InputFacts) -> Result<(), Problems> {
         let corpus = inputs.one("corpus");
         match (self.source, corpus) {
-            (None, None) => return Err(Problems::config("", "no text is given").help("set `source`, or connect the input `corpus`")),
+            (None, None) => {
+                return Err(Problems::config("", "no text is given").help("set `source`, or connect the input `corpus`"));
+            }
             (Some(_), Some(_)) => {
-                return Err(Problems::config("source", "there are two corpora, this one and the input `corpus`").help("remove one of them"));
+                return Err(Problems::config("source", "there are two corpora, this one and the input `corpus`")
+                    .help("remove one of them"));
             }
             _ => {}
         }
@@ -37,9 +44,12 @@ impl CorpusInput<'_> {
             let message = format!("this table has no column `text` or `input_ids`; it has {}", columns.join(", "));
             return Err(Problems::input("corpus", message));
         }
-        let structured = self.source.is_none_or(|source| structured(source));
+        let structured = self.source.is_none_or(structured);
         if self.documents.is_some() && structured {
-            return Err(Problems::config("documents", "this is for text files; elsewhere documents are divided already"));
+            return Err(Problems::config(
+                "documents",
+                "this is for text files; elsewhere documents are divided already",
+            ));
         }
         Ok(())
     }
@@ -47,7 +57,8 @@ impl CorpusInput<'_> {
     /// Whether all documents are text for certain, so that a tokenizer is needed.
     pub(crate) fn is_text(self, inputs: &InputFacts) -> bool {
         let columns = inputs.table("corpus").and_then(|table| table.columns.as_ref());
-        columns.is_some_and(|columns| columns.iter().any(|name| name == "text")) || self.source.is_some_and(|source| source.ends_with(".txt"))
+        columns.is_some_and(|columns| columns.iter().any(|name| name == "text"))
+            || self.source.is_some_and(|source| source.ends_with(".txt"))
     }
 
     /// The documents.

@@ -1,7 +1,10 @@
 //! `evaluate_tasks`: does the model prefer the right continuation?
 
 use mediant_artifact::{Facts, Kind, ModelReader, TableFacts, TableMeta, write_metrics, write_table};
-use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourceKind, SourcePaths, Stage, StageError};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourceKind, SourcePaths, Stage,
+    StageError,
+};
 use mediant_lm::tasks::{JUDGED_COLUMNS, judge, judged_rows, read_items, summarize, table_items};
 use mediant_lm::text::Tokenizer;
 use mediant_tensor::on_device;
@@ -35,7 +38,11 @@ fn yes() -> bool {
 
 const PORTS: &[Port] = &[
     Port::one("model", &[Kind::Model], "The model, with its tokenizer."),
-    Port::optional("tasks", &[Kind::Table], "A table of items, such as `tasks` of `generate_corpus`, in place of `source`."),
+    Port::optional(
+        "tasks",
+        &[Kind::Table],
+        "A table of items, such as `tasks` of `generate_corpus`, in place of `source`.",
+    ),
 ];
 
 impl Stage for EvaluateTasks {
@@ -57,7 +64,11 @@ impl Stage for EvaluateTasks {
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
         vec![
-            Output::new("metrics", Kind::Metrics, "`accuracy`, `top1_accuracy` and `logit_diff` of every task, group and condition."),
+            Output::new(
+                "metrics",
+                Kind::Metrics,
+                "`accuracy`, `top1_accuracy` and `logit_diff` of every task, group and condition.",
+            ),
             Output::new("items", Kind::Table, "Every item with the log-probabilities of its continuations."),
         ]
     }
@@ -73,13 +84,16 @@ impl Stage for EvaluateTasks {
             problems.push(Problems::input("model", "this model has no tokenizer, and items are text"));
         }
         match (&config.source, inputs.table("tasks")) {
-            (None, None) => problems.push(Problems::config("", "no items are given").help("set `source`, or connect the input `tasks`")),
+            (None, None) => problems
+                .push(Problems::config("", "no items are given").help("set `source`, or connect the input `tasks`")),
             (Some(_), Some(_)) => {
                 let both = Problems::config("source", "there are two lists of items, this one and the input `tasks`");
                 problems.push(both.help("remove one of them"));
             }
             (None, Some(table)) => {
-                let missing = |columns: &Vec<String>| ["right", "wrong"].into_iter().find(|name| !columns.iter().any(|known| known == name));
+                let missing = |columns: &Vec<String>| {
+                    ["right", "wrong"].into_iter().find(|name| !columns.iter().any(|known| known == name))
+                };
                 if let Some(missing) = table.columns.as_ref().and_then(missing) {
                     problems.push(Problems::input("tasks", format!("this table has no column `{missing}`")));
                 }
@@ -121,7 +135,10 @@ impl Stage for EvaluateTasks {
         })?;
         write_metrics(cx.output("metrics")?, &summarize(&items, &verdicts, config.seed))?;
         let rows = judged_rows(&items, &verdicts)?;
-        let meta = TableMeta { title: "Task items".to_owned(), description: "Items with the model's log-probabilities".to_owned() };
+        let meta = TableMeta {
+            title: "Task items".to_owned(),
+            description: "Items with the model's log-probabilities".to_owned(),
+        };
         write_table(cx.output("items")?, rows.schema(), [Ok(rows)], &meta)?;
         Ok(())
     }

@@ -57,8 +57,16 @@ impl Stage for GenerateCorpus {
     fn outputs(&self, _: &Config) -> Vec<Output> {
         vec![
             Output::new("corpus", Kind::Table, "A row a document: `document`, counted from 0, and `text`."),
-            Output::new("labels", Kind::Labels, "The latent variables of every sentence and word, over bytes of the documents."),
-            Output::new("tasks", Kind::Table, "Task items: prompts with a right and a wrong continuation, `split` train or held_out."),
+            Output::new(
+                "labels",
+                Kind::Labels,
+                "The latent variables of every sentence and word, over bytes of the documents.",
+            ),
+            Output::new(
+                "tasks",
+                Kind::Table,
+                "Task items: prompts with a right and a wrong continuation, `split` train or held_out.",
+            ),
         ]
     }
 
@@ -66,13 +74,17 @@ impl Stage for GenerateCorpus {
         // Documents are numbered by 32 bits, and each has a sentence at least.
         match config.sentences {
             0 => Err(Problems::config("sentences", "a corpus needs at least one sentence")),
-            sentences if sentences > u64::from(u32::MAX) => Err(Problems::config("sentences", "a corpus has at most 4294967295 sentences")),
+            sentences if sentences > u64::from(u32::MAX) => {
+                Err(Problems::config("sentences", "a corpus has at most 4294967295 sentences"))
+            }
             _ => Ok(()),
         }
     }
 
     fn infer(&self, _: &Config, _: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let table = |columns: &[&str]| Facts::Table(TableFacts { columns: Some(columns.iter().map(|&name| name.to_owned()).collect()) });
+        let table = |columns: &[&str]| {
+            Facts::Table(TableFacts { columns: Some(columns.iter().map(|&name| name.to_owned()).collect()) })
+        };
         Ok(vec![
             ("corpus".to_owned(), table(&["document", "text"])),
             ("labels".to_owned(), Facts::Labels),

@@ -3,9 +3,11 @@
 
 mod cache_activations;
 mod command;
+mod compare;
 mod corpus_input;
 mod device;
 mod evaluate_lm;
+mod evaluate_sae;
 mod evaluate_tasks;
 mod generate;
 mod generate_corpus;
@@ -13,6 +15,7 @@ mod load_model;
 mod model_input;
 mod table;
 mod tokenize;
+mod train_sae;
 mod train_tokenizer;
 
 use std::sync::OnceLock;
@@ -29,13 +32,16 @@ pub fn catalogue() -> &'static Catalogue {
         Catalogue::new() //
             .with(cache_activations::CacheActivations)
             .with(command::Command)
+            .with(compare::Compare)
             .with(evaluate_lm::EvaluateLm)
+            .with(evaluate_sae::EvaluateSae)
             .with(evaluate_tasks::EvaluateTasks)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(load_model::LoadModel)
             .with(table::Table)
             .with(tokenize::Tokenize)
+            .with(train_sae::TrainSae)
             .with(train_tokenizer::TrainTokenizer)
     })
 }

@@ -21,6 +21,9 @@ pub(crate) struct Config {
     /// Rows: each a mapping of column to value. All values of a column are of one type; a column may be absent in some rows.
     #[serde(default)]
     rows: Vec<IndexMap<String, Cell>>,
+    /// Only so many rows, the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
     /// What the table is, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     title: String,
@@ -37,7 +40,7 @@ pub(crate) enum Cell {
     Text(String),
 }
 
-const TABLES: &[Port] = &[Port::any("tables", &[Kind::Table], "Tables whose rows come before those of `rows`, in this order. All must have the same columns.")];
+const TABLES: &[Port] = &[Port::any("tables", &[Kind::Table], "Tables whose rows come after those of `rows`, in this order. All must have the same columns.")];
 
 impl Stage for Table {
     type Config = Config;
@@ -91,13 +94,25 @@ impl Stage for Table {
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
         let mut batches: Vec<RecordBatch> = Vec::new();
+        let mut left = config.limit.unwrap_or(u64::MAX);
+        let mut take = |batch: RecordBatch| {
+            let rows = left.min(batch.num_rows() as u64);
+            left -= rows;
+            // At most the batch's own number of rows, which is a usize.
+            batches.push(batch.slice(0, rows as usize));
+            left > 0
+        };
+        let mut more = config.rows.is_empty() || take(batch(&config.rows)?);
         for member in cx.members("tables")? {
-            for batch in member.artifact.batches("rows")? {
-                batches.push(batch?);
+            if !more {
+                break;
             }
-        }
-        if !config.rows.is_empty() {
-            batches.push(batch(&config.rows)?);
+            for batch in member.artifact.batches("rows")? {
+                more = take(batch?);
+                if !more {
+                    break;
+                }
+            }
         }
         let schema: SchemaRef = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
         let meta = TableMeta { title: config.title.clone(), description: String::new() };
@@ -106,8 +121,11 @@ impl Stage for Table {
     }
 }
 
-/// Name and type of every column; on mixed types the row, the column and what was found there.
-fn columns(rows: &[IndexMap<String, Cell>]) -> Result<Vec<(String, DataType)>, (usize, String, &'static str)> {
+/// A cell whose type is not that of its column: the row, the column and what was found there.
+type Mixed = (usize, String, &'static str);
+
+/// Name and type of every column.
+fn columns(rows: &[IndexMap<String, Cell>]) -> Result<Vec<(String, DataType)>, Mixed> {
     let mut columns: IndexMap<&str, Option<DataType>> = IndexMap::new();
     for (index, row) in rows.iter().enumerate() {
         for (name, cell) in row {

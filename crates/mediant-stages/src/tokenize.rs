@@ -1,7 +1,9 @@
 //! `tokenize`: documents to rows of tokens.
 
 use mediant_artifact::{Artifact, Facts, Kind, ModelReader, TokenizerReader, TokensFacts};
-use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourcePaths, Stage, StageError};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourcePaths, Stage, StageError,
+};
 use mediant_lm::text::{Boundary, TokenizeOptions, Tokenizer, tokenize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -103,7 +105,10 @@ impl Stage for Tokenize {
         let mut problems = Problems::none();
         problems.push(config.corpus().check(inputs).err().unwrap_or_default());
         if model.is_some() && tokenizer.is_some() {
-            problems.push(Problems::input("tokenizer", "there are two tokenizers, this one and the model's").help("remove one of them"));
+            problems.push(
+                Problems::input("tokenizer", "there are two tokenizers, this one and the model's")
+                    .help("remove one of them"),
+            );
         }
         let without = tokenizer.is_none() && model.is_none_or(|model| model.tokenizer.is_none());
         if without && config.corpus().is_text(inputs) {
@@ -186,7 +191,8 @@ impl Vocabulary {
             (None, None) => None,
         };
         let config = model.as_ref().map(|model| &model.meta.config);
-        let number = |field: &str| config.and_then(|config| config[field].as_u64()).and_then(|id| u32::try_from(id).ok());
+        let number =
+            |field: &str| config.and_then(|config| config[field].as_u64()).and_then(|id| u32::try_from(id).ok());
         let special = |own: fn(&Tokenizer) -> Option<u32>, field: &str| match &tokenizer {
             Some(tokenizer) => own(tokenizer),
             None => number(field),
@@ -218,3 +224,81 @@ separators: their loss and activations do not count. Documents without a token a
 
 BOS and EOS are those that `tokenizer_config.json` names (else a common name such as `<|endoftext|>` or `</s>` in the vocabulary, else \
 the ids in the model's `config.json`). An id outside the model's vocabulary is an error.";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use mediant_artifact::{TableFacts, TokenizerFacts};
+    use mediant_engine::MemberFacts;
+    use mediant_lm::{LmConfig, model_facts};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn member(facts: Facts) -> Vec<MemberFacts> {
+        vec![MemberFacts { labels: Vec::new(), name: None, facts: Arc::new(facts) }]
+    }
+
+    fn table(columns: &[&str]) -> (String, Vec<MemberFacts>) {
+        let columns = Some(columns.iter().map(|&name| name.to_owned()).collect());
+        ("corpus".to_owned(), member(Facts::Table(TableFacts { columns })))
+    }
+
+    fn tokenizer() -> (String, Vec<MemberFacts>) {
+        ("tokenizer".to_owned(), member(Facts::Tokenizer(TokenizerFacts { vocab_size: 512, digest: None })))
+    }
+
+    /// A model with a context of 64 and no tokenizer.
+    fn model() -> (String, Vec<MemberFacts>) {
+        let config =
+            json!({ "model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 9, "n_positions": 64 });
+        ("model".to_owned(), member(Facts::Model(model_facts(&LmConfig::from_json(&config).unwrap(), None))))
+    }
+
+    fn infer(with: Value, ports: Vec<(String, Vec<MemberFacts>)>) -> Result<TokensFacts, Vec<String>> {
+        let config: Config = serde_json::from_value(with).unwrap();
+        let told = |problems: Problems| problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>();
+        Tokenize.check(&config).map_err(told)?;
+        let facts = Tokenize.infer(&config, &InputFacts::new(ports), &SourcePaths::default()).map_err(told)?;
+        Ok(facts[0].1.tokens().unwrap().clone())
+    }
+
+    #[test]
+    fn facts_follow_from_what_is_connected() {
+        let facts = infer(json!({ "context": 32 }), vec![tokenizer(), table(&["document", "text"])]).unwrap();
+        assert_eq!((facts.vocab_size, facts.context, facts.prepend_bos), (Some(512), 32, true));
+        let ready_made = json!({ "context": 32, "source": "ids.parquet", "pack": false, "prepend_bos": false });
+        assert_eq!(infer(ready_made, vec![]).unwrap().vocab_size, None);
+    }
+
+    #[test]
+    fn what_cannot_work_is_found_before_anything_runs() {
+        let text = json!({ "context": 32, "source": "a.txt" });
+        for (with, ports, message) in [
+            (json!({ "context": 32 }), vec![tokenizer()], "no text is given"),
+            (text.clone(), vec![tokenizer(), table(&["text"])], "there are two corpora"),
+            (text.clone(), vec![tokenizer(), model()], "there are two tokenizers"),
+            (text.clone(), vec![], "no tokenizer is given"),
+            (text, vec![model()], "this model has no tokenizer"),
+            (json!({ "context": 65, "source": "a.jsonl" }), vec![model()], "the model's context is 64"),
+            (
+                json!({ "context": 32 }),
+                vec![tokenizer(), table(&["prompt"])],
+                "no column `text` or `input_ids`; it has prompt",
+            ),
+            (
+                json!({ "context": 32, "source": "a.jsonl", "documents": "line" }),
+                vec![tokenizer()],
+                "this is for text files",
+            ),
+            (json!({ "context": 1, "source": "a.txt" }), vec![tokenizer()], "room for 2 tokens"),
+            (json!({ "context": 8, "source": "a.txt", "test_fraction": 1.0 }), vec![tokenizer()], "below 1"),
+        ] {
+            let problems = infer(with.clone(), ports).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.contains(message)), "{with}: {problems:?}");
+        }
+    }
+}

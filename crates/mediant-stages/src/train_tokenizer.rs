@@ -1,8 +1,10 @@
 //! `train_tokenizer`: a byte-level BPE learned from a corpus.
 
 use mediant_artifact::{Facts, Kind, TokenizerFacts, write_tokenizer};
-use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourcePaths, Stage, StageError};
-use mediant_lm::text::{BpeOptions, Boundary, Document, train_bpe};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourcePaths, Stage, StageError,
+};
+use mediant_lm::text::{Boundary, BpeOptions, Document, train_bpe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +47,8 @@ impl Config {
     }
 }
 
-const CORPUS: &[Port] = &[Port::optional("corpus", &[Kind::Table], "A table with a column `text`, in place of `source`.")];
+const CORPUS: &[Port] =
+    &[Port::optional("corpus", &[Kind::Table], "A table with a column `text`, in place of `source`.")];
 
 impl Stage for TrainTokenizer {
     type Config = Config;
@@ -79,7 +82,10 @@ impl Stage for TrainTokenizer {
     fn check(&self, config: &Config) -> Result<(), Problems> {
         let mut problems = Problems::none();
         if config.vocab_size <= 257 {
-            problems.push(Problems::config("vocab_size", "the special token and 256 bytes leave no room for a merge").help("more than 257"));
+            problems.push(
+                Problems::config("vocab_size", "the special token and 256 bytes leave no room for a merge")
+                    .help("more than 257"),
+            );
         }
         // Ids are 32-bit integers everywhere.
         if config.vocab_size > i32::MAX as usize {

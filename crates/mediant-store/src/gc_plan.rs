@@ -73,9 +73,10 @@ impl Store {
     pub fn plan_gc(&self, options: &GcOptions) -> Result<GcPlan> {
         let roots = self.roots(options.keep_runs)?;
         let mut mark = Mark { store: self, options, live: Live::default(), origin: BTreeMap::new() };
-        let actions = mark.actions(&roots)?;
+        let mut actions = mark.actions(&roots)?;
         let contents = mark.contents()?;
         let Mark { live, mut origin, .. } = mark;
+        actions.retain(|key| !live.makers.contains(key));
         let mut plan = GcPlan {
             store: self.clone(),
             options: options.clone(),
@@ -144,6 +145,8 @@ impl Store {
 #[derive(Default)]
 struct Live {
     contents: BTreeSet<Id>,
+    /// The actions that content records name: they hold the provenance of what was found by content.
+    makers: BTreeSet<Id>,
     objects: BTreeSet<Id>,
 }
 
@@ -190,6 +193,11 @@ impl Mark<'_> {
             let wanted = self.live.contents.contains(&key) && self.store.are_present(&record.outputs);
             if wanted || self.is_young(Folder::Contents, key, ".json") {
                 self.keep_objects(&record.outputs);
+                let maker = self.store.read_action(record.action)?;
+                if let Some(maker) = maker.filter(|maker| self.store.are_present(&maker.outputs)) {
+                    self.keep_objects(&maker.outputs);
+                    self.live.makers.insert(record.action);
+                }
             } else {
                 dead.push(key);
             }

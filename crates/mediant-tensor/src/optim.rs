@@ -74,7 +74,7 @@ impl Adam {
             .zip(grad.par_chunks(BLOCK))
             .zip(moments.first.par_chunks_mut(BLOCK))
             .zip(moments.second.par_chunks_mut(BLOCK))
-            .for_each(|(((p, g), m), v)| simd(|| update.apply(p, g, m, v)));
+            .for_each(|(((p, g), m), v)| simd(#[inline(always)] || update.apply(p, g, m, v)));
     }
 }
 
@@ -145,7 +145,7 @@ pub fn clip_factor(norm: f64, max: f64) -> f32 {
 }
 
 fn sum_of_squares(block: &[f32]) -> f64 {
-    simd(|| {
+    simd(#[inline(always)] || {
         let mut lanes = [0.0f64; 16];
         let (chunks, rest) = block.as_chunks::<16>();
         for chunk in chunks {

@@ -102,19 +102,21 @@ impl ArtifactWriter {
     /// # Errors
     /// If the folder does not exist, cannot be read or is not empty.
     pub fn create(dir: &Path, kind: Kind) -> Result<Self> {
+        Self::create_in_parts(dir, kind, PART_ROWS)
+    }
+
+    /// As [`create`](Self::create), with tables cut into parts of at most this many rows in place of 2^16. The logical
+    /// digest is the same.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_in_parts(dir: &Path, kind: Kind, part_rows: u64) -> Result<Self> {
         if std::fs::read_dir(dir).map_err(Error::io(dir))?.next().is_some() {
             return Err(Error::Invalid(format!("{} is not empty", dir.display())));
         }
+        let part_rows = part_rows.clamp(1, PART_ROWS);
         let tables = Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), kind, part_rows: PART_ROWS, tables }) })
-    }
-
-    /// Cuts tables into parts of this many rows in place of 2^16. The logical digest is the same.
-    #[must_use]
-    pub fn part_rows(self, rows: u64) -> Self {
-        let Shared { dir, kind, .. } = &*self.shared;
-        let tables = Mutex::default();
-        Self { shared: Arc::new(Shared { dir: dir.clone(), kind: *kind, part_rows: rows.max(1), tables }) }
+        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), kind, part_rows, tables }) })
     }
 
     /// The kind being written.

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArtifactWriter, PART_ROWS, Shared, Slot};
+use super::{ArtifactWriter, PART_ROWS, Slot};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
@@ -67,14 +66,13 @@ impl ArtifactWriter {
     /// # Errors
     /// If the checkpoint is of another kind or damaged, or files cannot be linked.
     pub fn resume(dir: &Path, kind: Kind, checkpoint: &Path) -> Result<Self> {
-        Self::create(dir, kind)?;
+        let writer = Self::create(dir, kind)?;
         let path = checkpoint.join(PROGRESS);
         let json = std::fs::read(&path).map_err(Error::io(&path))?;
         let found: Checkpoint = serde_json::from_slice(&json).map_err(Error::json(path.display().to_string()))?;
         if found.kind != kind {
             return Err(Error::WrongKind { expected: kind, found: found.kind });
         }
-        let mut tables = BTreeMap::new();
         for (name, progress) in found.tables {
             let whole = progress.parts.iter().all(|part| part.rows == PART_ROWS && !part.file.contains('/'));
             if !whole || progress.parts.len() != progress.chunks.len() {
@@ -84,10 +82,9 @@ impl ArtifactWriter {
                 verify(checkpoint, part)?;
                 link(checkpoint, dir, part)?;
             }
-            tables.insert(name, Slot::Resumed(progress));
+            writer.shared.tables().insert(name, Slot::Resumed(progress));
         }
-        let tables = Mutex::new(tables);
-        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), kind, part_rows: PART_ROWS, tables }) })
+        Ok(writer)
     }
 }
 

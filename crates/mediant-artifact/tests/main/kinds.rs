@@ -112,8 +112,9 @@ fn write_tokens(artifact: ArtifactWriter, count: u64) -> TokensWriter {
 
 #[test]
 fn tokens() {
-    let (dir, artifact) = writer(Kind::Tokens);
-    let writer = write_tokens(artifact.part_rows(300), 1_000);
+    let dir = tempfile::tempdir().unwrap();
+    let artifact = ArtifactWriter::create_in_parts(dir.path(), Kind::Tokens, 300).unwrap();
+    let writer = write_tokens(artifact, 1_000);
     let meta = tokens_meta(writer.sequences(), writer.tokens());
     writer.finish(&meta).unwrap();
     let artifact = open(&dir);

@@ -36,7 +36,7 @@ pub(crate) fn rows(from: u32, to: u32) -> RecordBatch {
 
 /// Writes `count` of these rows in batches of `batch` rows.
 pub(crate) fn write_rows(dir: &Path, count: u32, batch: u32, part_rows: u64) -> Manifest {
-    let writer = ArtifactWriter::create(dir, Kind::Table).unwrap().part_rows(part_rows);
+    let writer = ArtifactWriter::create_in_parts(dir, Kind::Table, part_rows).unwrap();
     let mut table = writer.table("rows", schema()).unwrap();
     for from in (0..count).step_by(batch as usize) {
         table.write(&rows(from, count.min(from + batch))).unwrap();
@@ -57,7 +57,7 @@ pub(crate) fn numbers(from: u64, to: u64, width: usize) -> Vec<f32> {
 
 /// Writes `count` vectors in calls of `batch` rows.
 pub(crate) fn write_vectors(dir: &Path, count: u64, shape: &[usize], dtype: DType, batch: u64, part_rows: u64) -> Artifact {
-    let writer = ArtifactWriter::create(dir, Kind::Table).unwrap().part_rows(part_rows);
+    let writer = ArtifactWriter::create_in_parts(dir, Kind::Table, part_rows).unwrap();
     let mut vectors = writer.vectors("v", VectorSpec::new(dtype, shape)).unwrap();
     let width = shape.iter().product();
     for from in (0..count).step_by(batch as usize) {

@@ -108,7 +108,7 @@ fn check(d_in: usize, d_sae: usize, rows: usize, bias: f32, objective: Objective
     let x = normal(rows * d_in, 1, 1.0);
     let dead: Vec<bool> = (0..d_sae).map(dead).collect();
     for subtract in [true, false] {
-        let (found, gradients) = run(&weights, &objective, subtract, &x, l1, &dead);
+        let (found, gradients, _) = run(&weights, &objective, subtract, &x, l1, &dead);
         let (losses, expected) = oracle(&weights, &objective, subtract, &x, l1, &dead);
         for (a, b) in [(found.losses.mse, losses.mse), (found.losses.l1, losses.l1), (found.losses.aux, losses.aux)] {
             assert!((a - b).abs() <= 1e-5 * b, "{a} is not {b}");

@@ -22,13 +22,13 @@ fn matches_the_reference(case: &str, objective: Objective, l1: f64) {
     };
     let x = &expected["x"];
     let dead: Vec<bool> = expected["dead"].iter().map(|&x| x != 0.0).collect();
-    let (found, gradients) = run(&weights, &objective, true, x, l1, &dead);
+    let (found, gradients, errors) = run(&weights, &objective, true, x, l1, &dead);
 
     let training_form = Sae::new(weights, objective.into(), true).unwrap();
     let codes = training_form.encode(x);
     assert_close("feature_acts", &codes.to_dense(D_SAE), &expected["train.feature_acts"], TOLERANCE);
     assert_close("decoded", &training_form.decode(&codes), &expected["train.sae_out"], TOLERANCE);
-    let sae_out: Vec<f32> = found.errors.iter().zip(x).map(|(error, x)| error + x).collect();
+    let sae_out: Vec<f32> = errors.iter().zip(x).map(|(error, x)| error + x).collect();
     assert_close("sae_out", &sae_out, &expected["train.sae_out"], TOLERANCE);
     assert_eq!(found.active, codes.entries());
 

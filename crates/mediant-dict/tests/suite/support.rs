@@ -39,12 +39,22 @@ pub(crate) fn transpose(data: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     (0..cols).flat_map(|col| (0..rows).map(move |row| data[row * cols + col])).collect()
 }
 
-/// One pass with gradients.
-pub(crate) fn run(weights: &Weights, objective: &Objective, subtract: bool, x: &[f32], l1: f64, dead: &[bool]) -> (Pass, Gradients) {
+/// One pass with gradients, and x̂ − x.
+pub(crate) fn run(
+    weights: &Weights,
+    objective: &Objective,
+    subtract: bool,
+    x: &[f32],
+    l1: f64,
+    dead: &[bool],
+) -> (Pass, Gradients, Vec<f32>) {
     let mut gradients = Gradients::zeros(weights.d_in, weights.d_sae);
+    let mut buffers = Buffers::default();
     let now = Now { lr: 0.0, l1, dead };
-    let found = pass(weights, objective, subtract, x, &now, &mut gradients, &mut Buffers::default());
-    (found, gradients)
+    // Twice, since the buffers of one step are those of the next.
+    pass(weights, objective, subtract, x, &now, &mut gradients, &mut buffers);
+    let found = pass(weights, objective, subtract, x, &now, &mut gradients, &mut buffers);
+    (found, gradients, buffers.errors().to_vec())
 }
 
 /// Normal numbers.

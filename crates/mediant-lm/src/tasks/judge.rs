@@ -135,11 +135,17 @@ fn judge_batch<C: Compute>(model: &Model<C>, pairs: &[[Side; 2]]) -> Result<Vec<
 }
 
 /// The summed log-probability of `targets` at `rows`, and whether the first of them is the most probable token.
-fn log_prob<C: Compute>(model: &Model<C>, hidden: &Tensor<C, 2>, rows: Vec<i32>, targets: &[i32]) -> Result<(f64, bool)> {
+fn log_prob<C: Compute>(
+    model: &Model<C>,
+    hidden: &Tensor<C, 2>,
+    rows: Vec<i32>,
+    targets: &[i32],
+) -> Result<(f64, bool)> {
     let count = rows.len();
     let rows = Tensor::from_data(TensorData::new(rows, [count]), &model.device());
     let logits = model.logits(hidden.clone().select(0, rows)).into_data();
-    let logits = logits.as_slice::<f32>().map_err(|error| Error::Tokens(format!("logits cannot be read: {error:?}")))?;
+    let logits =
+        logits.as_slice::<f32>().map_err(|error| Error::Tokens(format!("logits cannot be read: {error:?}")))?;
     let mut sum = 0.0;
     let mut top1 = false;
     for (index, (logits, &target)) in logits.chunks_exact(model.config().vocab_size).zip(targets).enumerate() {

@@ -35,7 +35,10 @@ pub fn summarize(items: &[TaskItem], verdicts: &[Verdict], seed: u64) -> Vec<Met
         let mut parts: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
         for &index in &members {
             let (group, condition) = (items[index].group.as_deref(), items[index].condition.as_deref());
-            let named = group.map(|group| ("group", group)).into_iter().chain(condition.map(|condition| ("condition", condition)));
+            let named = group
+                .map(|group| ("group", group))
+                .into_iter()
+                .chain(condition.map(|condition| ("condition", condition)));
             named.for_each(|part| parts.entry(part).or_default().push(index));
         }
         rows.extend(parts.into_iter().flat_map(|(part, members)| set.rows(Some(part), &members)));
@@ -61,7 +64,13 @@ impl Set<'_> {
         ]
     }
 
-    fn share(&self, name: &str, of: impl Fn(&Verdict) -> bool, part: Option<(&str, &str)>, members: &[usize]) -> MetricRow {
+    fn share(
+        &self,
+        name: &str,
+        of: impl Fn(&Verdict) -> bool,
+        part: Option<(&str, &str)>,
+        members: &[usize],
+    ) -> MetricRow {
         let right = members.iter().filter(|&&index| of(&self.verdicts[index])).count() as f64;
         let n = members.len() as f64;
         let mut row = self.mean(name, "1", |verdict| f64::from(u8::from(of(verdict))), part, members);
@@ -69,12 +78,19 @@ impl Set<'_> {
         row.denominator = Some(n);
         if part.is_some() {
             let (low, high) = wilson(right, n);
-            (row.low, row.high) = (Some(low), Some(high));
+            (row.low, row.high, row.seed) = (Some(low), Some(high), None);
         }
         row
     }
 
-    fn mean(&self, name: &str, unit: &str, of: impl Fn(&Verdict) -> f64, part: Option<(&str, &str)>, members: &[usize]) -> MetricRow {
+    fn mean(
+        &self,
+        name: &str,
+        unit: &str,
+        of: impl Fn(&Verdict) -> f64,
+        part: Option<(&str, &str)>,
+        members: &[usize],
+    ) -> MetricRow {
         let values: Vec<f64> = members.iter().map(|&index| of(&self.verdicts[index])).collect();
         let mut groups: BTreeMap<Option<&str>, (f64, u64)> = BTreeMap::new();
         for (&index, value) in members.iter().zip(&values) {
@@ -97,6 +113,7 @@ impl Set<'_> {
             n: values.len() as u64,
             low: Some(low),
             high: Some(high),
+            seed: Some(self.seed),
             split: self.split.map(str::to_owned),
             tags,
             ..MetricRow::default()
@@ -133,7 +150,17 @@ fn wilson(right: f64, n: f64) -> (f64, f64) {
 
 /// The columns of [`judged_rows`].
 pub const JUDGED_COLUMNS: [&str; 11] = [
-    "task", "split", "group", "condition", "prompt", "right", "wrong", "log_prob_right", "log_prob_wrong", "correct", "top1",
+    "task",
+    "split",
+    "group",
+    "condition",
+    "prompt",
+    "right",
+    "wrong",
+    "log_prob_right",
+    "log_prob_wrong",
+    "correct",
+    "top1",
 ];
 
 /// Items and verdicts as a table, a row an item.
@@ -208,7 +235,7 @@ mod tests {
     fn wilson_as_in_the_books() {
         // 10 of 10: Agresti and Coull 1998 give (0.722, 1.000); 81 of 263 (Newcombe 1998, his case a): (0.2553, 0.3662).
         let (low, high) = wilson(10.0, 10.0);
-        assert!((low - 0.7225).abs() < 5e-4 && high == 1.0);
+        assert!((low - 0.7225).abs() < 5e-4 && (high - 1.0).abs() < 1e-12);
         let (low, high) = wilson(81.0, 263.0);
         assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5);
     }

@@ -101,7 +101,8 @@ fn batch_documents(batch: &RecordBatch) -> Result<Vec<Result<Document, String>>,
 fn texts(column: &ArrayRef) -> Result<Vec<Result<Document, String>>, String> {
     let texts = cast(column, &DataType::Utf8).map_err(|error| format!("column `text`: {error}"))?;
     let texts = texts.as_string::<i32>();
-    let document = |text: Option<&str>| text.map(|text| Document::Text(text.to_owned())).ok_or("`text` is null".to_owned());
+    let document =
+        |text: Option<&str>| text.map(|text| Document::Text(text.to_owned())).ok_or("`text` is null".to_owned());
     Ok(texts.iter().map(document).collect())
 }
 

@@ -72,7 +72,8 @@ pub fn tokenize<E: From<Error>>(
     let new = |writer| -> Result<Rows> { Ok(Rows::new(layout, TokensWriter::new(writer)?)) };
     let mut rows = [new(train)?, new(test)?];
     let mut split = Split::new(options.test_fraction, options.seed);
-    let mut documents = documents.take(options.limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX)));
+    let mut documents =
+        documents.take(options.limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX)));
     let (mut number, mut empty, mut largest) = (0_u32, 0, [bos, separator].into_iter().flatten().max().unwrap_or(0));
     loop {
         let chunk = next_chunk(&mut documents)?;

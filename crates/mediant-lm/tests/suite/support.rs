@@ -62,7 +62,12 @@ impl Expected {
 pub(crate) fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let pairs = a.iter().zip(b).filter(|(a, b)| a != b);
-    pairs.map(|(a, b)| { let d = (a - b).abs(); if d.is_nan() { f32::INFINITY } else { d } }).fold(0.0, f32::max)
+    pairs
+        .map(|(a, b)| {
+            let d = (a - b).abs();
+            if d.is_nan() { f32::INFINITY } else { d }
+        })
+        .fold(0.0, f32::max)
 }
 
 /// The `config.json` of a small GPT-2.
@@ -74,7 +79,14 @@ pub(crate) fn gpt2_json(layers: usize, width: usize, heads: usize, vocabulary: u
 }
 
 /// The `config.json` of a small Llama.
-pub(crate) fn llama_json(layers: usize, width: usize, heads: usize, kv_heads: usize, vocabulary: usize, context: usize) -> Value {
+pub(crate) fn llama_json(
+    layers: usize,
+    width: usize,
+    heads: usize,
+    kv_heads: usize,
+    vocabulary: usize,
+    context: usize,
+) -> Value {
     json!({
         "model_type": "llama", "num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads,
         "num_key_value_heads": kv_heads, "intermediate_size": 3 * width, "vocab_size": vocabulary,
@@ -86,13 +98,17 @@ pub(crate) fn llama_json(layers: usize, width: usize, heads: usize, kv_heads: us
 /// A model with random weights, larger than at initialisation so that every part matters.
 pub(crate) fn random_model(config: &Value, seed: u64) -> Model<Flex> {
     let config = LmConfig::from_json(config).unwrap();
-    let parameters: Vec<_> = config.slots().into_iter().map(|slot| {
-        let shape = slot.shape(&config);
-        let mut values = vec![0.0; shape.iter().product()];
-        let gain = slot.to_string().contains("ln") && slot.to_string().ends_with("weight");
-        fill_normal(&mut stream(seed, &slot.to_string()), &mut values, if gain { 1.0 } else { 0.0 }, 0.15);
-        (slot, Parameter::new(values, &shape, &Default::default()).unwrap())
-    }).collect();
+    let parameters: Vec<_> = config
+        .slots()
+        .into_iter()
+        .map(|slot| {
+            let shape = slot.shape(&config);
+            let mut values = vec![0.0; shape.iter().product()];
+            let gain = slot.to_string().contains("ln") && slot.to_string().ends_with("weight");
+            fill_normal(&mut stream(seed, &slot.to_string()), &mut values, if gain { 1.0 } else { 0.0 }, 0.15);
+            (slot, Parameter::new(values, &shape, &Default::default()).unwrap())
+        })
+        .collect();
     Model::new(config, parameters).unwrap()
 }
 

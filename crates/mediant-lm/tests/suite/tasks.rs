@@ -55,9 +55,14 @@ fn top1_is_the_most_probable_token() {
 #[test]
 fn items_that_cannot_be_judged_are_errors() {
     let (tokenizer, model) = (tokenizer(), random_model(&gpt2_json(1, 16, 2, 512, 16), 0));
-    let error = |items: &[TaskItem], bos| judge(&model, &tokenizer, items, bos, |_| Ok::<_, Error>(())).unwrap_err().to_string();
+    let error = |items: &[TaskItem], bos| {
+        judge(&model, &tokenizer, items, bos, |_| Ok::<_, Error>(())).unwrap_err().to_string()
+    };
     let fine = item("The dog", " ran", " sat");
-    assert!(error(&[fine.clone(), item("The", " dog", " dog ran")], Some(1)).starts_with("item 1: of"), "one begins the other");
+    assert!(
+        error(&[fine.clone(), item("The", " dog", " dog ran")], Some(1)).starts_with("item 1: of"),
+        "one begins the other"
+    );
     assert!(error(&[item("", "Once", "Lily")], None).starts_with("item 0: there is no token before"));
     assert!(error(&[item(&"very ".repeat(40), "a", "b")], Some(1)).contains("context is 16"));
 }

@@ -29,7 +29,7 @@ pub(super) fn show(artifact: &Artifact, head: usize, page: &mut Page) -> Result<
             ("tokens", Cell::Digest(meta.tokens.to_string())),
         ],
     );
-    let mut table = TextTable::new(["hook", "shape", "mean norm", "mean", "std", "min", "max", "not finite"]);
+    let mut table = TextTable::new(["hook", "shape", "mean_norm", "mean", "std", "min", "max", "not_finite"]);
     for hook in &meta.hooks {
         let vectors = activations.hook(&hook.name)?;
         let moments = Moments::of(&vectors)?;

@@ -86,6 +86,22 @@ fn young_things_stay_and_so_does_what_they_refer_to() {
 }
 
 #[test]
+fn what_was_found_by_content_keeps_the_record_of_its_making() {
+    let place = Place::in_memory();
+    let store = place.store();
+    let made = finish(&store, key(0), "a");
+    // Another recipe came to the same content and made nothing.
+    store.write_action(key(1), &made).unwrap();
+    run(&store, "p.yaml", &[key(1)]);
+    collect(&store, &no_grace());
+    assert_eq!(store.read_content(made.content).unwrap().unwrap().action, key(0));
+    assert!(store.read_action(key(0)).unwrap().is_some());
+    fs::remove_dir_all(store.root().join("runs").join(&names(&store.root().join("runs"))[0])).unwrap();
+    assert_eq!(collect(&store, &no_grace()), [output(&made).object]);
+    assert!(store.read_action(key(0)).unwrap().is_none());
+}
+
+#[test]
 fn gc_waits_for_runs_and_leaves_their_work_alone() {
     let place = Place::new();
     let store = place.store();

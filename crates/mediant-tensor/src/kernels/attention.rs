@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::build::{build_parts, dispatch};
 use super::softmax::{softmax_row, softmax_row_backward, visible};
-use super::tile::{Panel, multiply};
+use super::tile::{Left, Panel, multiply};
 
 /// Queries whose pattern is in memory at a time.
 const BLOCK: usize = 64;
@@ -95,7 +95,7 @@ impl WithSimd for Forward<'_, '_> {
             }
             let queries = Queries::new(q, batch, head, self.rows.clone(), k.positions);
             queries.pattern(simd, &mut pattern, &keys, self.scale);
-            z.reset(self.rows.len(), v.width);
+            z.resize(self.rows.len(), v.width);
             queries.times(simd, &mut z, v.width, &pattern, &values);
             for i in 0..self.rows.len() {
                 let at = (i * q.heads + head) * v.width;
@@ -135,11 +135,10 @@ impl<'a> Queries<'a> {
     /// `softmax(scale · q kᵀ)`; 0 where a key is not seen.
     #[inline(always)]
     fn pattern<S: Simd>(&self, simd: S, pattern: &mut Panel, keys: &Panel, scale: f32) {
-        pattern.reset(self.seen.len(), self.keys());
+        pattern.resize(self.seen.len(), self.keys());
         for (rows, seen) in self.groups() {
-            let a = |i: usize, p: usize| self.vectors[i][p];
             let inner = 0..self.vectors[0].len();
-            multiply(simd, pattern, rows.clone(), seen, a, inner, keys, false);
+            multiply(simd, (pattern, rows.clone(), seen), Left::Rows(&self.vectors), inner, keys, false);
             for i in rows {
                 let (row, hidden) = pattern.row_mut(i).split_at_mut(self.seen[i]);
                 for x in row.iter_mut() {
@@ -155,8 +154,7 @@ impl<'a> Queries<'a> {
     #[inline(always)]
     fn times<S: Simd>(&self, simd: S, out: &mut Panel, cols: usize, weights: &Panel, vectors: &Panel) {
         for (rows, seen) in self.groups() {
-            let a = |i: usize, p: usize| weights.row(i)[p];
-            multiply(simd, out, rows, cols, a, 0..seen, vectors, false);
+            multiply(simd, (out, rows, cols), Left::Panel(weights), 0..seen, vectors, false);
         }
     }
 }
@@ -293,10 +291,10 @@ impl Panels {
     fn block<S: Simd>(&mut self, simd: S, queries: &Queries, grads: &Queries, width: usize, scale: f32) {
         let count = queries.vectors.len();
         queries.pattern(simd, &mut self.pattern, &self.keys_transposed, scale);
-        self.for_scores.reset(count, queries.keys());
+        self.for_scores.resize(count, queries.keys());
         for (rows, seen) in queries.groups() {
-            let a = |i: usize, p: usize| grads.vectors[i][p];
-            multiply(simd, &mut self.for_scores, rows.clone(), seen, a, 0..width, &self.values_transposed, false);
+            let out = (&mut self.for_scores, rows.clone(), seen);
+            multiply(simd, out, Left::Rows(&grads.vectors), 0..width, &self.values_transposed, false);
             for i in rows {
                 let (row, hidden) = self.for_scores.row_mut(i).split_at_mut(queries.seen[i]);
                 softmax_row_backward(&self.pattern.row(i)[..row.len()], row);
@@ -306,7 +304,7 @@ impl Panels {
                 hidden.fill(0.0);
             }
         }
-        self.for_queries.reset(count, width);
+        self.for_queries.resize(count, width);
         queries.times(simd, &mut self.for_queries, width, &self.for_scores, &self.keys);
         self.queries.fill(queries.vectors.iter().copied(), width);
         self.grads.fill(grads.vectors.iter().copied(), width);
@@ -314,10 +312,10 @@ impl Panels {
             let rows = from..(from + 8).min(queries.keys());
             // Queries before the first that sees any of these keys add nothing.
             let first = queries.seen.partition_point(|&seen| seen <= from);
-            let a = |j: usize, i: usize| self.pattern.row(i)[j];
-            multiply(simd, &mut self.for_values, rows.clone(), width, a, first..count, &self.grads, true);
-            let a = |j: usize, i: usize| self.for_scores.row(i)[j];
-            multiply(simd, &mut self.for_keys, rows, width, a, first..count, &self.queries, true);
+            let out = (&mut self.for_values, rows.clone(), width);
+            multiply(simd, out, Left::Columns(&self.pattern), first..count, &self.grads, true);
+            let out = (&mut self.for_keys, rows, width);
+            multiply(simd, out, Left::Columns(&self.for_scores), first..count, &self.queries, true);
         }
     }
 }

@@ -6,7 +6,8 @@ use pulp::x86::{V3, V4};
 use rayon::prelude::*;
 
 /// Runs a closure compiled for the widest vectors that the processor has (AVX-512, AVX2 with FMA, else the target's
-/// baseline). What the closure calls must be `#[inline(always)]` to be compiled that way too.
+/// baseline): `simd(#[inline(always)] || …)`. The closure and what it calls must be `#[inline(always)]`, else a large one
+/// stays a function compiled for the baseline.
 #[inline]
 pub fn simd<R>(f: impl FnOnce() -> R) -> R {
     dispatch(f)

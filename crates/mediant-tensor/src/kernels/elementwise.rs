@@ -22,7 +22,7 @@ fn gelu_gate(x: f32) -> f32 {
 fn map2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
     let (out, _) = build(a.len(), BLOCK, |i, out| {
         let (a, b) = (&a[i * BLOCK..], &b[i * BLOCK..]);
-        simd(|| {
+        simd(#[inline(always)] || {
             for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
                 *out = f(a, b);
             }
@@ -53,7 +53,7 @@ pub(crate) fn silu_mul_backward(gate: &[f32], up: &[f32], grad: &[f32]) -> (Vec<
     let (for_gate, _) = build(gate.len(), BLOCK, |i, out| {
         let from = i * BLOCK;
         let (gate, up, grad) = (&gate[from..], &up[from..], &grad[from..]);
-        simd(|| {
+        simd(#[inline(always)] || {
             for (((out, &gate), &up), &grad) in out.iter_mut().zip(gate).zip(up).zip(grad) {
                 let s = sigmoid(gate);
                 *out = grad * up * s * (1.0 + gate * (1.0 - s));

@@ -1,8 +1,9 @@
 use rayon::prelude::*;
 
 use super::math::{exp, max, sum};
-use super::product::{Matrix, MatrixMut, matmul_into};
+use super::product::{Matrix, MatrixMut, matmul_into, matmul_over};
 use super::simd;
+use super::softmax::LEAST;
 
 /// log Σ exp of a row.
 #[inline(always)]
@@ -27,9 +28,10 @@ fn nll_backward(row: &mut [f32], target: i32, weight: f32) -> f32 {
         *x = exp(*x - largest);
     }
     let total = sum(row, |x| x);
-    let factor = weight / total;
+    let inverse = 1.0 / total;
     for x in row.iter_mut() {
-        *x *= factor;
+        let p = *x * inverse;
+        *x = if p < LEAST { 0.0 } else { p * weight };
     }
     if let Some(x) = row.get_mut(target as usize) {
         *x -= weight;
@@ -42,7 +44,7 @@ pub(crate) fn token_nll(logits: &[f32], vocab: usize, targets: &[i32]) -> Vec<f3
         return vec![f32::NAN; targets.len()];
     }
     let rows = logits.par_chunks_exact(vocab).zip(targets);
-    rows.map(|(row, &target)| simd(|| nll(row, target))).collect()
+    rows.map(|(row, &target)| simd(#[inline(always)] || nll(row, target))).collect()
 }
 
 pub(crate) fn token_nll_backward(
@@ -54,7 +56,7 @@ pub(crate) fn token_nll_backward(
     let rows = logits.par_chunks_exact_mut(vocab.max(1));
     rows.zip(targets.par_iter().zip(grad))
         .for_each(|(row, (&target, &weight))| {
-            simd(|| nll_backward(row, target, weight));
+            simd(#[inline(always)] || nll_backward(row, target, weight));
         });
     logits
 }
@@ -87,8 +89,7 @@ pub(crate) fn unembed_loss(
         let own = from * width..(from + count) * width;
         let x = Matrix::new(&hidden[own.clone()], count, width, width);
         let logits = &mut logits[..count * vocab];
-        logits.par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
-        matmul_into(&mut MatrixMut::new(logits, count, vocab, vocab), 1.0, x, table.t(), true);
+        matmul_over(&mut MatrixMut::new(logits, count, vocab, vocab), x, table.t(), true);
         let targets = &targets[from..from + count];
         let weights = &weights[from..from + count];
         let losses: Vec<f64> = logits
@@ -97,9 +98,9 @@ pub(crate) fn unembed_loss(
             .with_min_len(8)
             .map(|(row, (&target, &weight))| {
                 let nll = if gradients {
-                    simd(|| nll_backward(row, target, weight))
+                    simd(#[inline(always)] || nll_backward(row, target, weight))
                 } else {
-                    simd(|| nll(row, target))
+                    simd(#[inline(always)] || nll(row, target))
                 };
                 f64::from(weight) * f64::from(nll)
             })
@@ -108,7 +109,7 @@ pub(crate) fn unembed_loss(
         if gradients {
             let slopes = Matrix::new(logits, count, vocab, vocab);
             let out = &mut MatrixMut::new(&mut for_hidden[own], count, width, width);
-            matmul_into(out, 1.0, slopes, table, true);
+            matmul_over(out, slopes, table, true);
             let out = &mut MatrixMut::new(&mut for_unembed, vocab, width, width);
             matmul_into(out, 1.0, slopes.t(), x, true);
         }

@@ -26,7 +26,7 @@ pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> V
     let block = block_rows(width) * width;
     let (out, _) = build(x.len(), block, |i, out| {
         let x = &x[i * block..];
-        simd(|| {
+        simd(#[inline(always)] || {
             for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
                 let (mean, inverse) = layer_moments(x, eps);
                 for (((out, &x), &w), &b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
@@ -43,7 +43,7 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let block = block_rows(width) * width;
     let (out, _) = build(x.len(), block, |i, out| {
         let x = &x[i * block..];
-        simd(|| {
+        simd(#[inline(always)] || {
             for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
                 let inverse = inverse_rms(x, eps);
                 for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
@@ -67,7 +67,7 @@ pub(crate) fn layer_norm_backward(
     let (for_x, partial) = build(x.len(), block, |i, out| {
         let (x, grad) = (&x[i * block..], &grad[i * block..]);
         let (mut for_weight, mut for_bias) = (vec![0.0; width], vec![0.0; width]);
-        simd(|| {
+        simd(#[inline(always)] || {
             let rows = x.chunks_exact(width).zip(grad.chunks_exact(width));
             for ((x, grad), out) in rows.zip(out.chunks_exact_mut(width)) {
                 let (mean, inverse) = layer_moments(x, eps);
@@ -111,7 +111,7 @@ pub(crate) fn rms_norm_backward(
     let (for_x, for_weight) = build(x.len(), block, |i, out| {
         let (x, grad) = (&x[i * block..], &grad[i * block..]);
         let mut for_weight = vec![0.0; width];
-        simd(|| {
+        simd(#[inline(always)] || {
             let rows = x.chunks_exact(width).zip(grad.chunks_exact(width));
             for ((x, grad), out) in rows.zip(out.chunks_exact_mut(width)) {
                 let inverse = inverse_rms(x, eps);
@@ -139,7 +139,7 @@ pub(crate) fn sum_rows(x: &[f32], width: usize) -> Vec<f32> {
         .par_chunks((block_rows(width) * width).max(1))
         .map(|rows| {
             let mut total = vec![0.0; width];
-            simd(|| {
+            simd(#[inline(always)] || {
                 for row in rows.chunks_exact(width) {
                     add(&mut total, row);
                 }

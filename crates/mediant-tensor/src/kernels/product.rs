@@ -77,12 +77,24 @@ fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
 
 /// `out += scale · a · b`, on all threads of the pool if `parallel`.
 ///
-/// The bits of a row of `out` depend on neither the other rows nor the threads, as long as `a` has at least two rows and
-/// `b` at least two columns (a single row or column takes another path).
+/// The bits of a row of `out` depend on neither the other rows nor the threads, as long as `a` has at least [`least_rows`]
+/// (fewer rows take another path).
 ///
 /// # Panics
 /// When the shapes do not fit.
 pub fn matmul_into(out: &mut MatrixMut, scale: f32, a: Matrix, b: Matrix, parallel: bool) {
+    product(out, true, scale, a, b, parallel);
+}
+
+/// `out = a · b`; else as [`matmul_into`].
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn matmul_over(out: &mut MatrixMut, a: Matrix, b: Matrix, parallel: bool) {
+    product(out, false, 1.0, a, b, parallel);
+}
+
+fn product(out: &mut MatrixMut, add: bool, scale: f32, a: Matrix, b: Matrix, parallel: bool) {
     assert!(
         a.cols == b.rows && out.rows == a.rows && out.cols == b.cols,
         "shapes of a product"
@@ -104,7 +116,7 @@ pub fn matmul_into(out: &mut MatrixMut, scale: f32, a: Matrix, b: Matrix, parall
             out.data.as_mut_ptr(),
             1,
             out.row_stride as isize,
-            true,
+            add,
             a.data.as_ptr(),
             a.col_stride as isize,
             a.row_stride as isize,
@@ -159,6 +171,6 @@ fn affine(out: &mut [f32], x: &[f32], weight: Matrix, bias: Option<&[f32]>) {
             row.copy_from_slice(bias);
         }
     }
-    let mut out = MatrixMut::new(out, rows, outputs, outputs);
-    matmul_into(&mut out, 1.0, Matrix::new(x, rows, inputs, inputs), weight, false);
+    let (x, out) = (Matrix::new(x, rows, inputs, inputs), &mut MatrixMut::new(out, rows, outputs, outputs));
+    product(out, bias.is_some(), 1.0, x, weight, false);
 }

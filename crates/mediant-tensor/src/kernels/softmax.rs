@@ -1,6 +1,10 @@
 use super::math::{exp, max, sum, sum2};
 use super::{build, simd};
 
+/// Smaller probabilities become 0: they change no sum, and products with them would fall below the normal numbers, which
+/// processors multiply a hundred times slower.
+pub(super) const LEAST: f32 = 1e-30;
+
 /// Softmax of a row in place. A row whose largest entry is −∞ becomes NaN, as in PyTorch.
 #[inline(always)]
 pub(super) fn softmax_row(row: &mut [f32]) {
@@ -10,7 +14,8 @@ pub(super) fn softmax_row(row: &mut [f32]) {
     }
     let inverse = 1.0 / sum(row, |x| x);
     for x in row.iter_mut() {
-        *x *= inverse;
+        let p = *x * inverse;
+        *x = if p < LEAST { 0.0 } else { p };
     }
 }
 
@@ -35,7 +40,7 @@ pub(crate) fn causal_softmax(scores: &[f32], queries: usize, keys: usize) -> Vec
     }
     let (out, _) = build(scores.len(), queries * keys, |i, out| {
         let scores = &scores[i * queries * keys..];
-        simd(|| {
+        simd(#[inline(always)] || {
             let rows = scores.chunks_exact(keys).zip(out.chunks_exact_mut(keys));
             for (query, (scores, out)) in rows.take(queries).enumerate() {
                 let seen = visible(query, queries, keys);
@@ -56,7 +61,7 @@ pub(crate) fn causal_softmax_backward(pattern: &[f32], grad: &[f32], keys: usize
     let (out, _) = build(pattern.len(), block, |i, out| {
         let (pattern, grad) = (&pattern[i * block..], &grad[i * block..]);
         out.copy_from_slice(&grad[..out.len()]);
-        simd(|| {
+        simd(#[inline(always)] || {
             for (pattern, out) in pattern.chunks_exact(keys).zip(out.chunks_exact_mut(keys)) {
                 softmax_row_backward(pattern, out);
             }

@@ -13,27 +13,44 @@ use super::pass::Gradients;
 use super::term::{DenseTerm, SparseTerm};
 use crate::Weights;
 use crate::config::Objective;
+use crate::encode::{sized, zeroed};
 
-pub(super) struct Aux {
+/// Buffers of the dense work.
+#[derive(Debug, Default)]
+pub(super) struct AuxBuffers {
+    errors: Vec<f32>,
+    codes: Vec<f32>,
+    pulls: Vec<f32>,
+    w_dec: Vec<f32>,
+    gradients: [Vec<f32>; 3],
+}
+
+pub(super) struct Aux<'b> {
     d_in: usize,
     d_sae: usize,
     dead: Vec<u32>,
     k: usize,
     /// coefficient · scale / batch: the loss is this times the sum over the batch, its gradient twice this times the error.
     factor: f64,
-    work: Work,
+    work: Work<'b>,
 }
 
-enum Work {
+enum Work<'b> {
     /// Few of the dead latents are chosen: as the main reconstruction.
     Sparse { term: SparseTerm, errors: Vec<f32> },
     /// Many are: dense products with the rows of the dead latents alone.
-    Dense { w_dec: Vec<f32>, gradients: Gradients },
+    Dense(&'b mut AuxBuffers),
 }
 
-impl Aux {
+impl<'b> Aux<'b> {
     /// `None` when there is no such loss: another architecture, coefficient 0, or nothing dead.
-    pub(super) fn new(weights: &Weights, objective: &Objective, dead: &[bool], batch: usize) -> Option<Self> {
+    pub(super) fn new(
+        weights: &Weights,
+        objective: &Objective,
+        dead: &[bool],
+        batch: usize,
+        buffers: &'b mut AuxBuffers,
+    ) -> Option<Self> {
         let Objective::TopK { aux_loss_coefficient: coefficient, .. } = *objective else { return None };
         let (d_in, d_sae) = (weights.d_in, weights.d_sae);
         let dead: Vec<u32> = (0u32..).zip(dead).filter_map(|(latent, &dead)| dead.then_some(latent)).collect();
@@ -45,7 +62,11 @@ impl Aux {
         let scale = (dead.len() as f64 / half as f64).min(1.0);
         // A product with a single column would take another path.
         let work = if dense_pays(k, 1, dead.len()) && dead.len() > 1 {
-            Work::Dense { w_dec: gather(&weights.w_dec, &dead, d_in), gradients: Gradients::zeros(d_in, dead.len()) }
+            gather(&weights.w_dec, &dead, d_in, &mut buffers.w_dec);
+            for (gradient, width) in buffers.gradients.iter_mut().zip([d_in, 1, d_in]) {
+                zeroed(gradient, dead.len() * width);
+            }
+            Work::Dense(buffers)
         } else {
             Work::Sparse { term: SparseTerm::default(), errors: Vec::new() }
         };
@@ -55,30 +76,31 @@ impl Aux {
     /// Adds rows. `hidden` holds the pre-activations as they are compared, `errors` x̂ − x. Returns their part of the loss.
     pub(super) fn push(&mut self, hidden: &[f32], scale: Option<&[f32]>, w_dec: &[f32], errors: &[f32], inputs: &[f32]) -> f64 {
         let gain = 2.0 * self.factor as f32;
-        let mut errors = errors.to_vec();
         let rows = hidden.par_chunks(self.d_sae);
         let squares = match &mut self.work {
             Work::Sparse { term, errors: all } => {
-                let codes = Codes::collect(rows, |row, buffers: &mut Buffers, codes| {
+                let codes = Codes::collect(rows, |row, buffers: &mut Selection, codes| {
                     let chosen = top_dead(row, &self.dead, self.k, scale, buffers);
                     codes.push_row(chosen.map(|(place, value)| (self.dead[place], value)));
                 });
-                let squares = term.push(&codes, w_dec, &mut errors, gain, |_| 0.0);
-                all.append(&mut errors);
-                squares
+                let start = all.len();
+                all.extend_from_slice(errors);
+                term.push(&codes, w_dec, &mut all[start..], gain, |_| 0.0)
             }
-            Work::Dense { w_dec, gradients } => {
+            Work::Dense(buffers) => {
+                let AuxBuffers { errors: own, codes, pulls, w_dec, gradients } = &mut **buffers;
+                let own = sized(own, errors.len());
+                own.copy_from_slice(errors);
                 let width = self.dead.len();
-                let mut codes = vec![0.0; rows.len() * width];
-                codes.par_chunks_mut(width).zip(rows).for_each_init(Buffers::default, |buffers, (codes, row)| {
+                let codes = zeroed(codes, rows.len() * width);
+                codes.par_chunks_mut(width).zip(rows).for_each_init(Selection::default, |buffers, (codes, row)| {
                     for (place, value) in top_dead(row, &self.dead, self.k, scale, buffers) {
                         codes[place] = value;
                     }
                 });
-                let term = DenseTerm { codes: &codes, w_dec, d_in: self.d_in };
-                let squares = term.decode(&mut errors);
-                let into = [&mut gradients.w_enc[..], &mut gradients.b_enc, &mut gradients.w_dec];
-                term.backward(&errors, inputs, gain, |_| 0.0, into);
+                let term = DenseTerm { codes, w_dec, d_in: self.d_in };
+                let squares = term.decode(own);
+                term.backward(own, inputs, gain, |_| 0.0, pulls, gradients.each_mut().map(|gradient| &mut gradient[..]));
                 squares
             }
         };
@@ -89,16 +111,17 @@ impl Aux {
     pub(super) fn backward(self, inputs: &[f32], to: &mut Gradients) {
         match self.work {
             Work::Sparse { term, errors } => term.backward(inputs, &errors, 2.0 * self.factor as f32, to),
-            Work::Dense { gradients, .. } => {
-                scatter_add(&mut to.w_enc, &gradients.w_enc, &self.dead);
-                scatter_add(&mut to.w_dec, &gradients.w_dec, &self.dead);
-                scatter_add(&mut to.b_enc, &gradients.b_enc, &self.dead);
+            Work::Dense(buffers) => {
+                let all = [&mut to.w_enc, &mut to.b_enc, &mut to.w_dec];
+                for (to, gradient) in all.into_iter().zip(&buffers.gradients) {
+                    scatter_add(to, gradient, &self.dead);
+                }
             }
         }
     }
 }
 
-type Buffers = (Vec<f32>, TopKScratch);
+type Selection = (Vec<f32>, TopKScratch);
 
 /// The k largest dead latents of a row: place among the dead, and pre-activation without the scale.
 fn top_dead<'a>(
@@ -106,7 +129,7 @@ fn top_dead<'a>(
     dead: &'a [u32],
     k: usize,
     scale: Option<&'a [f32]>,
-    (values, scratch): &'a mut Buffers,
+    (values, scratch): &'a mut Selection,
 ) -> impl Iterator<Item = (usize, f32)> + 'a {
     values.clear();
     values.extend(dead.iter().map(|&latent| row[latent as usize]));
@@ -116,8 +139,9 @@ fn top_dead<'a>(
     })
 }
 
-fn gather(matrix: &[f32], rows: &[u32], width: usize) -> Vec<f32> {
-    rows.iter().flat_map(|&row| &matrix[row as usize * width..][..width]).copied().collect()
+fn gather(matrix: &[f32], rows: &[u32], width: usize, out: &mut Vec<f32>) {
+    let out = sized(out, rows.len() * width);
+    out.par_chunks_mut(width).zip(rows).for_each(|(out, &row)| out.copy_from_slice(&matrix[row as usize * width..][..width]));
 }
 
 /// Adds rows to those at `places`.

@@ -3,12 +3,12 @@
 use mediant_tensor::kernels::sparse::add_weighted;
 use rayon::prelude::*;
 
-use super::aux::Aux;
+use super::aux::{Aux, AuxBuffers};
 use super::dense_pays;
 use super::term::{DenseTerm, SparseTerm, add_column_sums};
 use crate::Weights;
 use crate::config::Objective;
-use crate::encode::{add_to_rows, choose, positive_entries, pre_activations, rectify};
+use crate::encode::{choose, positive_entries, pre_activations, rectify, scaled_plus_rows};
 use crate::product::pieces;
 use crate::train::learner::{Losses, Now};
 
@@ -48,18 +48,27 @@ impl Gradients {
 pub struct Pass {
     /// The losses.
     pub losses: Losses,
-    /// x̂ − x, `[batch, d_in]`.
-    pub errors: Vec<f32>,
     /// Active latents of all rows together.
     pub active: usize,
     /// `[d_sae]`: whether a latent was active in any row.
     pub fired: Vec<bool>,
 }
 
-/// Large buffers, kept from step to step: fresh memory costs a page fault every 4 KiB.
+/// Large intermediate results, kept from step to step: fresh memory costs a page fault every 4 KiB.
 #[derive(Debug, Default)]
 pub struct Buffers {
+    inputs: Vec<f32>,
+    errors: Vec<f32>,
     hidden: Vec<f32>,
+    pulls: Vec<f32>,
+    aux: AuxBuffers,
+}
+
+impl Buffers {
+    /// x̂ − x of the last pass, `[batch, d_in]`.
+    pub fn errors(&self) -> &[f32] {
+        &self.errors
+    }
 }
 
 /// Losses of a batch `x`, `[batch, d_in]`, and their gradients.
@@ -77,22 +86,23 @@ pub fn pass(
     let gain = 2.0 / rows as f32;
     let l1_gain = now.l1 as f32 / rows as f32;
     let norms = weights.decoder_norms();
-    let inputs = if apply_b_dec_to_input { add_to_rows(x, &weights.b_dec, -1.0) } else { x.to_vec() };
+    let Buffers { inputs, errors, hidden, pulls, aux: aux_buffers } = buffers;
+    let inputs = if apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, &weights.b_dec, inputs) } else { x };
+    // Minus the target plus b_dec; the latents' part is added below.
+    let errors = scaled_plus_rows(-1.0, x, 1.0, &weights.b_dec, errors);
     gradients.clear();
 
     let mut losses = Losses::default();
-    // Minus the target plus b_dec; the latents' part is added below.
-    let mut errors = add_to_rows(&x.iter().map(|x| -x).collect::<Vec<f32>>(), &weights.b_dec, 1.0);
     let mut active = 0;
     // Σ_b f, which the L1 loss and the question who fired need.
     let mut activity = vec![0.0f32; d_sae];
     let mut main = SparseTerm::default();
-    let mut aux = Aux::new(weights, objective, now.dead, rows);
+    let mut aux = Aux::new(weights, objective, now.dead, rows, aux_buffers);
 
     for piece in pieces(rows, d_sae) {
         let part = piece.start * d_in..piece.end * d_in;
         let (inputs, errors) = (&inputs[part.clone()], &mut errors[part]);
-        let hidden = pre_activations(weights, inputs, &mut buffers.hidden);
+        let hidden = pre_activations(weights, inputs, hidden);
         match *objective {
             Objective::Relu { .. } => {
                 let count = rectify(hidden, d_sae);
@@ -103,7 +113,7 @@ pub fn pass(
                     losses.mse += term.decode(errors);
                     add_column_sums(hidden, d_sae, &mut activity);
                     let into = [&mut gradients.w_enc[..], &mut gradients.b_enc, &mut gradients.w_dec];
-                    term.backward(errors, inputs, gain, penalty, into);
+                    term.backward(errors, inputs, gain, penalty, pulls, into);
                     main.skip_rows(piece.len());
                 } else {
                     let codes = positive_entries(hidden, d_sae);
@@ -126,18 +136,18 @@ pub fn pass(
     }
 
     main.add_activity(&mut activity);
-    main.backward(&inputs, &errors, gain, gradients);
+    main.backward(inputs, errors, gain, gradients);
     if let Some(aux) = aux {
-        aux.backward(&inputs, gradients);
+        aux.backward(inputs, gradients);
     }
     if now.l1 != 0.0 {
         losses.l1 = now.l1 * activity.iter().zip(&norms).map(|(f, norm)| f64::from(*f) * f64::from(*norm)).sum::<f64>();
         add_l1_gradient(weights, &activity, &norms, l1_gain, &mut gradients.w_dec);
     }
-    add_b_dec_gradient(weights, apply_b_dec_to_input, &errors, gain, gradients);
+    add_b_dec_gradient(weights, apply_b_dec_to_input, errors, gain, gradients);
     losses.mse /= rows as f64;
     losses.l1 /= rows as f64;
-    Pass { losses, errors, active, fired: activity.iter().map(|sum| *sum > 0.0).collect() }
+    Pass { losses, active, fired: activity.iter().map(|sum| *sum > 0.0).collect() }
 }
 
 /// ∂/∂W_dec,i of λ/B Σ_b f_i ‖W_dec,i‖ = λ/B (Σ_b f_i) W_dec,i / ‖W_dec,i‖, and 0 where the norm is 0, as in PyTorch.

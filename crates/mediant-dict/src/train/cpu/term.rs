@@ -4,6 +4,7 @@ use mediant_tensor::kernels::sparse::{ByLatent, Codes, add_weighted, dot_with_ea
 use rayon::prelude::*;
 
 use super::pass::Gradients;
+use crate::encode::zeroed;
 use crate::product::{add_times, add_times_transposed, add_transposed_times};
 use crate::weights::sum_of_squares;
 
@@ -92,27 +93,28 @@ impl DenseTerm<'_> {
     }
 
     /// Adds the gradients of W_enc, b_enc and W_dec of these latents, from the errors and the encoder's inputs of these
-    /// rows. A code of 0 takes no part.
+    /// rows. A code of 0 takes no part. `pulls` is a buffer.
     pub(super) fn backward(
         &self,
         errors: &[f32],
         inputs: &[f32],
         gain: f32,
         penalty: impl Fn(usize) -> f32 + Sync,
+        pulls: &mut Vec<f32>,
         [w_enc, b_enc, w_dec]: [&mut [f32]; 3],
     ) {
         let latents = self.latents();
         let rows = errors.len() / self.d_in;
         add_transposed_times(w_dec, gain, self.codes, errors, rows);
-        let mut pulls = vec![0.0; self.codes.len()];
-        add_times_transposed(&mut pulls, gain, errors, self.w_dec, self.d_in);
+        let pulls = zeroed(pulls, self.codes.len());
+        add_times_transposed(pulls, gain, errors, self.w_dec, self.d_in);
         pulls.par_chunks_mut(latents).zip(self.codes.par_chunks(latents)).for_each(|(pulls, codes)| {
             for (latent, (pull, code)) in pulls.iter_mut().zip(codes).enumerate() {
                 *pull = if *code == 0.0 { 0.0 } else { *pull + penalty(latent) };
             }
         });
-        add_column_sums(&pulls, latents, b_enc);
-        add_transposed_times(w_enc, 1.0, &pulls, inputs, rows);
+        add_column_sums(pulls, latents, b_enc);
+        add_transposed_times(w_enc, 1.0, pulls, inputs, rows);
     }
 }
 

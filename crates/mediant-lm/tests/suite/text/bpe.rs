@@ -62,7 +62,8 @@ fn every_word_of_the_grammar_is_one_token_of_1664() {
     let tokenizer = load(&train(&texts, &options(1664)));
     let mut words = BTreeSet::new();
     for document in Corpus::new(0, 20_000) {
-        for label in document.labels.iter().filter(|label| label.variable == "word_class" && label.value != "fragment") {
+        for label in document.labels.iter().filter(|label| label.variable == "word_class" && label.value != "fragment")
+        {
             words.insert(document.text[label.start as usize..label.end as usize].to_owned());
         }
     }

@@ -39,7 +39,9 @@ fn a_text_file_is_divided_as_asked() {
 fn a_folder_is_read_in_the_order_of_its_paths() {
     let folder = TempDir::new().unwrap();
     fs::create_dir_all(folder.path().join("b/c")).unwrap();
-    for (name, content) in [("z.txt", "last"), ("b/c/1.txt", "second"), ("a.jsonl", "\"first\""), ("b/notes.md", "ignored")] {
+    for (name, content) in
+        [("z.txt", "last"), ("b/c/1.txt", "second"), ("a.jsonl", "\"first\""), ("b/notes.md", "ignored")]
+    {
         fs::write(folder.path().join(name), content).unwrap();
     }
     assert_eq!(read(folder.path(), Boundary::File).unwrap(), texts(&["first", "second", "last"]));
@@ -102,8 +104,13 @@ fn parquet_holds_texts_or_ids() {
     parquet(&path, &batch([("n", numbers.clone()), ("text", Arc::new(StringArray::from(vec!["a", "b"])))]));
     assert_eq!(read(&path, Boundary::File).unwrap(), texts(&["a", "b"]));
 
-    let ids = |lists: Vec<Option<Vec<Option<i64>>>>| Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)) as ArrayRef;
-    parquet(&path, &batch([("n", numbers.clone()), ("input_ids", ids(vec![Some(vec![Some(1), Some(2)]), Some(vec![])]))]));
+    let ids = |lists: Vec<Option<Vec<Option<i64>>>>| {
+        Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)) as ArrayRef
+    };
+    parquet(
+        &path,
+        &batch([("n", numbers.clone()), ("input_ids", ids(vec![Some(vec![Some(1), Some(2)]), Some(vec![])]))]),
+    );
     assert_eq!(read(&path, Boundary::File).unwrap(), [Document::Ids(vec![1, 2]), Document::Ids(vec![])]);
 
     for (lists, why) in [

@@ -7,7 +7,16 @@ use tempfile::TempDir;
 use crate::suite::support::fixture;
 
 fn options(context: usize, pack: bool, bos: Option<u32>) -> TokenizeOptions {
-    TokenizeOptions { context, pack, bos, separator: Some(1), vocab_size: None, test_fraction: 0.0, seed: 0, limit: None }
+    TokenizeOptions {
+        context,
+        pack,
+        bos,
+        separator: Some(1),
+        vocab_size: None,
+        test_fraction: 0.0,
+        seed: 0,
+        limit: None,
+    }
 }
 
 struct Made {
@@ -127,7 +136,8 @@ fn text_keeps_its_place_in_the_document() {
 #[test]
 fn the_same_rows_whatever_the_threads() {
     let tokenizer = stories();
-    let documents: Vec<_> = (0..3000).map(|i| Document::Text(format!("Story {i} of a dog and {} cats.", i * 7))).collect();
+    let documents: Vec<_> =
+        (0..3000).map(|i| Document::Text(format!("Story {i} of a dog and {} cats.", i * 7))).collect();
     let made = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| rows(&run(documents.clone(), Some(&tokenizer), &options(64, true, None)).unwrap().train.0))

@@ -12,7 +12,8 @@ fn stories() -> (Vec<u8>, Vec<u8>) {
 fn stories260k_gives_the_ids_of_its_golden_text_and_the_text_back() {
     let (json, config) = stories();
     let tokenizer = Tokenizer::new(&json, Some(&config)).unwrap();
-    let golden: Value = serde_json::from_slice(&std::fs::read(fixture("stories260k").join("golden.json")).unwrap()).unwrap();
+    let golden: Value =
+        serde_json::from_slice(&std::fs::read(fixture("stories260k").join("golden.json")).unwrap()).unwrap();
     let ids: Vec<u32> = serde_json::from_value(golden["ids"].clone()).unwrap();
     let text = golden["text"].as_str().unwrap();
 
@@ -46,8 +47,11 @@ fn tokens_may_be_objects_in_the_config_and_must_exist() {
 fn hostile_files_are_errors() {
     let (json, config) = stories();
     let deep = "[".repeat(100_000);
-    let wrong_merge = String::from_utf8(json.clone()).unwrap().replacen("\"merges\": [", "\"merges\": [\"nowhere nothing\", ", 1);
-    for bytes in [&b""[..], b"{}", b"null", &json[..json.len() / 2], deep.as_bytes(), wrong_merge.as_bytes(), &[0xff; 64]] {
+    let wrong_merge =
+        String::from_utf8(json.clone()).unwrap().replacen("\"merges\": [", "\"merges\": [\"nowhere nothing\", ", 1);
+    for bytes in
+        [&b""[..], b"{}", b"null", &json[..json.len() / 2], deep.as_bytes(), wrong_merge.as_bytes(), &[0xff; 64]]
+    {
         let error = Tokenizer::new(bytes, None).err().map(|error| error.to_string());
         assert!(error.as_ref().is_some_and(|error| error.starts_with("tokenizer.json")), "{error:?}");
     }

@@ -1,0 +1,6 @@
+//! The tests of the crate, one file a subject under `suite/`.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "suite/sae_eval.rs"]
+mod sae_eval;
