@@ -59,12 +59,16 @@ impl Kind {
     /// One line that says what an artifact of this kind holds.
     pub fn doc(self) -> &'static str {
         match self {
-            Self::Model => "a language model: configuration, tensors, tokenizer files, norms and weight processing; one row is a tensor",
+            Self::Model => {
+                "a language model: configuration, tensors, tokenizer files, norms and weight processing; one row is a tensor"
+            }
             Self::Tokenizer => "a tokenizer: the files that define it; one row is a file",
             Self::Tokens => "token ids with mask and offsets into the text; one row is a sequence",
             Self::Labels => "values of named variables for documents or spans of them; one row is a value",
             Self::Activations => "vectors at hook points with example, position and token; one row is a vector",
-            Self::Dictionary => "a sparse autoencoder or transcoder: configuration, tensors, training curve; one row is a tensor or a step",
+            Self::Dictionary => {
+                "a sparse autoencoder or transcoder: configuration, tensors, training curve; one row is a tensor or a step"
+            }
             Self::Metrics => "numbers with the name of their variant, unit, count and interval; one row is a number",
             Self::Table => "anything else tabular, with a schema of its own; rows as declared",
         }

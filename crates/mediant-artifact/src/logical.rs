@@ -114,7 +114,9 @@ struct Column {
 impl Column {
     fn new(field: &Field) -> Self {
         let children = match field.data_type() {
-            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => vec![Self::new(item)],
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                vec![Self::new(item)]
+            }
             DataType::Struct(fields) => fields.iter().map(|field| Self::new(field)).collect(),
             _ => Vec::new(),
         };

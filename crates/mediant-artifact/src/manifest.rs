@@ -141,7 +141,10 @@ impl TableEntry {
         for part in &self.parts {
             let plain = part.file.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-%".contains(&byte));
             if !plain || part.file.starts_with('.') || !part.file.ends_with(".parquet") {
-                return Err(Error::Invalid(format!("table `{name}`: `{}` is not the name of a part", part.file.escape_debug())));
+                return Err(Error::Invalid(format!(
+                    "table `{name}`: `{}` is not the name of a part",
+                    part.file.escape_debug()
+                )));
             }
             rows = rows.saturating_add(part.rows);
         }

@@ -35,7 +35,8 @@ fn median(mut times: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    let (d_in, d_sae, batch): (usize, usize, usize) = (number("--d-in", "768"), number("--d-sae", "12288"), number("--batch", "4096"));
+    let (d_in, d_sae, batch): (usize, usize, usize) =
+        (number("--d-in", "768"), number("--d-sae", "12288"), number("--batch", "4096"));
     let (steps, dead): (usize, f64) = (number("--steps", "7"), number("--dead", "0"));
     let arch = option("--arch", "topk");
     let sae = match arch.as_str() {

@@ -3,7 +3,9 @@
 //! Tensors have SAELens' names and shapes (W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_in]`, b_enc, b_dec) in the inference
 //! form, so that an exported folder is a copy of them.
 
-use mediant_artifact::{Artifact, ArtifactWriter, DType, DictionaryMeta, DictionaryReader, DictionaryWriter, Digest, Manifest};
+use mediant_artifact::{
+    Artifact, ArtifactWriter, DType, DictionaryMeta, DictionaryReader, DictionaryWriter, Digest, Manifest,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -86,7 +88,10 @@ pub fn read(artifact: &Artifact) -> Result<(Sae, DictionaryMeta)> {
     let tensor = |name: &str, shape: &[usize]| {
         let tensor = reader.tensors.get(name)?;
         if tensor.shape != shape {
-            return Err(Error::Data(format!("tensor `{name}` of the dictionary has shape {:?}, not {shape:?}", tensor.shape)));
+            return Err(Error::Data(format!(
+                "tensor `{name}` of the dictionary has shape {:?}, not {shape:?}",
+                tensor.shape
+            )));
         }
         Ok(tensor.to_f32()?)
     };
@@ -118,7 +123,8 @@ pub fn export_saelens(artifact: &Artifact, folder: &std::path::Path) -> Result<(
 }
 
 fn config(meta: &DictionaryMeta) -> Result<Config> {
-    serde_json::from_value(meta.config.clone()).map_err(|error| Error::Data(format!("the config of the dictionary: {error}")))
+    serde_json::from_value(meta.config.clone())
+        .map_err(|error| Error::Data(format!("the config of the dictionary: {error}")))
 }
 
 /// The training options that SAELens keeps, by its names.

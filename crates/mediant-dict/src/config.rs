@@ -254,7 +254,9 @@ impl Objective {
     /// The L1 coefficient at a step: `λ · min(step / l1_warm_up_steps, 1)`.
     pub fn l1_at(&self, step: u64) -> f64 {
         match *self {
-            Self::Relu { l1, l1_warm_up_steps } if step < l1_warm_up_steps => l1 * step as f64 / l1_warm_up_steps as f64,
+            Self::Relu { l1, l1_warm_up_steps } if step < l1_warm_up_steps => {
+                l1 * step as f64 / l1_warm_up_steps as f64
+            }
             Self::Relu { l1, .. } => l1,
             Self::TopK { .. } => 0.0,
         }
@@ -358,18 +360,34 @@ impl Wrong {
     fn check_ranges(&mut self, config: &TrainConfig) {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let decay = |beta: f64| (0.0..1.0).contains(&beta);
-        self.require(config.d_sae >= 2 && u32::try_from(config.d_sae).is_ok(), "d_sae", "must be between 2 and 2^32 - 1");
+        self.require(
+            config.d_sae >= 2 && u32::try_from(config.d_sae).is_ok(),
+            "d_sae",
+            "must be between 2 and 2^32 - 1",
+        );
         self.require(config.batch >= 2, "batch", "must be at least 2");
         self.require(positive(config.lr), "lr", "must be a positive number");
-        self.require(config.lr_end.is_none_or(|end| end >= 0.0 && end <= config.lr), "lr_end", "must be between 0 and `lr`");
+        self.require(
+            config.lr_end.is_none_or(|end| end >= 0.0 && end <= config.lr),
+            "lr_end",
+            "must be between 0 and `lr`",
+        );
         self.require(decay(config.adam_beta1), "adam_beta1", "must be at least 0 and below 1");
         self.require(decay(config.adam_beta2), "adam_beta2", "must be at least 0 and below 1");
-        self.require(config.max_grad_norm.is_none_or(positive), "max_grad_norm", "must be a positive number, or null for no clipping");
+        self.require(
+            config.max_grad_norm.is_none_or(positive),
+            "max_grad_norm",
+            "must be a positive number, or null for no clipping",
+        );
         self.require(config.block >= 1, "block", "must be at least 1");
         self.require(config.norm_estimate_batches != Some(0), "norm_estimate_batches", "must be at least 1");
         self.require(config.log_every >= 1, "log_every", "must be at least 1");
         let norm = config.sae.decoder_init_norm;
-        self.require(norm.is_none_or(positive), "sae.decoder_init_norm", "must be a positive number, or null to leave the norms");
+        self.require(
+            norm.is_none_or(positive),
+            "sae.decoder_init_norm",
+            "must be a positive number, or null to leave the norms",
+        );
     }
 
     /// Zero for either where the options give none; an error is noted then.
@@ -380,7 +398,11 @@ impl Wrong {
                 return 0;
             }
             (None, None) => {
-                self.add("", "neither `steps` nor `tokens` says how long to train", Some("add `steps: 1000`, for example"));
+                self.add(
+                    "",
+                    "neither `steps` nor `tokens` says how long to train",
+                    Some("add `steps: 1000`, for example"),
+                );
                 return 0;
             }
             (Some(steps), None) => steps,
@@ -393,7 +415,11 @@ impl Wrong {
         self.require(rows < 1 << 53, path, "is more than can be counted");
         if config.lr_warm_up_steps.saturating_add(config.lr_decay_steps) > steps {
             let message = format!("warm-up and decay take longer than the training, which has {steps} steps");
-            self.add(if config.lr_warm_up_steps > steps { "lr_warm_up_steps" } else { "lr_decay_steps" }, message, None);
+            self.add(
+                if config.lr_warm_up_steps > steps { "lr_warm_up_steps" } else { "lr_decay_steps" },
+                message,
+                None,
+            );
         }
         steps
     }
@@ -401,27 +427,36 @@ impl Wrong {
     fn objective(&mut self, sae: &SaeConfig, d_sae: usize) -> Objective {
         match sae.architecture {
             Architecture::Relu => {
-                self.foreign("relu", [
-                    ("sae.k", sae.k.is_some()),
-                    ("sae.rescale_acts_by_decoder_norm", sae.rescale_acts_by_decoder_norm.is_some()),
-                    ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some()),
-                ], "it belongs to `architecture: topk`");
+                self.foreign(
+                    "relu",
+                    [
+                        ("sae.k", sae.k.is_some()),
+                        ("sae.rescale_acts_by_decoder_norm", sae.rescale_acts_by_decoder_norm.is_some()),
+                        ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some()),
+                    ],
+                    "it belongs to `architecture: topk`",
+                );
                 let l1 = sae.l1.unwrap_or(1.0);
                 self.require(l1 >= 0.0 && l1.is_finite(), "sae.l1", "must be a number of at least 0");
                 Objective::Relu { l1, l1_warm_up_steps: sae.l1_warm_up_steps.unwrap_or(0) }
             }
             Architecture::Topk => {
-                self.foreign("topk", [
-                    ("sae.l1", sae.l1.is_some()),
-                    ("sae.l1_warm_up_steps", sae.l1_warm_up_steps.is_some()),
-                ], "it belongs to `architecture: relu`");
+                self.foreign(
+                    "topk",
+                    [("sae.l1", sae.l1.is_some()), ("sae.l1_warm_up_steps", sae.l1_warm_up_steps.is_some())],
+                    "it belongs to `architecture: relu`",
+                );
                 let k = sae.k.unwrap_or(100);
                 let aux = sae.aux_loss_coefficient.unwrap_or(1.0);
                 self.require(k >= 1, "sae.k", "must be at least 1");
                 if k > d_sae {
                     self.add("sae.k", format!("k is {k}, and there are only {d_sae} latents (`d_sae`)"), None);
                 }
-                self.require(aux >= 0.0 && aux.is_finite(), "sae.aux_loss_coefficient", "must be a number of at least 0");
+                self.require(
+                    aux >= 0.0 && aux.is_finite(),
+                    "sae.aux_loss_coefficient",
+                    "must be a number of at least 0",
+                );
                 Objective::TopK {
                     k,
                     rescale_acts_by_decoder_norm: sae.rescale_acts_by_decoder_norm.unwrap_or(true),

@@ -12,7 +12,8 @@ pub mod train;
 mod weights;
 
 pub use config::{
-    Architecture, BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, Objective, SaeConfig, TrainConfig, Training,
+    Architecture, BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, Objective, SaeConfig, TrainConfig,
+    Training,
 };
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;

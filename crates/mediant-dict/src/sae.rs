@@ -104,7 +104,8 @@ impl Sae {
         for piece in pieces(rows, d_sae) {
             let x = &x[piece.start * d_in..piece.end * d_in];
             let b_dec = &self.weights.b_dec;
-            let inputs = if self.apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, b_dec, &mut centred) } else { x };
+            let inputs =
+                if self.apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, b_dec, &mut centred) } else { x };
             let hidden = pre_activations(&self.weights, inputs, &mut buffer);
             all.append(&match self.activation {
                 Activation::Relu => {

@@ -89,10 +89,14 @@ impl Canon {
                 .map(Value::from)
                 .or_else(|_| u64::try_from(*value).map(Value::from))
                 .unwrap_or_else(|_| Value::String(value.to_string())),
-            Self::Float(value) => serde_json::Number::from_f64(*value).map_or_else(|| Value::String(value.to_string()), Value::Number),
+            Self::Float(value) => {
+                serde_json::Number::from_f64(*value).map_or_else(|| Value::String(value.to_string()), Value::Number)
+            }
             Self::Str(text) => Value::String(text.clone()),
             Self::Seq(items) => items.iter().map(Self::to_json).collect(),
-            Self::Map(entries) => Value::Object(entries.iter().map(|(name, value)| (name.clone(), value.to_json())).collect()),
+            Self::Map(entries) => {
+                Value::Object(entries.iter().map(|(name, value)| (name.clone(), value.to_json())).collect())
+            }
         }
     }
 
@@ -203,7 +207,13 @@ impl ser::Serializer for Writer {
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Out {
         value.serialize(self)
     }
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(self, _: &'static str, _: u32, name: &'static str, value: &T) -> Out {
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        name: &'static str,
+        value: &T,
+    ) -> Out {
         Ok(variant(name, value.serialize(self)?))
     }
     fn serialize_seq(self, _: Option<usize>) -> Result<SeqWriter, CanonError> {
@@ -215,7 +225,13 @@ impl ser::Serializer for Writer {
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<SeqWriter, CanonError> {
         Ok(SeqWriter::default())
     }
-    fn serialize_tuple_variant(self, _: &'static str, _: u32, name: &'static str, _: usize) -> Result<SeqWriter, CanonError> {
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        name: &'static str,
+        _: usize,
+    ) -> Result<SeqWriter, CanonError> {
         Ok(SeqWriter { variant: Some(name), items: Vec::new() })
     }
     fn serialize_map(self, _: Option<usize>) -> Result<MapWriter, CanonError> {
@@ -224,7 +240,13 @@ impl ser::Serializer for Writer {
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<MapWriter, CanonError> {
         Ok(MapWriter::default())
     }
-    fn serialize_struct_variant(self, _: &'static str, _: u32, name: &'static str, _: usize) -> Result<MapWriter, CanonError> {
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        name: &'static str,
+        _: usize,
+    ) -> Result<MapWriter, CanonError> {
         Ok(MapWriter { variant: Some(name), ..MapWriter::default() })
     }
 }

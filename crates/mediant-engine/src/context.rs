@@ -152,7 +152,8 @@ impl<'a, C> RunContext<'a, C> {
         self.members_of(port)
             .iter()
             .map(|member| {
-                let artifact = Artifact::open(&member.path).map_err(|e| StageError::from(e).context(format!("input `{port}`")))?;
+                let artifact =
+                    Artifact::open(&member.path).map_err(|e| StageError::from(e).context(format!("input `{port}`")))?;
                 Ok(Member { labels: member.labels.clone(), name: member.name.clone(), artifact, digest: member.digest })
             })
             .collect()

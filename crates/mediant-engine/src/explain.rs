@@ -67,8 +67,13 @@ pub fn explain(plan: &Plan, judge: &mut Judge<'_>, index: usize) -> Result<Expla
         }
     }
     let instance = &plan.instances[index];
-    let mut explanation =
-        Explanation { stage: instance.label.clone(), status, compared_with: None, changes: Vec::new(), upstream: Vec::new() };
+    let mut explanation = Explanation {
+        stage: instance.label.clone(),
+        status,
+        compared_with: None,
+        changes: Vec::new(),
+        upstream: Vec::new(),
+    };
     let Some((run, last)) = last_run(plan)? else { return Ok(explanation) };
     explanation.compared_with = Some(run);
     let mut comparison = Comparison { plan, last: &last, seen: BTreeMap::new() };
@@ -79,7 +84,8 @@ pub fn explain(plan: &Plan, judge: &mut Judge<'_>, index: usize) -> Result<Expla
         if std::mem::replace(&mut seen[producer], true) {
             continue;
         }
-        let changes: Vec<Change> = comparison.changes(producer)?.into_iter().filter(|change| !change.field.starts_with("inputs.")).collect();
+        let changes: Vec<Change> =
+            comparison.changes(producer)?.into_iter().filter(|change| !change.field.starts_with("inputs.")).collect();
         if !changes.is_empty() {
             explanation.upstream.push(Upstream { stage: plan.instances[producer].label.clone(), changes });
         }
@@ -95,7 +101,10 @@ pub fn describe(plan: &Plan, status: &Status) -> String {
         Status::Cached(_, crate::Hit::Recipe) => "cached".to_owned(),
         Status::Cached(_, _) => "cached: another recipe led to the same config and inputs".to_owned(),
         Status::Run(why) => format!("will run: {why}"),
-        Status::Depends(producer) => format!("depends on {}, which will run; if that gives the same result as before, this is cached", plan.instances[*producer].label),
+        Status::Depends(producer) => format!(
+            "depends on {}, which will run; if that gives the same result as before, this is cached",
+            plan.instances[*producer].label
+        ),
     }
 }
 
@@ -116,10 +125,13 @@ fn last_run(plan: &Plan) -> Result<Option<(String, RunPlan)>> {
 /// Producers of an instance's inputs whose recipes differ from those of the last run.
 fn changed_producers(plan: &Plan, last: &RunPlan, index: usize) -> Vec<usize> {
     let members = plan.instances[index].inputs.iter().flat_map(|port| &port.members);
-    let mut producers: Vec<usize> = members.map(|member| member.producer).filter(|producer| {
-        let producer = &plan.instances[*producer];
-        last.instances.get(&producer.label) != Some(&producer.recipe)
-    }).collect();
+    let mut producers: Vec<usize> = members
+        .map(|member| member.producer)
+        .filter(|producer| {
+            let producer = &plan.instances[*producer];
+            last.instances.get(&producer.label) != Some(&producer.recipe)
+        })
+        .collect();
     producers.sort_unstable();
     producers.dedup();
     producers
@@ -140,7 +152,14 @@ impl Comparison<'_> {
         let instance = &self.plan.instances[index];
         let mut changes = Vec::new();
         match self.last.instances.get(&instance.label) {
-            None => changes.push(Change { field: "stage".into(), before: Value::Null, now: instance.uses.into(), was_there: false, is_there: true, place: None }),
+            None => changes.push(Change {
+                field: "stage".into(),
+                before: Value::Null,
+                now: instance.uses.into(),
+                was_there: false,
+                is_there: true,
+                place: None,
+            }),
             Some(recipe) if *recipe == instance.recipe => {}
             Some(recipe) => {
                 let before: Option<Value> = match self.plan.store.read_action(id(*recipe))? {
@@ -183,12 +202,18 @@ impl Comparison<'_> {
 
     /// Inputs are compared as lists of what they name: a producer is shown by its label rather than by its key.
     fn inputs(&self, before: &Value, now: &Value, changes: &mut Vec<Change>) {
-        let old_labels: BTreeMap<String, &str> = self.last.instances.iter().map(|(label, recipe)| (recipe.to_string(), label.as_str())).collect();
-        let new_labels: BTreeMap<String, &str> = self.plan.instances.iter().map(|instance| (instance.recipe.to_string(), instance.label.as_str())).collect();
+        let old_labels: BTreeMap<String, &str> =
+            self.last.instances.iter().map(|(label, recipe)| (recipe.to_string(), label.as_str())).collect();
+        let new_labels: BTreeMap<String, &str> =
+            self.plan.instances.iter().map(|instance| (instance.recipe.to_string(), instance.label.as_str())).collect();
         for port in names(before, now) {
             let (old, new) = (before.get(port), now.get(port));
             if old != new {
-                changes.push(change(&format!("inputs.{port}"), old.map(|old| named(old, &old_labels)).as_ref(), new.map(|new| named(new, &new_labels)).as_ref()));
+                changes.push(change(
+                    &format!("inputs.{port}"),
+                    old.map(|old| named(old, &old_labels)).as_ref(),
+                    new.map(|new| named(new, &new_labels)).as_ref(),
+                ));
             }
         }
     }
@@ -234,7 +259,8 @@ fn change(field: &str, before: Option<&Value>, now: Option<&Value>) -> Change {
 
 /// The names in either of two JSON objects, sorted.
 fn names<'v>(before: &'v Value, now: &'v Value) -> Vec<&'v String> {
-    let mut names: Vec<&String> = [before, now].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect();
+    let mut names: Vec<&String> =
+        [before, now].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect();
     names.sort();
     names.dedup();
     names
@@ -262,8 +288,12 @@ fn differences(path: &str, before: Option<&Value>, now: Option<&Value>, changes:
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = |value: &Value| match value {
-            Value::Object(map) if map.contains_key("digest") => map["digest"].as_str().map_or_else(|| value.to_string(), |digest| format!("content {}", &digest[..12.min(digest.len())])),
-            Value::Array(items) if items.iter().all(Value::is_string) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+            Value::Object(map) if map.contains_key("digest") => map["digest"]
+                .as_str()
+                .map_or_else(|| value.to_string(), |digest| format!("content {}", &digest[..12.min(digest.len())])),
+            Value::Array(items) if items.iter().all(Value::is_string) => {
+                items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+            }
             other => other.to_string(),
         };
         match (self.was_there, self.is_there) {

@@ -93,9 +93,16 @@ impl Preimage<'_> {
 
     /// What is stored beside the result, so that two can be compared field by field.
     pub fn to_json(&self) -> Value {
-        let inputs = self.inputs.iter().map(|(port, members)| ((*port).to_owned(), members.iter().map(MemberKey::to_json).collect())).collect();
-        let sources =
-            self.sources.iter().map(|source| (source.field.clone(), json!({ "extension": source.extension, "digest": source.digest }))).collect();
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|(port, members)| ((*port).to_owned(), members.iter().map(MemberKey::to_json).collect()))
+            .collect();
+        let sources = self
+            .sources
+            .iter()
+            .map(|source| (source.field.clone(), json!({ "extension": source.extension, "digest": source.digest })))
+            .collect();
         json!({
             "encoding": ENCODING,
             "stage": self.stage,
@@ -162,7 +169,12 @@ impl MemberKey {
             Origin::Content(digest) => json!({ "digest": digest }),
         };
         if !self.labels.is_empty() {
-            entry["labels"] = self.labels.iter().map(|(axis, label)| (axis.clone(), Value::from(label.as_str()))).collect::<serde_json::Map<_, _>>().into();
+            entry["labels"] = self
+                .labels
+                .iter()
+                .map(|(axis, label)| (axis.clone(), Value::from(label.as_str())))
+                .collect::<serde_json::Map<_, _>>()
+                .into();
         }
         if let Some(name) = &self.name {
             entry["name"] = Value::from(name.as_str());

@@ -62,8 +62,17 @@ impl LockFile {
         let mut stages = BTreeMap::new();
         for (instance, known) in plan.instances.iter().zip(known) {
             let known = known.as_ref()?;
-            let outputs = known.outputs.iter().map(|(name, output)| (name.clone(), Digest::from(*output.logical.as_bytes()))).collect();
-            let locked = LockedStage { recipe: instance.recipe, device: known.made.device.clone(), outputs, metrics: known.made.metrics.clone() };
+            let outputs = known
+                .outputs
+                .iter()
+                .map(|(name, output)| (name.clone(), Digest::from(*output.logical.as_bytes())))
+                .collect();
+            let locked = LockedStage {
+                recipe: instance.recipe,
+                device: known.made.device.clone(),
+                outputs,
+                metrics: known.made.metrics.clone(),
+            };
             stages.insert(instance.label.clone(), locked);
         }
         Some(Self {
@@ -86,7 +95,9 @@ impl LockFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(path)(error)),
         };
-        let wrong = |why: String| Error::Input(format!("error: {} is not a lock file that this Mediant reads\n{why}\n", path.display()));
+        let wrong = |why: String| {
+            Error::Input(format!("error: {} is not a lock file that this Mediant reads\n{why}\n", path.display()))
+        };
         let lock: Self = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         if lock.lock != VERSION {
             return Err(wrong(format!("it has version {}, this Mediant reads {VERSION}", lock.lock)));
@@ -125,15 +136,31 @@ impl LockFile {
         for (path, digest) in &now {
             match self.sources.get(path) {
                 None => found.push(format!("{path} is not in the lock")),
-                Some(locked) if locked != digest => found.push(format!("{path} has changed: {} is locked, {} is there", locked.short(), digest.short())),
+                Some(locked) if locked != digest => {
+                    found.push(format!(
+                        "{path} has changed: {} is locked, {} is there",
+                        locked.short(),
+                        digest.short()
+                    ));
+                }
                 Some(_) => {}
             }
         }
-        found.extend(self.sources.keys().filter(|path| !now.contains_key(*path)).map(|path| format!("{path} is in the lock and no longer used")));
+        found.extend(
+            self.sources
+                .keys()
+                .filter(|path| !now.contains_key(*path))
+                .map(|path| format!("{path} is in the lock and no longer used")),
+        );
         for instance in &plan.instances {
             match self.stages.get(&instance.label) {
                 None => found.push(format!("stage {} is not in the lock", instance.label)),
-                Some(locked) if locked.recipe != instance.recipe => found.push(format!("stage {} has changed: recipe {} is locked, {} is planned", instance.label, locked.recipe.short(), instance.recipe.short())),
+                Some(locked) if locked.recipe != instance.recipe => found.push(format!(
+                    "stage {} has changed: recipe {} is locked, {} is planned",
+                    instance.label,
+                    locked.recipe.short(),
+                    instance.recipe.short()
+                )),
                 Some(_) => {}
             }
         }
@@ -146,5 +173,9 @@ impl LockFile {
 /// Outside files by their path relative to the pipeline.
 fn sources(plan: &Plan) -> BTreeMap<String, Digest> {
     let shown = |path: &Path| path.strip_prefix(&plan.pipeline.dir).unwrap_or(path).display().to_string();
-    plan.instances.iter().flat_map(|instance| &instance.sources).map(|source| (shown(&source.path), source.key.digest)).collect()
+    plan.instances
+        .iter()
+        .flat_map(|instance| &instance.sources)
+        .map(|source| (shown(&source.path), source.key.digest))
+        .collect()
 }

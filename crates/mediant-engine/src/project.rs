@@ -40,7 +40,8 @@ impl Project {
             let file = root.join(PROJECT_FILE);
             match std::fs::read_to_string(&file) {
                 Ok(text) => {
-                    let config = toml::from_str(&text).map_err(|e| Error::Input(format!("error: {} is not right\n{e}", file.display())))?;
+                    let config = toml::from_str(&text)
+                        .map_err(|e| Error::Input(format!("error: {} is not right\n{e}", file.display())))?;
                     return Ok(Self { root: root.to_owned(), config });
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

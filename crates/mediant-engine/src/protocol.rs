@@ -68,11 +68,18 @@ pub(crate) struct WireSource {
 pub(crate) enum Reply {
     /// Another process holds the action's lock.
     Waiting,
-    Progress { done: u64, total: u64, unit: String },
+    Progress {
+        done: u64,
+        total: u64,
+        unit: String,
+    },
     Note(String),
     /// The action is over and its result is published.
     Done(Box<Done>),
-    Failed { error: String, cancelled: bool },
+    Failed {
+        error: String,
+        cancelled: bool,
+    },
 }
 
 /// The result of an action.

@@ -42,10 +42,16 @@ impl RunRecord {
     pub fn create(plan: &Plan) -> Result<Self> {
         let file = std::path::absolute(&plan.file).map_err(Error::io(&plan.file))?;
         let run = plan.store.create_run(&file.display().to_string())?;
-        let instances: BTreeMap<_, _> = plan.instances.iter().map(|instance| (instance.label.clone(), instance.recipe)).collect();
+        let instances: BTreeMap<_, _> =
+            plan.instances.iter().map(|instance| (instance.label.clone(), instance.recipe)).collect();
         let keep: Vec<Id> = instances.values().map(|recipe| id(*recipe)).collect();
         run.keep(&keep)?;
-        let kept = RunPlan { pipeline: plan.pipeline.name.clone(), file, overrides: plan.pipeline.overrides.clone(), instances };
+        let kept = RunPlan {
+            pipeline: plan.pipeline.name.clone(),
+            file,
+            overrides: plan.pipeline.overrides.clone(),
+            instances,
+        };
         let path = run.path().join(PLAN_FILE);
         let out = BufWriter::new(File::create(&path).map_err(Error::io(&path))?);
         serde_json::to_writer(out, &kept).map_err(|error| Error::io(&path)(error.into()))?;
@@ -66,7 +72,11 @@ impl RunRecord {
 
     /// Where the output of an instance's stage goes.
     pub fn log(&self, label: &str) -> PathBuf {
-        let plain: String = label.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.=,[]".contains(c) { c } else { '_' }).take(180).collect();
+        let plain: String = label
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-_.=,[]".contains(c) { c } else { '_' })
+            .take(180)
+            .collect();
         self.run.path().join("logs").join(format!("{plain}.log"))
     }
 

@@ -52,7 +52,12 @@ pub trait Stage: Copy + Send + Sync + 'static {
     ///
     /// Reads no artifact; it may read the small headers of outside sources (a `config.json`).
     /// Returns the facts of every output by name.
-    fn infer(&self, config: &Self::Config, inputs: &InputFacts, sources: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems>;
+    fn infer(
+        &self,
+        config: &Self::Config,
+        inputs: &InputFacts,
+        sources: &SourcePaths,
+    ) -> Result<Vec<(String, Facts)>, Problems>;
 
     /// What the stage needs while it runs, unless the pipeline says otherwise.
     fn resources(&self, config: &Self::Config, inputs: &InputFacts) -> Resources {

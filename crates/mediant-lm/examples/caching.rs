@@ -9,9 +9,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use mediant_artifact::{
-    ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, DType, Digest, HookFact, Kind, Processing, Tokens, TokensMeta,
+    ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, DType, Digest, HookFact, Kind, Processing, Tokens,
+    TokensMeta,
 };
-use mediant_lm::{Batch, Capture, Error, HfFolder, HookPoint, Hooks, LmConfig, Model, Parameter, Positions, Site, batches, import, load};
+use mediant_lm::{
+    Batch, Capture, Error, HfFolder, HookPoint, Hooks, LmConfig, Model, Parameter, Positions, Site, batches, import,
+    load,
+};
 use mediant_tensor::Flex;
 use mediant_tensor::random::{below, fill_normal, stream};
 use serde_json::json;
@@ -31,7 +35,8 @@ fn main() {
     let capture = Capture { hooks: points.collect(), positions: Positions::All };
     let (mut bare_time, mut capture_time) = (Used::default(), Used::default());
     for round in 0..=rounds {
-        let (bare, captured) = (measure(|| forward(&model, &tokens, &capture)), measure(|| write(&model, &tokens, &capture)));
+        let (bare, captured) =
+            (measure(|| forward(&model, &tokens, &capture)), measure(|| write(&model, &tokens, &capture)));
         if round > 0 {
             bare_time.add(bare);
             capture_time.add(captured);
@@ -41,7 +46,11 @@ fn main() {
     println!("{} tokens, {:.2} GB of activations, peak memory {} MB", tokens.ids.len(), bytes / 1e9, peak_megabytes());
     println!("bare forward   {bare_time}");
     println!("with caching   {capture_time}");
-    println!("ratio of clock {:.3}, of processor time {:.3}", capture_time.clock / bare_time.clock, capture_time.processor / bare_time.processor);
+    println!(
+        "ratio of clock {:.3}, of processor time {:.3}",
+        capture_time.clock / bare_time.clock,
+        capture_time.processor / bare_time.processor
+    );
 }
 
 /// To the last residual hook, keeping nothing.
@@ -66,7 +75,14 @@ fn write(model: &Model<Flex>, tokens: &Tokens, capture: &Capture) {
     let rows = writer.rows();
     let nothing = Digest::of(b"");
     let meta = ActivationsMeta {
-        model: nothing, tokens: nothing, hooks, dtype: DType::F32, positions: "all".to_owned(), prepend_bos: false, context, rows,
+        model: nothing,
+        tokens: nothing,
+        hooks,
+        dtype: DType::F32,
+        positions: "all".to_owned(),
+        prepend_bos: false,
+        context,
+        rows,
         processing: Processing::default(),
     };
     writer.finish(&meta).unwrap();
@@ -81,8 +97,17 @@ fn random_tokens(count: usize, length: usize, vocab_size: usize) -> Tokens {
         mask: vec![true; count],
         offsets: (0..=sequences).map(|i| i * length).collect(),
         meta: TokensMeta {
-            tokenizer: None, vocab_size, context: length, packed: true, prepend_bos: false, bos: None, separator: None,
-            split: "train".to_owned(), documents: 1, tokens: count as u64, sequences: sequences as u64,
+            tokenizer: None,
+            vocab_size,
+            context: length,
+            packed: true,
+            prepend_bos: false,
+            bos: None,
+            separator: None,
+            split: "train".to_owned(),
+            documents: 1,
+            tokens: count as u64,
+            sequences: sequences as u64,
         },
     }
 }

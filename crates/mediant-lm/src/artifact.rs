@@ -1,6 +1,8 @@
 //! Models as artifacts: from a Hugging Face folder or from a device, and back to a device.
 
-use mediant_artifact::{Artifact, ArtifactWriter, DType, Digest, Manifest, ModelMeta, ModelReader, ModelWriter, Norms, Processing};
+use mediant_artifact::{
+    Artifact, ArtifactWriter, DType, Digest, Manifest, ModelMeta, ModelReader, ModelWriter, Norms, Processing,
+};
 use mediant_tensor::Compute;
 use serde_json::Value;
 
@@ -59,7 +61,12 @@ pub fn save<C: Compute>(
     finish(writer, config, config_json, &all)
 }
 
-fn finish(mut writer: ModelWriter, config: &LmConfig, config_json: &Value, files: &[(&str, Vec<u8>)]) -> Result<Manifest> {
+fn finish(
+    mut writer: ModelWriter,
+    config: &LmConfig,
+    config_json: &Value,
+    files: &[(&str, Vec<u8>)],
+) -> Result<Manifest> {
     for (name, bytes) in files {
         writer.file(name, bytes)?;
     }
@@ -117,12 +124,16 @@ fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()> {
     // All ones in the exponent: infinite or not a number.
     let half = |mask: u16| bytes.chunks_exact(2).position(|b| u16::from_le_bytes([b[0], b[1]]) & mask == mask);
     let place = match dtype {
-        DType::F32 => bytes.chunks_exact(4).position(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000),
+        DType::F32 => bytes
+            .chunks_exact(4)
+            .position(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000),
         DType::F16 => half(0x7c00),
         DType::BF16 => half(0x7f80),
     };
     match place {
-        Some(index) => Err(Error::Weights(format!("tensor `{name}` holds a value that is not a finite number, at index {index}"))),
+        Some(index) => {
+            Err(Error::Weights(format!("tensor `{name}` holds a value that is not a finite number, at index {index}")))
+        }
         None => Ok(()),
     }
 }

@@ -91,14 +91,20 @@ impl<C: Compute> Model<C> {
         let parts = batch.groups().map(|group| {
             let (len, count) = (group[0].len, group.len());
             let rows = take_rows(&qkv, &(group[0].start..group[0].start + count * len));
-            let z = attention_qkv(rows.reshape([count, len, width]), self.config.n_heads, self.config.attention_scale());
+            let z =
+                attention_qkv(rows.reshape([count, len, width]), self.config.n_heads, self.config.attention_scale());
             z.reshape([count * len, width / 3])
         });
         join(parts.collect(), 0)
     }
 
     /// Attention in steps, through its hook points; `[rows, heads, d_head]`.
-    fn open_attention(&self, layer: usize, qkv: Tensor<C, 2>, walk: &mut Walk<'_, '_, C>) -> Result<Tensor<C, 3>, Stop> {
+    fn open_attention(
+        &self,
+        layer: usize,
+        qkv: Tensor<C, 2>,
+        walk: &mut Walk<'_, '_, C>,
+    ) -> Result<Tensor<C, 3>, Stop> {
         let config = &self.config;
         let at = |site| HookPoint::Block(layer, site);
         let (heads, kv_heads, d_head) = (config.n_heads, config.n_kv_heads, config.d_head);
@@ -131,7 +137,8 @@ impl<C: Compute> Model<C> {
         groups: &[Group<C>],
         walk: &mut Walk<'_, '_, C>,
     ) -> Result<Vec<Option<Tensor<C, 4>>>, Stop> {
-        let (scores_at, pattern_at) = (HookPoint::Block(layer, Site::AttnScores), HookPoint::Block(layer, Site::Pattern));
+        let (scores_at, pattern_at) =
+            (HookPoint::Block(layer, Site::AttnScores), HookPoint::Block(layer, Site::Pattern));
         if !walk.wants(scores_at) && !walk.wants(pattern_at) {
             return Ok(groups.iter().map(|_| None).collect());
         }
@@ -171,16 +178,25 @@ fn group<C: Compute>(
     };
     let batch = walk.batch;
     match &mut walk.cache {
-        None => batch.groups().map(|group| (group[0].start..group[0].start + group.len() * group[0].len, group.len())).map(|(rows, count)| {
-            let [q, k, v] = [q, k, v].map(|x| by_sequence(x, &rows, count));
-            Group { rows, q, k, v }
-        }).collect(),
-        Some(cache) => batch.sequences().iter().enumerate().map(|(index, sequence)| {
-            let rows = sequence.rows();
-            let [q, k, v] = [q, k, v].map(|x| by_sequence(x, &rows, 1));
-            let (k, v) = cache.extend(layer, index, k, v);
-            Group { rows, q, k, v }
-        }).collect(),
+        None => batch
+            .groups()
+            .map(|group| (group[0].start..group[0].start + group.len() * group[0].len, group.len()))
+            .map(|(rows, count)| {
+                let [q, k, v] = [q, k, v].map(|x| by_sequence(x, &rows, count));
+                Group { rows, q, k, v }
+            })
+            .collect(),
+        Some(cache) => batch
+            .sequences()
+            .iter()
+            .enumerate()
+            .map(|(index, sequence)| {
+                let rows = sequence.rows();
+                let [q, k, v] = [q, k, v].map(|x| by_sequence(x, &rows, 1));
+                let (k, v) = cache.extend(layer, index, k, v);
+                Group { rows, q, k, v }
+            })
+            .collect(),
     }
 }
 
@@ -191,7 +207,8 @@ fn masked_scores<C: Compute>(group: &Group<C>, scale: f32) -> Tensor<C, 4> {
     // The query heads of one key head stand under each other, so that each key head is one product.
     let q = group.q.clone().swap_dims(1, 2).reshape([count, kv_heads, heads / kv_heads * queries, d_head]);
     let scores = q.matmul(group.k.clone().permute([0, 2, 3, 1])).reshape([count, heads, queries, keys]);
-    let later: Vec<bool> = (0..queries).flat_map(|query| (0..keys).map(move |key| key > query + keys - queries)).collect();
+    let later: Vec<bool> =
+        (0..queries).flat_map(|query| (0..keys).map(move |key| key > query + keys - queries)).collect();
     let later = Tensor::<C, 4, Bool>::from_data(TensorData::new(later, [1, 1, queries, keys]), &scores.device());
     (scores * scale).mask_fill(later.expand([count, heads, queries, keys]), f32::NEG_INFINITY)
 }

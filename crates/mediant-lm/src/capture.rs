@@ -89,7 +89,13 @@ impl Capture {
         (tokens.len(), 0)
     }
 
-    fn compute<C: Compute>(&self, model: &Model<C>, tokens: &Tokens, range: std::ops::Range<usize>, skip: usize) -> Result<Rows> {
+    fn compute<C: Compute>(
+        &self,
+        model: &Model<C>,
+        tokens: &Tokens,
+        range: std::ops::Range<usize>,
+        skip: usize,
+    ) -> Result<Rows> {
         let sequences: Vec<&[i32]> = range.clone().map(|i| tokens.sequence(i)).collect();
         let batch = Batch::new(model.config(), &sequences, &model.device())?;
         let places = range.clone().flat_map(|i| self.kept(tokens, i).map(move |position| (i, position)));
@@ -99,7 +105,8 @@ impl Capture {
         let mut values = vec![Vec::new(); self.hooks.len()];
         let mut take = |point: HookPoint, x: Tensor<C, 3>| {
             let [rows, units, width] = x.dims();
-            let all = x.into_data().into_vec::<f32>().map_err(|e| Error::Hook(format!("`{point}` cannot be read: {e:?}")))?;
+            let all =
+                x.into_data().into_vec::<f32>().map_err(|e| Error::Hook(format!("`{point}` cannot be read: {e:?}")))?;
             let beyond = if point.per_key() { tokens.meta.context - width } else { 0 };
             let fill = if point.site() == Some(crate::Site::AttnScores) { f32::NEG_INFINITY } else { 0.0 };
             let chosen = if batch_rows.len() == rows && beyond == 0 {

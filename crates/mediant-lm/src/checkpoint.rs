@@ -76,7 +76,8 @@ impl HfFolder {
     /// If `tokenizer.json` exists and cannot be read.
     pub fn facts(&self) -> Result<ModelFacts> {
         let path = self.folder.join("tokenizer.json");
-        let tokenizer = if path.exists() { Some(Digest::of(&fs::read(&path).map_err(Error::io(&path))?)) } else { None };
+        let tokenizer =
+            if path.exists() { Some(Digest::of(&fs::read(&path).map_err(Error::io(&path))?)) } else { None };
         Ok(model_facts(&self.config, tokenizer))
     }
 
@@ -85,7 +86,8 @@ impl HfFolder {
     /// # Errors
     /// If one exists and cannot be read.
     pub fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let paths = CARRIED_FILES.into_iter().map(|name| (name, self.folder.join(name))).filter(|(_, path)| path.exists());
+        let paths =
+            CARRIED_FILES.into_iter().map(|name| (name, self.folder.join(name))).filter(|(_, path)| path.exists());
         paths.map(|(name, path)| Ok((name, fs::read(&path).map_err(Error::io(&path))?))).collect()
     }
 
@@ -200,7 +202,10 @@ fn open_shards(folder: &Path) -> Result<Vec<Shard>> {
     }
     let path = folder.join(INDEX);
     if !path.exists() {
-        return Err(Error::safetensors(folder, format!("holds neither {SINGLE} nor {INDEX}; other weight files are not read")));
+        return Err(Error::safetensors(
+            folder,
+            format!("holds neither {SINGLE} nor {INDEX}; other weight files are not read"),
+        ));
     }
     let index: Index = serde_json::from_value(read_json(&path)?).map_err(Error::json(&path))?;
     let names: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
@@ -209,7 +214,8 @@ fn open_shards(folder: &Path) -> Result<Vec<Shard>> {
     }
     let shards = names.iter().map(|name| Shard::open(&folder.join(name))).collect::<Result<Vec<_>>>()?;
     for (name, shard) in names.iter().zip(&shards) {
-        let listed: BTreeSet<&str> = index.weight_map.iter().filter(|(_, file)| file == name).map(|(t, _)| t.as_str()).collect();
+        let listed: BTreeSet<&str> =
+            index.weight_map.iter().filter(|(_, file)| file == name).map(|(t, _)| t.as_str()).collect();
         let held: BTreeSet<&str> = shard.names().collect();
         if let Some(tensor) = listed.symmetric_difference(&held).next() {
             return Err(Error::safetensors(&path, format!("and {name} do not agree on tensor `{tensor}`")));

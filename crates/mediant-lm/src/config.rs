@@ -104,7 +104,10 @@ impl LmConfig {
             }
         }
         if self.n_layers > 4096 || self.n_heads > 4096 || self.d_head > 1 << 16 {
-            return Err(Error::config("(sizes)", "are far beyond any model: layers and heads at most 4096, d_head at most 65536"));
+            return Err(Error::config(
+                "(sizes)",
+                "are far beyond any model: layers and heads at most 4096, d_head at most 65536",
+            ));
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             let why = format!("is {}, which does not divide the {} query heads", self.n_kv_heads, self.n_heads);

@@ -60,7 +60,9 @@ pub enum Error {
         why: String,
     },
     /// A training whose numbers are no longer finite.
-    #[error("the {what} is {value} at step {step}: the training has diverged; a lower learning rate or a longer warm-up may help")]
+    #[error(
+        "the {what} is {value} at step {step}: the training has diverged; a lower learning rate or a longer warm-up may help"
+    )]
     Diverged {
         /// The step, from 1.
         step: u64,

@@ -41,7 +41,8 @@ fn write_tensors(model: &ModelReader, file: &mut BufWriter<File>, path: &Path) -
             DType::F16 => "F16",
             DType::BF16 => "BF16",
         };
-        header.insert(tensor.name.clone(), json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end]}));
+        header
+            .insert(tensor.name.clone(), json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end]}));
     }
     let mut text = Value::from(header).to_string();
     text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));

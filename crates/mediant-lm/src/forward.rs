@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use mediant_tensor::ops::{embedding, gelu_new, layer_norm, layer_norm_parts, linear, rms_norm, rms_norm_parts, silu_mul};
+use mediant_tensor::ops::{
+    embedding, gelu_new, layer_norm, layer_norm_parts, linear, rms_norm, rms_norm_parts, silu_mul,
+};
 use mediant_tensor::{Compute, Int, Tensor, ops};
 
 use crate::attention::Rotation;
@@ -180,7 +182,10 @@ impl<C: Compute> Model<C> {
     ) -> Result<Option<Tensor<C, 2>>> {
         let asked = hooks.points.iter().chain(hooks.edits.iter().map(|(point, _)| point));
         if let Some(point) = asked.into_iter().find(|point| !self.config.has_hook(**point)) {
-            return Err(Error::Hook(format!("this {} model has no hook point `{point}`", self.config.architecture.model_type)));
+            return Err(Error::Hook(format!(
+                "this {} model has no hook point `{point}`",
+                self.config.architecture.model_type
+            )));
         }
         let rotation = Rotation::new(&self.config, batch);
         let mut walk = Walk { batch, cache, rotation, hooks, last };
@@ -192,7 +197,8 @@ impl<C: Compute> Model<C> {
     }
 
     fn all_layers(&self, walk: &mut Walk<'_, '_, C>) -> Result<Tensor<C, 2>, Stop> {
-        let rows_of = |table: &Tensor<C, 2>, ids| embedding(table.clone(), ids).reshape([walk.batch.rows(), self.config.d_model]);
+        let rows_of =
+            |table: &Tensor<C, 2>, ids| embedding(table.clone(), ids).reshape([walk.batch.rows(), self.config.d_model]);
         let embed = rows_of(&self.embed, walk.batch.ids());
         let positions = self.pos_embed.as_ref().map(|table| rows_of(table, walk.batch.positions()));
         let mut x = walk.at(HookPoint::Embed, embed)?;
@@ -205,7 +211,13 @@ impl<C: Compute> Model<C> {
         self.norm(&self.ln_final, x, HookPoint::FinalScale, HookPoint::FinalNormalized, walk)
     }
 
-    fn block(&self, layer: usize, block: &Block<C>, x: Tensor<C, 2>, walk: &mut Walk<'_, '_, C>) -> Result<Tensor<C, 2>, Stop> {
+    fn block(
+        &self,
+        layer: usize,
+        block: &Block<C>,
+        x: Tensor<C, 2>,
+        walk: &mut Walk<'_, '_, C>,
+    ) -> Result<Tensor<C, 2>, Stop> {
         let at = |site| HookPoint::Block(layer, site);
         let x = walk.at(at(Site::ResidPre), x)?;
         let normalized = self.norm(&block.ln1, x.clone(), at(Site::Ln1Scale), at(Site::Ln1Normalized), walk)?;

@@ -85,7 +85,12 @@ impl Text {
     }
 }
 
-fn continue_all<C: Compute>(model: &Model<C>, mut texts: Vec<Text>, sampling: &Sampling, until: &Until) -> Result<Vec<Text>> {
+fn continue_all<C: Compute>(
+    model: &Model<C>,
+    mut texts: Vec<Text>,
+    sampling: &Sampling,
+    until: &Until,
+) -> Result<Vec<Text>> {
     let config = model.config();
     let mut cache = KvCache::new(config.n_layers, texts.len());
     let mut done = Vec::new();
@@ -131,7 +136,13 @@ fn choose(logits: &[f32], sampling: &Sampling, draws: &mut ChaCha8Rng) -> i32 {
     let largest = f64::from(logits[order[0] as usize]);
     let weights: Vec<f64> =
         order.iter().map(|&id| ((f64::from(logits[id as usize]) - largest) / sampling.temperature).exp()).collect();
-    let mut sums: Vec<f64> = weights.iter().scan(0.0, |sum, weight| { *sum += weight; Some(*sum) }).collect();
+    let mut sums: Vec<f64> = weights
+        .iter()
+        .scan(0.0, |sum, weight| {
+            *sum += weight;
+            Some(*sum)
+        })
+        .collect();
     let total = |sums: &[f64]| sums[sums.len() - 1];
     if let Some(p) = sampling.top_p {
         let enough = p * total(&sums);

@@ -2,11 +2,14 @@
 
 use mediant_tensor::{Compute, Tensor};
 
+/// Keys and values, `[1, tokens, kv_heads, d_head]` each.
+type Pair<C> = (Tensor<C, 4>, Tensor<C, 4>);
+
 /// Keys (rotated) and values of earlier tokens, so that later ones need not compute them again.
 #[derive(Clone, Debug)]
 pub struct KvCache<C: Compute> {
-    /// By layer, then by sequence of the batch: `[1, tokens, kv_heads, d_head]` each.
-    layers: Vec<Vec<Option<(Tensor<C, 4>, Tensor<C, 4>)>>>,
+    /// By layer, then by sequence of the batch.
+    layers: Vec<Vec<Option<Pair<C>>>>,
 }
 
 impl<C: Compute> KvCache<C> {

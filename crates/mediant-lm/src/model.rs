@@ -102,7 +102,9 @@ impl<C: Compute> Parts<C> {
             let found = parts.get(&slot).map(Parameter::shape);
             let expected = slot.shape(config);
             if found.as_ref() != Some(&expected) {
-                return Err(Error::Weights(format!("parameter `{slot}` must have shape {expected:?}, found {found:?}")));
+                return Err(Error::Weights(format!(
+                    "parameter `{slot}` must have shape {expected:?}, found {found:?}"
+                )));
             }
         }
         if parts.len() != slots.len() {
@@ -171,7 +173,8 @@ impl<C: Compute> Model<C> {
     /// The parameters with their slots, in the order of [`LmConfig::slots`]. Cloning a tensor copies nothing.
     pub fn parameters(&self) -> Vec<(Slot, Parameter<C>)> {
         let mut all = Vec::new();
-        let mut vector = |slot, tensor: Option<&Tensor<C, 1>>| all.extend(tensor.map(|t| (slot, Parameter::Vector(t.clone()))));
+        let mut vector =
+            |slot, tensor: Option<&Tensor<C, 1>>| all.extend(tensor.map(|t| (slot, Parameter::Vector(t.clone()))));
         vector(Slot::FinalNormWeight, Some(&self.ln_final.weight));
         vector(Slot::FinalNormBias, self.ln_final.bias.as_ref());
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -184,7 +187,8 @@ impl<C: Compute> Model<C> {
             vector(Slot::Block(layer, BlockSlot::UpBias), block.up.bias.as_ref());
             vector(Slot::Block(layer, BlockSlot::DownBias), block.down.bias.as_ref());
         }
-        let mut matrix = |slot, tensor: Option<&Tensor<C, 2>>| all.extend(tensor.map(|t| (slot, Parameter::Matrix(t.clone()))));
+        let mut matrix =
+            |slot, tensor: Option<&Tensor<C, 2>>| all.extend(tensor.map(|t| (slot, Parameter::Matrix(t.clone()))));
         matrix(Slot::Embed, Some(&self.embed));
         matrix(Slot::PosEmbed, self.pos_embed.as_ref());
         matrix(Slot::Unembed, self.unembed.as_ref());

@@ -48,7 +48,8 @@ impl Positions {
             .flat_map(|s| (s.past..s.past + s.len).map(move |position| self.includes(position, s.past + s.len)))
             .collect();
         let rows = selected.len();
-        let mask = Tensor::<C, 3, burn::tensor::Bool>::from_data(TensorData::new(selected, [rows, 1, 1]), &original.device());
+        let mask =
+            Tensor::<C, 3, burn::tensor::Bool>::from_data(TensorData::new(selected, [rows, 1, 1]), &original.device());
         let mask = mask.expand(original.dims());
         original.mask_where(mask, changed)
     }

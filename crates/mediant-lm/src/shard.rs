@@ -100,7 +100,9 @@ fn explain(error: &SafeTensorError, file: &[u8]) -> String {
             format!("has {} bytes, which is not what its header adds up to; it may be cut off", file.len())
         }
         SafeTensorError::InvalidOffset(name) => format!("the header leaves a gap or an overlap before tensor `{name}`"),
-        SafeTensorError::TensorInvalidInfo => "the header gives a tensor other offsets than its shape and format need".to_owned(),
+        SafeTensorError::TensorInvalidInfo => {
+            "the header gives a tensor other offsets than its shape and format need".to_owned()
+        }
         other => format!("the header is damaged: {other}"),
     }
 }

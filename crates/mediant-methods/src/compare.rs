@@ -126,7 +126,8 @@ pub fn compare(instances: &[Instance], options: &Options) -> Result<Comparison> 
     }
     let metrics = if options.metrics.is_empty() { found } else { options.metrics.clone() };
     let kept = |axis: &&String| !options.average_over.contains(*axis);
-    let axes = distinct(instances.iter().flat_map(|instance| instance.labels.iter().map(|(axis, _)| axis)).filter(kept));
+    let axes =
+        distinct(instances.iter().flat_map(|instance| instance.labels.iter().map(|(axis, _)| axis)).filter(kept));
 
     let mut members: Vec<(Vec<Option<String>>, Vec<usize>)> = Vec::new();
     for (index, instance) in instances.iter().enumerate() {
@@ -244,11 +245,17 @@ mod tests {
     #[test]
     fn seeds_become_means_and_spread_and_the_best_is_marked() {
         let found = compare(&sweep(), &seeds()).unwrap();
-        assert_eq!((found.axes, found.metrics), (vec!["name".to_owned()], ["ev_mc", "mse", "l0"].map(str::to_owned).to_vec()));
+        assert_eq!(
+            (found.axes, found.metrics),
+            (vec!["name".to_owned()], ["ev_mc", "mse", "l0"].map(str::to_owned).to_vec())
+        );
         let [a, b] = &found.groups[..] else { panic!() };
         let cell = |group: &Group, place: usize| group.cells[place].clone().unwrap();
         let mse = cell(a, 1);
-        assert_eq!((mse.mean, mse.sd, mse.runs, mse.min, mse.max, mse.items), (3.0, Some(2f64.sqrt()), 2, 2.0, 4.0, 20));
+        assert_eq!(
+            (mse.mean, mse.sd, mse.runs, mse.min, mse.max, mse.items),
+            (3.0, Some(2f64.sqrt()), 2, 2.0, 4.0, 20)
+        );
         assert_eq!([cell(a, 0).best, cell(b, 0).best], [true, false]);
         assert_eq!([cell(a, 1).best, cell(b, 1).best], [false, true]);
         // Fewer active latents are not better by themselves, unless somebody says so.
@@ -279,7 +286,8 @@ mod tests {
 
     #[test]
     fn asking_for_what_is_not_there_is_an_error() {
-        let wanted = |metrics: &[&str]| Options { metrics: metrics.iter().map(|m| (*m).to_owned()).collect(), ..seeds() };
+        let wanted =
+            |metrics: &[&str]| Options { metrics: metrics.iter().map(|m| (*m).to_owned()).collect(), ..seeds() };
         assert_eq!(compare(&sweep(), &wanted(&["l0", "mse"])).unwrap().metrics, ["l0", "mse"]);
         let error = compare(&sweep(), &wanted(&["ev"])).unwrap_err().to_string();
         assert!(error.contains("`ev`; there are ev_mc, mse, l0"), "{error}");

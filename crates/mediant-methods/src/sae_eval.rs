@@ -103,7 +103,8 @@ pub fn sae_eval<C: Compute, E: From<Error>>(
     let config = model.config();
     let d_in = sae.weights().d_in;
     if hook.shape(config, 1) != [d_in] {
-        let why = format!("the autoencoder reads vectors of {d_in} numbers, `{hook}` has shape {:?}", hook.shape(config, 1));
+        let why =
+            format!("the autoencoder reads vectors of {d_in} numbers, `{hook}` has shape {:?}", hook.shape(config, 1));
         return Err(Error::Data(why).into());
     }
     let groups = GROUPS.min(tokens.len());
@@ -121,7 +122,10 @@ pub fn sae_eval<C: Compute, E: From<Error>>(
     }
     let total = found.total();
     if total.reconstruction.n == 0 || total.predicted == 0 {
-        return Err(Error::Data("the tokens hold nothing to measure: no position whose mask is set, or none predicted".to_owned()).into());
+        return Err(Error::Data(
+            "the tokens hold nothing to measure: no position whose mask is set, or none predicted".to_owned(),
+        )
+        .into());
     }
     Ok(found)
 }
@@ -137,7 +141,13 @@ impl<C: Compute> Edit<C> for Put<C> {
 
 impl SaeEvaluation {
     /// The sums of each sequence of a batch.
-    fn batch<C: Compute>(&mut self, model: &Model<C>, sae: &Sae, tokens: &Tokens, range: Range<usize>) -> Result<Vec<Sums>> {
+    fn batch<C: Compute>(
+        &mut self,
+        model: &Model<C>,
+        sae: &Sae,
+        tokens: &Tokens,
+        range: Range<usize>,
+    ) -> Result<Vec<Sums>> {
         let ids: Vec<&[i32]> = range.clone().map(|i| tokens.sequence(i)).collect();
         let batch = Batch::new(model.config(), &ids, &model.device())?;
         let mut activation = None;
@@ -221,7 +231,11 @@ impl SaeEvaluation {
                 name: metric.name.to_owned(),
                 value: (metric.value)(&total),
                 unit: metric.unit.to_owned(),
-                n: if metric.unit == NATS || metric.name == "ce_score" { total.predicted } else { total.reconstruction.n },
+                n: if metric.unit == NATS || metric.name == "ce_score" {
+                    total.predicted
+                } else {
+                    total.reconstruction.n
+                },
                 low: interval.map(|(low, _)| low),
                 high: interval.map(|(_, high)| high),
                 numerator: fraction.map(|(numerator, _)| numerator),
@@ -257,12 +271,15 @@ impl SaeEvaluation {
 const NATS: &str = "nats";
 const PURE: &str = "1";
 
+/// Numerator and denominator.
+type Fraction = (f64, f64);
+
 struct Metric {
     name: &'static str,
     unit: &'static str,
     value: fn(&Sums) -> f64,
-    /// Numerator and denominator, of a ratio that is reported with both.
-    fraction: Option<fn(&Sums) -> (f64, f64)>,
+    /// Of a ratio that is reported with both.
+    fraction: Option<fn(&Sums) -> Fraction>,
 }
 
 const fn metric(name: &'static str, unit: &'static str, value: fn(&Sums) -> f64) -> Metric {

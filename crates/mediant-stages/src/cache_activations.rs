@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use mediant_artifact::{
     ActivationsFacts, ActivationsMeta, ActivationsWriter, DType, Facts, HookFact, Kind, ModelReader, Tokens,
 };
-use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+};
 use mediant_lm::{Capture, HookPoint, LmConfig, Positions, model_facts};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
@@ -56,10 +58,8 @@ impl From<Format> for DType {
     }
 }
 
-const PORTS: &[Port] = &[
-    Port::one("model", &[Kind::Model], "The model."),
-    Port::one("tokens", &[Kind::Tokens], "What it reads."),
-];
+const PORTS: &[Port] =
+    &[Port::one("model", &[Kind::Model], "The model."), Port::one("tokens", &[Kind::Tokens], "What it reads.")];
 
 /// Rows of a part, which work resumes at.
 const PART_ROWS: u64 = 1 << 16;
@@ -122,7 +122,8 @@ impl Stage for CacheActivations {
         let tokens = Tokens::read(&cx.input("tokens")?)?;
         let reader = ModelReader::open(&model)?;
         let facts = model_facts(&LmConfig::from_json(&reader.meta.config)?, None);
-        let hooks = choose_hooks("hooks", &config.hooks, &facts).map_err(|_| StageError::new("the model lacks a hook point"))?;
+        let hooks = choose_hooks("hooks", &config.hooks, &facts)
+            .map_err(|_| StageError::new("the model lacks a hook point"))?;
         let points = hooks.iter().map(|hook| hook.name.parse()).collect::<Result<Vec<HookPoint>, _>>()?;
         let hooks: Vec<_> = hooks.into_iter().map(|hook| stored(hook, tokens.meta.context)).collect();
         let capture = Capture { hooks: points, positions: config.positions.clone() };
@@ -171,7 +172,12 @@ fn announce(cx: &RunContext<'_, Config>, hooks: &[HookFact], rows: u64) {
     let dtype = DType::from(cx.config().dtype);
     let width: usize = hooks.iter().map(HookFact::width).sum();
     let bytes = rows as f64 * (width * dtype.size()) as f64;
-    cx.note(format!("{rows} rows of {width} numbers over {} hook points in {}: {:.3} GB", hooks.len(), dtype.name(), bytes / 1e9));
+    cx.note(format!(
+        "{rows} rows of {width} numbers over {} hook points in {}: {:.3} GB",
+        hooks.len(),
+        dtype.name(),
+        bytes / 1e9
+    ));
 }
 
 /// Saves a checkpoint after a batch when more parts are complete than at the last one.

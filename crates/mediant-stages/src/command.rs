@@ -11,7 +11,10 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use indexmap::IndexMap;
 use mediant_artifact::{Facts, Kind, MetricRow, TableFacts, TableMeta, write_metrics, write_table};
-use mediant_engine::{Docs, InputFacts, MemberInput, Output, Ports, Problems, RunContext, Source, SourceKind, SourcePaths, Stage, StageError};
+use mediant_engine::{
+    Docs, InputFacts, MemberInput, Output, Ports, Problems, RunContext, Source, SourceKind, SourcePaths, Stage,
+    StageError,
+};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,7 +90,11 @@ impl Stage for Command {
     const VERSION: u32 = 1;
 
     fn docs(&self) -> Docs {
-        Docs { summary: "A program of your own (Python, R, shell): Parquet in, Parquet out", details: DETAILS, example: EXAMPLE }
+        Docs {
+            summary: "A program of your own (Python, R, shell): Parquet in, Parquet out",
+            details: DETAILS,
+            example: EXAMPLE,
+        }
     }
 
     fn inputs(&self) -> Ports {
@@ -95,11 +102,19 @@ impl Stage for Command {
     }
 
     fn outputs(&self, config: &Config) -> Vec<Output> {
-        config.outputs.iter().map(|(name, kind)| Output::new(name.clone(), kind.kind(), "What the program wrote.")).collect()
+        config
+            .outputs
+            .iter()
+            .map(|(name, kind)| Output::new(name.clone(), kind.kind(), "What the program wrote."))
+            .collect()
     }
 
     fn sources(&self, config: &Config) -> Vec<Source> {
-        let source = |(name, path): (&String, &String)| Source { field: format!("files.{name}"), path: path.clone(), what: SourceKind::FileOrFolder(&["**/*"]) };
+        let source = |(name, path): (&String, &String)| Source {
+            field: format!("files.{name}"),
+            path: path.clone(),
+            what: SourceKind::FileOrFolder(&["**/*"]),
+        };
         config.files.iter().map(source).collect()
     }
 
@@ -109,11 +124,17 @@ impl Stage for Command {
             found.push(Problems::config("argv", "there is no program"));
         }
         if config.outputs.is_empty() {
-            found.push(Problems::config("outputs", "a command without outputs would leave nothing behind").help("declare what it writes, such as `outputs: { result: table }`"));
+            found.push(
+                Problems::config("outputs", "a command without outputs would leave nothing behind")
+                    .help("declare what it writes, such as `outputs: { result: table }`"),
+            );
         }
         for name in config.outputs.keys().chain(config.files.keys()) {
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
-                found.push(Problems::config("", format!("`{}` is no name for a file or an output", name.escape_debug())).help("use letters, digits, `_` and `-`"));
+                found.push(
+                    Problems::config("", format!("`{}` is no name for a file or an output", name.escape_debug()))
+                        .help("use letters, digits, `_` and `-`"),
+                );
             }
         }
         found.finish()
@@ -151,7 +172,8 @@ impl Stage for Command {
             return Err(StageError::new(format!("{}: {status}", config.argv[0])));
         }
         for (name, kind) in &config.outputs {
-            let batches = read_output(&scratch.join(output_name(name))).map_err(|error| error.context(format!("output `{name}`")))?;
+            let batches = read_output(&scratch.join(output_name(name)))
+                .map_err(|error| error.context(format!("output `{name}`")))?;
             let writer = cx.output(name)?;
             match kind {
                 OutputKind::Table => {
@@ -189,9 +211,15 @@ fn execute(cx: &RunContext<'_, Config>, scratch: &Path, work: &Path) -> Result<E
         },
         outputs: &|name| config.outputs.contains_key(name).then(|| scratch.join(output_name(name))),
     };
-    let argv = config.argv.iter().map(|argument| places.fill(argument)).collect::<Result<Vec<_>, _>>().map_err(StageError::new)?;
+    let argv = config
+        .argv
+        .iter()
+        .map(|argument| places.fill(argument))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(StageError::new)?;
     let files: BTreeMap<&String, Option<PathBuf>> = config.files.keys().map(|name| (name, file(name))).collect();
-    let outputs: BTreeMap<&String, PathBuf> = config.outputs.keys().map(|name| (name, scratch.join(output_name(name)))).collect();
+    let outputs: BTreeMap<&String, PathBuf> =
+        config.outputs.keys().map(|name| (name, scratch.join(output_name(name)))).collect();
     let kept = ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let mut child = std::process::Command::new(&argv[0])
         .args(&argv[1..])
@@ -226,10 +254,15 @@ fn execute(cx: &RunContext<'_, Config>, scratch: &Path, work: &Path) -> Result<E
 
 fn inputs_json(inputs: &[(String, Vec<MemberInput>)]) -> serde_json::Value {
     let member = |member: &MemberInput| {
-        let labels: serde_json::Map<_, _> = member.labels.iter().map(|(axis, label)| (axis.clone(), label.as_str().into())).collect();
+        let labels: serde_json::Map<_, _> =
+            member.labels.iter().map(|(axis, label)| (axis.clone(), label.as_str().into())).collect();
         serde_json::json!({ "path": member.path, "labels": labels, "name": member.name })
     };
-    inputs.iter().map(|(port, members)| (port.clone(), members.iter().map(member).collect())).collect::<serde_json::Map<_, _>>().into()
+    inputs
+        .iter()
+        .map(|(port, members)| (port.clone(), members.iter().map(member).collect()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<PathBuf>;
@@ -254,12 +287,22 @@ impl Places<'_> {
                 rest = after;
                 continue;
             }
-            let (inside, after) = rest.split_once('}').ok_or_else(|| "a `{` is not closed; write `{{` for a plain one".to_owned())?;
+            let (inside, after) =
+                rest.split_once('}').ok_or_else(|| "a `{` is not closed; write `{{` for a plain one".to_owned())?;
             let path = match inside.split_once('.') {
-                Some(("files", name)) => (self.files)(name).ok_or_else(|| format!("no file `{name}` is declared under `files`"))?,
-                Some(("inputs", name)) => (self.inputs)(name).ok_or_else(|| format!("input `{name}` is not connected to exactly one artifact"))?,
-                Some(("outputs", name)) => (self.outputs)(name).ok_or_else(|| format!("no output `{name}` is declared"))?,
-                _ => return Err(format!("`{{{inside}}}` is no placeholder; there are {{files.NAME}}, {{inputs.PORT}} and {{outputs.NAME}}, and `{{{{` is a plain `{{`")),
+                Some(("files", name)) => {
+                    (self.files)(name).ok_or_else(|| format!("no file `{name}` is declared under `files`"))?
+                }
+                Some(("inputs", name)) => (self.inputs)(name)
+                    .ok_or_else(|| format!("input `{name}` is not connected to exactly one artifact"))?,
+                Some(("outputs", name)) => {
+                    (self.outputs)(name).ok_or_else(|| format!("no output `{name}` is declared"))?
+                }
+                _ => {
+                    return Err(format!(
+                        "`{{{inside}}}` is no placeholder; there are {{files.NAME}}, {{inputs.PORT}} and {{outputs.NAME}}, and `{{{{` is a plain `{{`"
+                    ));
+                }
             };
             filled.push_str(&path.to_string_lossy());
             rest = after;
@@ -271,7 +314,8 @@ impl Places<'_> {
 
 /// The rows that the program left in an output's folder.
 fn read_output(folder: &Path) -> Result<Vec<RecordBatch>, StageError> {
-    let mut names: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     names.sort();
     let lines = folder.join("rows.jsonl");
     let mut batches = Vec::new();
@@ -280,7 +324,10 @@ fn read_output(folder: &Path) -> Result<Vec<RecordBatch>, StageError> {
     } else {
         for path in &names {
             if path.extension().is_none_or(|extension| extension != "parquet") {
-                return Err(StageError::new(format!("the program left {}; a .parquet file or one rows.jsonl is needed", path.display())));
+                return Err(StageError::new(format!(
+                    "the program left {}; a .parquet file or one rows.jsonl is needed",
+                    path.display()
+                )));
             }
             // The Arrow schema that some writers embed (large strings, views) says nothing that the Parquet types do not.
             let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
@@ -300,7 +347,10 @@ fn read_lines(path: &Path) -> Result<RecordBatch, StageError> {
     for (index, line) in BufReader::new(File::open(path)?).lines().enumerate() {
         let line = line?;
         if !line.trim().is_empty() {
-            rows.push(serde_json::from_str(&line).map_err(|error| StageError::new(format!("rows.jsonl line {}: {error}", index + 1)))?);
+            rows.push(
+                serde_json::from_str(&line)
+                    .map_err(|error| StageError::new(format!("rows.jsonl line {}: {error}", index + 1)))?,
+            );
         }
     }
     if rows.is_empty() {
@@ -320,14 +370,30 @@ fn metric_rows(batches: &[RecordBatch]) -> Result<Vec<MetricRow>, StageError> {
         let column = |name: &str, data_type: &DataType| -> Result<Option<arrow::array::ArrayRef>, StageError> {
             batch.column_by_name(name).map(|column| cast(column, data_type).map_err(StageError::from)).transpose()
         };
-        let needed = |name: &str, data_type: &DataType| column(name, data_type)?.ok_or_else(|| StageError::new(format!("there is no column `{name}`")));
+        let needed = |name: &str, data_type: &DataType| {
+            column(name, data_type)?.ok_or_else(|| StageError::new(format!("there is no column `{name}`")))
+        };
         let names = needed("name", &DataType::Utf8)?;
         let values = needed("value", &DataType::Float64)?;
         let (units, counts) = (column("unit", &DataType::Utf8)?, column("n", &DataType::UInt64)?);
-        let (lows, highs, splits) = (column("low", &DataType::Float64)?, column("high", &DataType::Float64)?, column("split", &DataType::Utf8)?);
+        let (lows, highs, splits) = (
+            column("low", &DataType::Float64)?,
+            column("high", &DataType::Float64)?,
+            column("split", &DataType::Utf8)?,
+        );
         for row in 0..batch.num_rows() {
-            let text = |array: &Option<arrow::array::ArrayRef>| array.as_ref().filter(|array| !array.is_null(row)).map(|array| array.as_string::<i32>().value(row).to_owned());
-            let number = |array: &Option<arrow::array::ArrayRef>| array.as_ref().filter(|array| !array.is_null(row)).map(|array| array.as_primitive::<Float64Type>().value(row));
+            let text = |array: &Option<arrow::array::ArrayRef>| {
+                array
+                    .as_ref()
+                    .filter(|array| !array.is_null(row))
+                    .map(|array| array.as_string::<i32>().value(row).to_owned())
+            };
+            let number = |array: &Option<arrow::array::ArrayRef>| {
+                array
+                    .as_ref()
+                    .filter(|array| !array.is_null(row))
+                    .map(|array| array.as_primitive::<Float64Type>().value(row))
+            };
             if names.is_null(row) || values.is_null(row) {
                 return Err(StageError::new(format!("row {row} has no name or no value")));
             }
@@ -335,7 +401,10 @@ fn metric_rows(batches: &[RecordBatch]) -> Result<Vec<MetricRow>, StageError> {
                 name: names.as_string::<i32>().value(row).to_owned(),
                 value: values.as_primitive::<Float64Type>().value(row),
                 unit: text(&units).unwrap_or_else(|| "1".to_owned()),
-                n: counts.as_ref().filter(|array| !array.is_null(row)).map_or(0, |array| array.as_primitive::<UInt64Type>().value(row)),
+                n: counts
+                    .as_ref()
+                    .filter(|array| !array.is_null(row))
+                    .map_or(0, |array| array.as_primitive::<UInt64Type>().value(row)),
                 low: number(&lows),
                 high: number(&highs),
                 split: text(&splits),

@@ -76,7 +76,8 @@ impl Stage for Compare {
             instances.push(Instance { labels, metrics: read_metrics(&member.artifact)? });
         }
         let Config { metrics, average_over, directions } = cx.config();
-        let options = Options { average_over: average_over.clone(), metrics: metrics.clone(), directions: directions.clone() };
+        let options =
+            Options { average_over: average_over.clone(), metrics: metrics.clone(), directions: directions.clone() };
         let comparison = compare(&instances, &options)?;
         write(cx.output("table")?, table(&comparison), "Metrics of every instance.")?;
         write(cx.output("summary")?, summary(&comparison, &options), "Metrics of every instance, one a row.")
@@ -87,7 +88,8 @@ type Column = (String, ArrayRef);
 
 fn write(artifact: ArtifactWriter, columns: Vec<Column>, description: &str) -> Result<(), StageError> {
     // Nullable whether or not there are nulls: the schema does not depend on the data.
-    let fields: Vec<Field> = columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(schema.clone(), columns.into_iter().map(|(_, array)| array).collect())?;
     let meta = TableMeta { title: "Comparison".to_owned(), description: description.to_owned() };
@@ -138,12 +140,16 @@ fn summary(comparison: &Comparison, options: &Options) -> Vec<Column> {
     let number = |get: fn(&Cell) -> Option<f64>| -> ArrayRef {
         Arc::new(rows.iter().map(|(.., cell)| get(cell)).collect::<Float64Array>())
     };
-    let count = |get: fn(&Cell) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(.., cell)| get(cell)))) };
+    let count = |get: fn(&Cell) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(.., cell)| get(cell))))
+    };
     let arrays: [ArrayRef; 13] = [
         strings(rows.iter().map(|(instance, ..)| Some(instance.clone()))),
         strings(rows.iter().map(|(_, metric, _)| Some((*metric).clone()))),
         strings(rows.iter().map(|(.., cell)| Some(cell.unit.clone()))),
-        strings(rows.iter().map(|(_, metric, _)| options.direction(metric).map(|direction| direction.name().to_owned()))),
+        strings(
+            rows.iter().map(|(_, metric, _)| options.direction(metric).map(|direction| direction.name().to_owned())),
+        ),
         count(|cell| cell.runs),
         number(|cell| Some(cell.mean)),
         number(|cell| cell.sd),

@@ -29,7 +29,9 @@ impl CorpusInput<'_> {
         let corpus = inputs.one("corpus");
         match (self.source, corpus) {
             (None, None) => {
-                return Err(Problems::config("", "no text is given").help("set `source`, or connect the input `corpus`"));
+                return Err(
+                    Problems::config("", "no text is given").help("set `source`, or connect the input `corpus`")
+                );
             }
             (Some(_), Some(_)) => {
                 return Err(Problems::config("source", "there are two corpora, this one and the input `corpus`")

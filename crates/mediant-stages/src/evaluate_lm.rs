@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use mediant_artifact::{Facts, Kind, MetricRow, TokenSpans, Tokens, write_metrics};
-use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+};
 use mediant_lm::{Hooks, Losses};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
@@ -25,10 +27,8 @@ pub(crate) struct Config {
     seed: u64,
 }
 
-const PORTS: &[Port] = &[
-    Port::one("model", &[Kind::Model], "The model."),
-    Port::one("tokens", &[Kind::Tokens], "What it predicts."),
-];
+const PORTS: &[Port] =
+    &[Port::one("model", &[Kind::Model], "The model."), Port::one("tokens", &[Kind::Tokens], "What it predicts.")];
 
 /// The quantiles of the losses of single tokens that are reported, in percent.
 const QUANTILES: [u32; 8] = [1, 5, 25, 50, 75, 90, 95, 99];
@@ -51,7 +51,11 @@ impl Stage for EvaluateLm {
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        vec![Output::new("metrics", Kind::Metrics, "`ce_loss`, `perplexity`, and `ce_loss_p50` and other quantiles over tokens.")]
+        vec![Output::new(
+            "metrics",
+            Kind::Metrics,
+            "`ce_loss`, `perplexity`, and `ce_loss_p50` and other quantiles over tokens.",
+        )]
     }
 
     fn infer(&self, _: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
@@ -91,7 +95,8 @@ fn metrics(losses: &Losses, seed: u64, split: &str) -> Vec<MetricRow> {
         ..MetricRow::default()
     };
     let mean = losses.mean(seed);
-    let interval = |row: MetricRow, low: f64, high: f64| MetricRow { low: Some(low), high: Some(high), seed: Some(seed), ..row };
+    let interval =
+        |row: MetricRow, low: f64, high: f64| MetricRow { low: Some(low), high: Some(high), seed: Some(seed), ..row };
     let mut rows = vec![
         interval(row("ce_loss".to_owned(), mean.value, "nats"), mean.low, mean.high),
         interval(row("perplexity".to_owned(), mean.value.exp(), "1"), mean.low.exp(), mean.high.exp()),

@@ -1,7 +1,9 @@
 //! `evaluate_sae`: how well does an autoencoder reconstruct, and what does splicing it into its model cost?
 
 use mediant_artifact::{Facts, Kind, Tokens, write_metrics};
-use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+};
 use mediant_lm::HookPoint;
 use mediant_methods::sae_eval::{SpecialTokens, sae_eval};
 use mediant_spec::did_you_mean;
@@ -61,14 +63,18 @@ impl Stage for EvaluateSae {
         if let (Some(model), Some(sae)) = (inputs.model("model"), inputs.dictionary("sae")) {
             match model.hook(&sae.hook) {
                 None => {
-                    let problem = Problems::input("sae", format!("it reads `{}`, which the model does not have", sae.hook));
+                    let problem =
+                        Problems::input("sae", format!("it reads `{}`, which the model does not have", sae.hook));
                     problems.push(match did_you_mean(&sae.hook, model.hooks.iter().map(|hook| hook.name.as_str())) {
                         Some(near) => problem.help(format!("the model has `{near}`")),
                         None => problem,
                     });
                 }
                 Some(hook) if hook.shape != [sae.d_in] => {
-                    let message = format!("it reads vectors of {}, the model's `{}` has shape {:?}", sae.d_in, sae.hook, hook.shape);
+                    let message = format!(
+                        "it reads vectors of {}, the model's `{}` has shape {:?}",
+                        sae.d_in, sae.hook, hook.shape
+                    );
                     problems.push(Problems::input("sae", message));
                 }
                 Some(_) => {}

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use mediant_artifact::{Facts, Kind, ModelReader, TableFacts, TableMeta, write_table};
-use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+};
 use mediant_lm::text::Tokenizer;
 use mediant_lm::{Sampling, Until};
 use mediant_tensor::on_device;
@@ -132,13 +134,21 @@ impl Stage for Generate {
             })
         })?;
         let rows = rows(&tokenizer, &config.prompts, &prompts, &added)?;
-        let meta = TableMeta { title: "Continuations".to_owned(), description: "Prompts as the model continues them".to_owned() };
+        let meta = TableMeta {
+            title: "Continuations".to_owned(),
+            description: "Prompts as the model continues them".to_owned(),
+        };
         write_table(cx.output("texts")?, rows.schema(), [Ok(rows)], &meta)?;
         Ok(())
     }
 }
 
-fn rows(tokenizer: &Tokenizer, texts: &[String], prompts: &[Vec<i32>], added: &[Vec<i32>]) -> Result<RecordBatch, StageError> {
+fn rows(
+    tokenizer: &Tokenizer,
+    texts: &[String],
+    prompts: &[Vec<i32>],
+    added: &[Vec<i32>],
+) -> Result<RecordBatch, StageError> {
     let decode = |ids: &[i32]| tokenizer.decode(&ids.iter().map(|&id| id as u32).collect::<Vec<_>>());
     // Some tokenizers drop the space before a text's first word, so a continuation is what the whole text has more than its
     // beginning.

@@ -1,7 +1,9 @@
 //! `load_model`: a Hugging Face folder to a model artifact.
 
 use mediant_artifact::{Facts, Kind};
-use mediant_engine::{Docs, InputFacts, Output, Ports, Problems, RunContext, Source, SourceKind, SourcePaths, Stage, StageError};
+use mediant_engine::{
+    Docs, InputFacts, Output, Ports, Problems, RunContext, Source, SourceKind, SourcePaths, Stage, StageError,
+};
 use mediant_lm::{HfFolder, facts_from_dir, import};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

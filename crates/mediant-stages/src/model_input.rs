@@ -14,7 +14,8 @@ pub(crate) fn check_tokens(inputs: &InputFacts, model_port: &str, tokens_port: &
     if let (Some(theirs), Some(own)) = (tokens.tokenizer, model.tokenizer)
         && theirs != own
     {
-        let message = format!("these tokens were made by the tokenizer {}, the model's is {}", theirs.short(), own.short());
+        let message =
+            format!("these tokens were made by the tokenizer {}, the model's is {}", theirs.short(), own.short());
         problems.push(Problems::input(tokens_port, message).help("tokenize the corpus with this model"));
     }
     if tokens.context > model.context {
@@ -38,7 +39,9 @@ pub(crate) fn choose_hooks(field: &str, patterns: &[String], model: &ModelFacts)
         match matching_hooks(pattern, &model.hooks) {
             Err(error) => problems.push(problem(error.to_string())),
             Ok(none) if none.is_empty() => problems.push(unknown_hook(problem, pattern, model)),
-            Ok(hooks) => model.hooks.iter().zip(&mut chosen).for_each(|(hook, chosen)| *chosen |= hooks.contains(&hook)),
+            Ok(hooks) => {
+                model.hooks.iter().zip(&mut chosen).for_each(|(hook, chosen)| *chosen |= hooks.contains(&hook));
+            }
         }
     }
     problems.finish()?;
@@ -46,10 +49,14 @@ pub(crate) fn choose_hooks(field: &str, patterns: &[String], model: &ModelFacts)
 }
 
 fn unknown_hook(problem: impl Fn(String) -> Problems, pattern: &str, model: &ModelFacts) -> Problems {
-    let problem = problem(format!("this {} model of {} layers has no hook point `{pattern}`", model.architecture, model.n_layers));
+    let problem = problem(format!(
+        "this {} model of {} layers has no hook point `{pattern}`",
+        model.architecture, model.n_layers
+    ));
     match did_you_mean(pattern, model.hooks.iter().map(|hook| hook.name.as_str())) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => problem.help("hook points are named as in TransformerLens: `blocks.0.hook_resid_post`, `blocks.*.attn.hook_z`"),
+        None => problem
+            .help("hook points are named as in TransformerLens: `blocks.0.hook_resid_post`, `blocks.*.attn.hook_z`"),
     }
 }
 
@@ -75,8 +82,13 @@ mod tests {
     fn hooks_come_once_in_the_order_of_the_pass() {
         let hooks = choose(&["blocks.[12].hook_resid_post", "hook_embed", "blocks.1.*"]).unwrap();
         let expected = [
-            "hook_embed", "blocks.1.hook_resid_pre", "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid",
-            "blocks.1.hook_mlp_out", "blocks.1.hook_resid_post", "blocks.2.hook_resid_post",
+            "hook_embed",
+            "blocks.1.hook_resid_pre",
+            "blocks.1.hook_attn_out",
+            "blocks.1.hook_resid_mid",
+            "blocks.1.hook_mlp_out",
+            "blocks.1.hook_resid_post",
+            "blocks.2.hook_resid_post",
         ];
         assert_eq!(hooks, expected);
     }

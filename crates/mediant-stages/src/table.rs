@@ -40,7 +40,11 @@ pub(crate) enum Cell {
     Text(String),
 }
 
-const TABLES: &[Port] = &[Port::any("tables", &[Kind::Table], "Tables whose rows come after those of `rows`, in this order. All must have the same columns.")];
+const TABLES: &[Port] = &[Port::any(
+    "tables",
+    &[Kind::Table],
+    "Tables whose rows come after those of `rows`, in this order. All must have the same columns.",
+)];
 
 impl Stage for Table {
     type Config = Config;
@@ -66,7 +70,10 @@ impl Stage for Table {
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
         columns(&config.rows).map(|_| ()).map_err(|(row, column, found)| {
-            Problems::config(format!("rows[{row}].{column}"), format!("column `{column}` holds {found} here and another type above"))
+            Problems::config(
+                format!("rows[{row}].{column}"),
+                format!("column `{column}` holds {found} here and another type above"),
+            )
         })
     }
 
@@ -83,7 +90,10 @@ impl Stage for Table {
             match &names {
                 None => names = Some(columns),
                 Some(known) if *known != columns => {
-                    return Err(Problems::input("tables", format!("columns differ: {} and {}", known.join(", "), columns.join(", "))));
+                    return Err(Problems::input(
+                        "tables",
+                        format!("columns differ: {} and {}", known.join(", "), columns.join(", ")),
+                    ));
                 }
                 Some(_) => {}
             }
@@ -133,7 +143,9 @@ fn columns(rows: &[IndexMap<String, Cell>]) -> Result<Vec<(String, DataType)>, M
             *known = match (known.take(), cell.data_type()) {
                 (old, None) => old,
                 (None, new) => new,
-                (Some(DataType::Int64), Some(DataType::Float64)) | (Some(DataType::Float64), Some(DataType::Int64)) => Some(DataType::Float64),
+                (Some(DataType::Int64), Some(DataType::Float64)) | (Some(DataType::Float64), Some(DataType::Int64)) => {
+                    Some(DataType::Float64)
+                }
                 (Some(old), Some(new)) if old == new => Some(old),
                 _ => return Err((index, name.clone(), cell.describe())),
             };
@@ -144,8 +156,10 @@ fn columns(rows: &[IndexMap<String, Cell>]) -> Result<Vec<(String, DataType)>, M
 }
 
 pub(crate) fn batch(rows: &[IndexMap<String, Cell>]) -> Result<RecordBatch, StageError> {
-    let columns = columns(rows).map_err(|(row, column, _)| StageError::new(format!("row {row}: column `{column}` is of mixed types")))?;
-    let fields: Vec<Field> = columns.iter().map(|(name, data_type)| Field::new(name, data_type.clone(), true)).collect();
+    let columns = columns(rows)
+        .map_err(|(row, column, _)| StageError::new(format!("row {row}: column `{column}` is of mixed types")))?;
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, data_type)| Field::new(name, data_type.clone(), true)).collect();
     let arrays = columns.iter().map(|(name, data_type)| array(rows, name, data_type)).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }
@@ -153,10 +167,22 @@ pub(crate) fn batch(rows: &[IndexMap<String, Cell>]) -> Result<RecordBatch, Stag
 fn array(rows: &[IndexMap<String, Cell>], name: &str, data_type: &DataType) -> ArrayRef {
     let cells = rows.iter().map(|row| row.get(name));
     match data_type {
-        DataType::Boolean => Arc::new(cells.map(|cell| if let Some(Cell::Bool(value)) = cell { Some(*value) } else { None }).collect::<BooleanArray>()),
-        DataType::Int64 => Arc::new(cells.map(|cell| if let Some(Cell::Integer(value)) = cell { Some(*value) } else { None }).collect::<Int64Array>()),
+        DataType::Boolean => Arc::new(
+            cells
+                .map(|cell| if let Some(Cell::Bool(value)) = cell { Some(*value) } else { None })
+                .collect::<BooleanArray>(),
+        ),
+        DataType::Int64 => Arc::new(
+            cells
+                .map(|cell| if let Some(Cell::Integer(value)) = cell { Some(*value) } else { None })
+                .collect::<Int64Array>(),
+        ),
         DataType::Float64 => Arc::new(cells.map(|cell| cell.and_then(Cell::number)).collect::<Float64Array>()),
-        _ => Arc::new(cells.map(|cell| if let Some(Cell::Text(value)) = cell { Some(value.as_str()) } else { None }).collect::<StringArray>()),
+        _ => Arc::new(
+            cells
+                .map(|cell| if let Some(Cell::Text(value)) = cell { Some(value.as_str()) } else { None })
+                .collect::<StringArray>(),
+        ),
     }
 }
 

@@ -7,7 +7,9 @@ use mediant_artifact::{ActivationsFacts, ActivationsReader, DictionaryFacts, Fac
 use mediant_dict::artifact::{Origin, write};
 use mediant_dict::train::{Activations, Cached, CpuLearner, Trainer};
 use mediant_dict::{Activation, ConfigProblem, TrainConfig, Training};
-use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+};
 use mediant_spec::did_you_mean;
 
 /// The stage.
@@ -44,7 +46,12 @@ impl Stage for TrainSae {
         config.resolve().map(drop).map_err(problems)
     }
 
-    fn infer(&self, config: &TrainConfig, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+    fn infer(
+        &self,
+        config: &TrainConfig,
+        inputs: &InputFacts,
+        _: &SourcePaths,
+    ) -> Result<Vec<(String, Facts)>, Problems> {
         let (Some(activations), Ok(training)) = (inputs.activations("activations"), config.resolve()) else {
             return Ok(Vec::new());
         };
@@ -66,10 +73,14 @@ impl Stage for TrainSae {
     }
 
     fn run(&self, cx: &RunContext<'_, TrainConfig>) -> Result<(), StageError> {
-        let training = cx.config().resolve().map_err(|wrong| StageError::new(wrong.iter().map(|w| &*w.message).collect::<Vec<_>>().join("; ")))?;
+        let training = cx
+            .config()
+            .resolve()
+            .map_err(|wrong| StageError::new(wrong.iter().map(|w| &*w.message).collect::<Vec<_>>().join("; ")))?;
         let artifact = cx.input("activations")?;
         let meta = ActivationsReader::open(&artifact)?.meta;
-        let hook = choose_hook(cx.config().hook.as_deref(), &meta.hooks).map_err(|_| StageError::new("the activations lack the hook point"))?;
+        let hook = choose_hook(cx.config().hook.as_deref(), &meta.hooks)
+            .map_err(|_| StageError::new("the activations lack the hook point"))?;
         let source = Cached::open(&artifact, &hook.name)?;
         announce(cx, &training, &source);
 
@@ -90,12 +101,8 @@ impl Stage for TrainSae {
                 return Err(StageError::cancelled());
             }
         }
-        let origin = Origin {
-            hook: hook.name.clone(),
-            model: meta.model,
-            context: meta.context,
-            prepend_bos: meta.prepend_bos,
-        };
+        let origin =
+            Origin { hook: hook.name.clone(), model: meta.model, context: meta.context, prepend_bos: meta.prepend_bos };
         write(cx.output("sae")?, &trainer.finish()?, &training, &origin)?;
         Ok(())
     }
@@ -107,8 +114,10 @@ fn choose_hook<'h>(asked: Option<&str>, hooks: &'h [HookFact]) -> Result<&'h Hoo
     let hook = match (asked, hooks) {
         (None, [only]) => only,
         (None, _) => {
-            let message = format!("the activations hold {} hook points, and `hook` does not say which to train on", hooks.len());
-            return Err(Problems::config("", message).help(format!("add `hook:`, one of {}", names().collect::<Vec<_>>().join(", "))));
+            let message =
+                format!("the activations hold {} hook points, and `hook` does not say which to train on", hooks.len());
+            return Err(Problems::config("", message)
+                .help(format!("add `hook:`, one of {}", names().collect::<Vec<_>>().join(", "))));
         }
         (Some(name), _) => hooks.iter().find(|hook| hook.name == name).ok_or_else(|| {
             let problem = Problems::config("hook", format!("the activations do not hold `{name}`"));
@@ -121,8 +130,13 @@ fn choose_hook<'h>(asked: Option<&str>, hooks: &'h [HookFact]) -> Result<&'h Hoo
     match hook.shape[..] {
         [width] if width >= 2 => Ok(hook),
         _ => {
-            let message = format!("`{}` has shape {:?}; an autoencoder needs one vector a position", hook.name, hook.shape);
-            Err(if asked.is_some() { Problems::config("hook", message) } else { Problems::input("activations", message) })
+            let message =
+                format!("`{}` has shape {:?}; an autoencoder needs one vector a position", hook.name, hook.shape);
+            Err(if asked.is_some() {
+                Problems::config("hook", message)
+            } else {
+                Problems::input("activations", message)
+            })
         }
     }
 }
@@ -146,7 +160,13 @@ fn problems(wrong: Vec<ConfigProblem>) -> Problems {
 fn announce(cx: &RunContext<'_, TrainConfig>, training: &Training, source: &Cached) {
     let rows = source.offsets().last().copied().unwrap_or(0);
     let seen = training.steps * training.batch as u64;
-    cx.note(format!("{} steps of {} on {rows} vectors of {}: {:.2} epochs", training.steps, training.batch, source.width(), seen as f64 / rows as f64));
+    cx.note(format!(
+        "{} steps of {} on {rows} vectors of {}: {:.2} epochs",
+        training.steps,
+        training.batch,
+        source.width(),
+        seen as f64 / rows as f64
+    ));
 }
 
 const DETAILS: &str = "\

@@ -51,9 +51,7 @@ macro_rules! run {
     };
 }
 
-operation!(GeluNew, 1, B, FloatTensor<B>, |x, grad| [
-    B::gelu_new_backward(x, grad)
-]);
+operation!(GeluNew, 1, B, FloatTensor<B>, |x, grad| [B::gelu_new_backward(x, grad)]);
 
 operation!(SiluMul, 2, B, (FloatTensor<B>, FloatTensor<B>), |(gate, up), grad| {
     B::silu_mul_backward(gate, up, grad)
@@ -67,25 +65,19 @@ operation!(RmsNorm, 2, B, (FloatTensor<B>, FloatTensor<B>, f64), |(x, weight, ep
     B::rms_norm_backward(x, weight, grad, eps)
 });
 
-operation!(CausalSoftmax, 1, B, FloatTensor<B>, |pattern, grad| [
-    B::causal_softmax_backward(pattern, grad)
-]);
+operation!(CausalSoftmax, 1, B, FloatTensor<B>, |pattern, grad| [B::causal_softmax_backward(pattern, grad)]);
 
-operation!(
-    Attention,
-    3,
-    B,
-    ([FloatTensor<B>; 3], f32),
-    |([q, k, v], scale), grad| B::attention_backward(q, k, v, grad, scale)
-);
+operation!(Attention, 3, B, ([FloatTensor<B>; 3], f32), |([q, k, v], scale), grad| B::attention_backward(
+    q, k, v, grad, scale
+));
 
-operation!(AttentionQkv, 1, B, (FloatTensor<B>, usize, f32), |(qkv, heads, scale), grad| [
-    B::attention_qkv_backward(qkv, grad, heads, scale)
-]);
+operation!(AttentionQkv, 1, B, (FloatTensor<B>, usize, f32), |(qkv, heads, scale), grad| [B::attention_qkv_backward(
+    qkv, grad, heads, scale
+)]);
 
-operation!(TokenNll, 1, B, (FloatTensor<B>, IntTensor<B>), |(logits, targets), grad| [
-    B::token_nll_backward(logits, targets, grad)
-]);
+operation!(TokenNll, 1, B, (FloatTensor<B>, IntTensor<B>), |(logits, targets), grad| [B::token_nll_backward(
+    logits, targets, grad
+)]);
 
 operation!(UnembedLoss, 2, B, Option<UnembedGradients<B>>, |gradients, grad| {
     let gradients = gradients.unwrap_or_else(|| unreachable!("asked for when tracked"));
@@ -93,9 +85,7 @@ operation!(UnembedLoss, 2, B, Option<UnembedGradients<B>>, |gradients, grad| {
     [gradients.hidden, gradients.unembed].map(|x| B::float_mul(x, factor.clone()))
 });
 
-operation!(Embed, 1, B, (usize, IntTensor<B>), |(rows, ids), grad| [
-    B::embed_grad(rows, ids, grad)
-]);
+operation!(Embed, 1, B, (usize, IntTensor<B>), |(rows, ids), grad| [B::embed_grad(rows, ids, grad)]);
 
 /// `x · weight + bias`. The inputs are `x`, `weight` and, if `N` is 3, `bias`; products whose result nobody asks for are left
 /// out.
@@ -127,12 +117,7 @@ impl<B: Compute, S: CheckpointStrategy> Compute for Autodiff<B, S> {
 
     fn silu_mul(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         let state = || (gate.primitive.clone(), up.primitive.clone());
-        run!(
-            SiluMul,
-            [gate, up],
-            state(),
-            B::silu_mul(gate.primitive, up.primitive)
-        )
+        run!(SiluMul, [gate, up], state(), B::silu_mul(gate.primitive, up.primitive))
     }
 
     fn layer_norm_affine(
@@ -158,14 +143,8 @@ impl<B: Compute, S: CheckpointStrategy> Compute for Autodiff<B, S> {
         )
     }
 
-    fn affine(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        let state = |x: &FloatTensor<Self>, weight: &FloatTensor<Self>| {
-            (x.primitive.clone(), weight.primitive.clone())
-        };
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
+        let state = |x: &FloatTensor<Self>, weight: &FloatTensor<Self>| (x.primitive.clone(), weight.primitive.clone());
         match bias {
             Some(bias) => run!(
                 Linear,
@@ -173,12 +152,7 @@ impl<B: Compute, S: CheckpointStrategy> Compute for Autodiff<B, S> {
                 state(&x, &weight),
                 B::affine(x.primitive, weight.primitive, Some(bias.primitive))
             ),
-            None => run!(
-                Linear,
-                [x, weight],
-                state(&x, &weight),
-                B::affine(x.primitive, weight.primitive, None)
-            ),
+            None => run!(Linear, [x, weight], state(&x, &weight), B::affine(x.primitive, weight.primitive, None)),
         }
     }
 
@@ -203,21 +177,11 @@ impl<B: Compute, S: CheckpointStrategy> Compute for Autodiff<B, S> {
     }
 
     fn attention_qkv(qkv: FloatTensor<Self>, heads: usize, scale: f32) -> FloatTensor<Self> {
-        run!(
-            AttentionQkv,
-            [qkv],
-            (qkv.primitive.clone(), heads, scale),
-            B::attention_qkv(qkv.primitive, heads, scale)
-        )
+        run!(AttentionQkv, [qkv], (qkv.primitive.clone(), heads, scale), B::attention_qkv(qkv.primitive, heads, scale))
     }
 
     fn token_nll(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
-        run!(
-            TokenNll,
-            [logits],
-            (logits.primitive.clone(), targets.clone()),
-            B::token_nll(logits.primitive, targets)
-        )
+        run!(TokenNll, [logits], (logits.primitive.clone(), targets.clone()), B::token_nll(logits.primitive, targets))
     }
 
     fn unembed_loss(
@@ -231,27 +195,19 @@ impl<B: Compute, S: CheckpointStrategy> Compute for Autodiff<B, S> {
             let (hidden, unembed) = (hidden.primitive.clone(), unembed.primitive.clone());
             B::unembed_loss(hidden, unembed, targets, weights.primitive, gradients)
         };
-        let loss = match UnembedLoss
-            .prepare::<S>([hidden.node.clone(), unembed.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => {
-                let (loss, gradients) = loss(true);
-                prep.finish(gradients, loss)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(loss(false).0),
-        };
+        let loss =
+            match UnembedLoss.prepare::<S>([hidden.node.clone(), unembed.node.clone()]).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => {
+                    let (loss, gradients) = loss(true);
+                    prep.finish(gradients, loss)
+                }
+                OpsKind::UnTracked(prep) => prep.finish(loss(false).0),
+            };
         (loss, None)
     }
 
     fn embed(table: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
         let rows = table.shape()[0];
-        run!(
-            Embed,
-            [table],
-            (rows, ids.clone()),
-            B::embed(table.primitive, ids)
-        )
+        run!(Embed, [table], (rows, ids.clone()), B::embed(table.primitive, ids))
     }
 }

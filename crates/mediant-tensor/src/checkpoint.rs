@@ -20,11 +20,7 @@ pub struct State<'a> {
 impl<'a> State<'a> {
     /// Adds a tensor; `data` holds the product of `shape`, row-major.
     pub fn tensor(&mut self, name: impl Into<String>, shape: &[usize], data: &'a [f32]) {
-        assert_eq!(
-            shape.iter().product::<usize>(),
-            data.len(),
-            "a tensor holds what its shape says"
-        );
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "a tensor holds what its shape says");
         self.tensors.insert(name.into(), (shape.to_vec(), data));
     }
 
@@ -51,10 +47,8 @@ pub fn save(path: &Path, state: &State) -> Result<()> {
             (name, (Dtype::F32, shape.clone(), bytes))
         }))
         .collect();
-    let bad = |error: safetensors::SafeTensorError| Error::BadCheckpoint {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let bad =
+        |error: safetensors::SafeTensorError| Error::BadCheckpoint { path: path.to_owned(), reason: error.to_string() };
     let views = bytes
         .iter()
         .map(|(name, (dtype, shape, bytes))| {
@@ -63,10 +57,7 @@ pub fn save(path: &Path, state: &State) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let file = safetensors::serialize(views, None).map_err(bad)?;
-    fs::write(path, file).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
+    fs::write(path, file).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 /// A state read back. What is asked for is taken out; [`Checkpoint::finish`] makes sure that nothing is left over.
@@ -83,17 +74,9 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Io`] when it cannot be read, [`Error::BadCheckpoint`] when it is not such a file.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|source| Error::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        let mut checkpoint = Self {
-            path: path.to_owned(),
-            tensors: BTreeMap::new(),
-            words: BTreeMap::new(),
-        };
-        let file =
-            SafeTensors::deserialize(&bytes).map_err(|error| checkpoint.bad(error.to_string()))?;
+        let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let mut checkpoint = Self { path: path.to_owned(), tensors: BTreeMap::new(), words: BTreeMap::new() };
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| checkpoint.bad(error.to_string()))?;
         for (name, view) in file.iter() {
             let name = name.to_owned();
             match view.dtype() {
@@ -123,9 +106,9 @@ impl Checkpoint {
     pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         match self.tensors.remove(name) {
             None => Err(self.bad(format!("tensor `{name}` is missing"))),
-            Some((found, _)) if found != shape => Err(self.bad(format!(
-                "tensor `{name}` has shape {found:?}, not {shape:?}"
-            ))),
+            Some((found, _)) if found != shape => {
+                Err(self.bad(format!("tensor `{name}` has shape {found:?}, not {shape:?}")))
+            }
             Some((_, data)) => Ok(data),
         }
     }
@@ -137,9 +120,7 @@ impl Checkpoint {
     pub fn words<const N: usize>(&mut self, name: &str) -> Result<[u64; N]> {
         let words = self.word_list(name)?;
         let found = words.len();
-        words
-            .try_into()
-            .map_err(|_| self.bad(format!("`{name}` holds {found} numbers, not {N}")))
+        words.try_into().map_err(|_| self.bad(format!("`{name}` holds {found} numbers, not {N}")))
     }
 
     /// Takes a list of any length out.
@@ -163,10 +144,7 @@ impl Checkpoint {
     }
 
     fn bad(&self, reason: String) -> Error {
-        Error::BadCheckpoint {
-            path: self.path.clone(),
-            reason,
-        }
+        Error::BadCheckpoint { path: self.path.clone(), reason }
     }
 }
 

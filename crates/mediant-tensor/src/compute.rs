@@ -78,11 +78,7 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
     }
 
     /// See [`crate::ops::linear`]; `x` is `[rows, in]`.
-    fn affine(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
         plain::linear::<Self>(x, weight, bias)
     }
 
@@ -97,10 +93,7 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
     }
 
     /// Gradient of [`Self::causal_softmax`], from its result.
-    fn causal_softmax_backward(
-        pattern: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn causal_softmax_backward(pattern: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         plain::causal_softmax_backward::<Self>(pattern, grad)
     }
 
@@ -173,11 +166,7 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
 
     /// Gradient of [`Self::embed`] with respect to its table of `rows` rows: row i is the sum of those rows of
     /// `grad`, in order, whose id is i.
-    fn embed_grad(
-        rows: usize,
-        ids: IntTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn embed_grad(rows: usize, ids: IntTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         plain::embed_grad::<Self>(rows, ids, grad)
     }
 }

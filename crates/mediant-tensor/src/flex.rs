@@ -20,8 +20,7 @@ pub(crate) fn contiguous(x: FlexTensor) -> FlexTensor {
 
 /// The elements of a tensor from [`contiguous`].
 pub(crate) fn floats(x: &FlexTensor) -> &[f32] {
-    x.as_slice()
-        .unwrap_or_else(|| unreachable!("`contiguous` made it f32 and contiguous"))
+    x.as_slice().unwrap_or_else(|| unreachable!("`contiguous` made it f32 and contiguous"))
 }
 
 /// An i32 tensor whose elements stand one after another.
@@ -34,8 +33,7 @@ fn contiguous_ints(x: FlexTensor) -> FlexTensor {
 }
 
 fn ints(x: &FlexTensor) -> &[i32] {
-    x.as_slice()
-        .unwrap_or_else(|| unreachable!("`contiguous_ints` made it i32 and contiguous"))
+    x.as_slice().unwrap_or_else(|| unreachable!("`contiguous_ints` made it i32 and contiguous"))
 }
 
 pub(crate) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
@@ -68,8 +66,7 @@ impl Compute for Flex {
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (gate, up, grad) = (contiguous(gate), contiguous(up), contiguous(grad));
-        let (for_gate, for_up) =
-            kernels::silu_mul_backward(floats(&gate), floats(&up), floats(&grad));
+        let (for_gate, for_up) = kernels::silu_mul_backward(floats(&gate), floats(&up), floats(&grad));
         (tensor(for_gate, gate.shape()), tensor(for_up, up.shape()))
     }
 
@@ -93,11 +90,7 @@ impl Compute for Flex {
         let (x, weight, grad) = (contiguous(x), contiguous(weight), contiguous(grad));
         let (for_x, for_weight, for_bias) =
             kernels::layer_norm_backward(floats(&x), floats(&weight), floats(&grad), eps as f32);
-        (
-            tensor(for_x, x.shape()),
-            tensor(for_weight, weight.shape()),
-            tensor(for_bias, weight.shape()),
-        )
+        (tensor(for_x, x.shape()), tensor(for_weight, weight.shape()), tensor(for_bias, weight.shape()))
     }
 
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
@@ -113,19 +106,11 @@ impl Compute for Flex {
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (x, weight, grad) = (contiguous(x), contiguous(weight), contiguous(grad));
-        let (for_x, for_weight) =
-            kernels::rms_norm_backward(floats(&x), floats(&weight), floats(&grad), eps as f32);
-        (
-            tensor(for_x, x.shape()),
-            tensor(for_weight, weight.shape()),
-        )
+        let (for_x, for_weight) = kernels::rms_norm_backward(floats(&x), floats(&weight), floats(&grad), eps as f32);
+        (tensor(for_x, x.shape()), tensor(for_weight, weight.shape()))
     }
 
-    fn affine(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
         let (x, bias) = (contiguous(x), bias.map(contiguous));
         let rows = flat(&x.shape()).0;
         let outputs = weight.shape()[1];
@@ -155,10 +140,7 @@ impl Compute for Flex {
         tensor(kernels::causal_softmax(floats(&scores), queries, keys), shape)
     }
 
-    fn causal_softmax_backward(
-        pattern: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn causal_softmax_backward(pattern: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         let (pattern, grad) = (contiguous(pattern), contiguous(grad));
         let keys = width(&pattern);
         let scores = kernels::causal_softmax_backward(floats(&pattern), floats(&grad), keys);
@@ -184,8 +166,7 @@ impl Compute for Flex {
         scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (q, k, v, grad) = (contiguous(q), contiguous(k), contiguous(v), contiguous(grad));
-        let [mut for_q, mut for_k, mut for_v] =
-            [&q, &k, &v].map(|x| vec![0.0; x.shape().num_elements()]);
+        let [mut for_q, mut for_k, mut for_v] = [&q, &k, &v].map(|x| vec![0.0; x.shape().num_elements()]);
         let sequence = |x: &FlexTensor| (x.shape().num_elements() / x.shape()[0].max(1)).max(1);
         let out = for_q
             .chunks_mut(sequence(&q))
@@ -194,11 +175,7 @@ impl Compute for Flex {
             .map(|((q, k), v)| GradientsMut::Apart(q, k, v))
             .collect();
         kernels::attention_backward(heads(&q), heads(&k), heads(&v), heads(&grad), scale, out);
-        (
-            tensor(for_q, q.shape()),
-            tensor(for_k, k.shape()),
-            tensor(for_v, v.shape()),
-        )
+        (tensor(for_q, q.shape()), tensor(for_k, k.shape()), tensor(for_v, v.shape()))
     }
 
     fn attention_qkv(qkv: FloatTensor<Self>, n_heads: usize, scale: f32) -> FloatTensor<Self> {
@@ -217,16 +194,9 @@ impl Compute for Flex {
     ) -> FloatTensor<Self> {
         let (qkv, grad) = (contiguous(qkv), contiguous(grad));
         let [q, k, v] = packed(&qkv, n_heads);
-        let grad = Heads {
-            data: floats(&grad),
-            stride: n_heads * q.width,
-            ..q
-        };
+        let grad = Heads { data: floats(&grad), stride: n_heads * q.width, ..q };
         let mut for_qkv = vec![0.0; qkv.shape().num_elements()];
-        let out = for_qkv
-            .chunks_mut((q.positions * q.stride).max(1))
-            .map(GradientsMut::Packed)
-            .collect();
+        let out = for_qkv.chunks_mut((q.positions * q.stride).max(1)).map(GradientsMut::Packed).collect();
         kernels::attention_backward(q, k, v, grad, scale, out);
         tensor(for_qkv, qkv.shape())
     }
@@ -267,18 +237,13 @@ impl Compute for Flex {
             floats(&weights),
             gradients,
         );
-        let gradients = result.gradients.map(|(h, u)| UnembedGradients {
-            hidden: tensor(h, hidden.shape()),
-            unembed: tensor(u, unembed.shape()),
-        });
+        let gradients = result
+            .gradients
+            .map(|(h, u)| UnembedGradients { hidden: tensor(h, hidden.shape()), unembed: tensor(u, unembed.shape()) });
         (tensor(vec![result.loss], [1]), gradients)
     }
 
-    fn embed_grad(
-        rows: usize,
-        ids: IntTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn embed_grad(rows: usize, ids: IntTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         let (ids, grad) = (contiguous_ints(ids), contiguous(grad));
         let width = width(&grad);
         let table = kernels::embedding_grad(rows, width, ints(&ids), floats(&grad));

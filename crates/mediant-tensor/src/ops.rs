@@ -39,11 +39,7 @@ pub fn layer_norm<C: Compute, const D: usize>(
 }
 
 /// RMSNorm over the last dimension: `x / √(mean(x²) + eps) · weight` (Zhang & Sennrich 2019, arXiv:1910.07467).
-pub fn rms_norm<C: Compute, const D: usize>(
-    x: Tensor<C, D>,
-    weight: Tensor<C, 1>,
-    eps: f64,
-) -> Tensor<C, D> {
+pub fn rms_norm<C: Compute, const D: usize>(x: Tensor<C, D>, weight: Tensor<C, 1>, eps: f64) -> Tensor<C, D> {
     wrap(C::rms_norm(bare(x), bare(weight), eps))
 }
 
@@ -64,10 +60,7 @@ pub fn layer_norm_parts<C: Compute, const D: usize>(x: Tensor<C, D>, eps: f64) -
 /// The parts of [`rms_norm`].
 pub fn rms_norm_parts<C: Compute, const D: usize>(x: Tensor<C, D>, eps: f64) -> NormParts<C, D> {
     let square = x.clone() * x.clone();
-    NormParts {
-        centered: x,
-        scale: (square.mean_dim(D - 1) + eps).sqrt(),
-    }
+    NormParts { centered: x, scale: (square.mean_dim(D - 1) + eps).sqrt() }
 }
 
 /// `x · weight + bias`, with `weight` `[in, out]` as in GPT-2's Conv1D and `bias` `[out]`. Any number of rows gives the
@@ -96,12 +89,7 @@ pub fn causal_softmax<C: Compute>(scores: Tensor<C, 4>) -> Tensor<C, 4> {
 /// `q`: `[batch, queries, heads, d_head]`; `k`, `v`: `[batch, keys, kv_heads, d_head]`, where `kv_heads` divides `heads`
 /// (query head h reads key head `h / (heads / kv_heads)`) and the last query stands at the last key, as with a cache of
 /// earlier keys. Returns `[batch, queries, heads, d_head]` (TransformerLens' `hook_z`).
-pub fn attention<C: Compute>(
-    q: Tensor<C, 4>,
-    k: Tensor<C, 4>,
-    v: Tensor<C, 4>,
-    scale: f32,
-) -> Tensor<C, 4> {
+pub fn attention<C: Compute>(q: Tensor<C, 4>, k: Tensor<C, 4>, v: Tensor<C, 4>, scale: f32) -> Tensor<C, 4> {
     wrap(C::causal_attention(bare(q), bare(k), bare(v), scale))
 }
 

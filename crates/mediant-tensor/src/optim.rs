@@ -25,12 +25,7 @@ pub struct Adam {
 impl Default for Adam {
     /// PyTorch's Adam: betas (0.9, 0.999), eps 1e-8, no decay.
     fn default() -> Self {
-        Self {
-            betas: (0.9, 0.999),
-            eps: 1e-8,
-            weight_decay: 0.0,
-            decoupled: false,
-        }
+        Self { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, decoupled: false }
     }
 }
 
@@ -46,10 +41,7 @@ pub struct Moments {
 impl Moments {
     /// Moments of a parameter of `len` elements, before its first step.
     pub fn zeros(len: usize) -> Self {
-        Self {
-            first: vec![0.0; len],
-            second: vec![0.0; len],
-        }
+        Self { first: vec![0.0; len], second: vec![0.0; len] }
     }
 }
 
@@ -74,7 +66,12 @@ impl Adam {
             .zip(grad.par_chunks(BLOCK))
             .zip(moments.first.par_chunks_mut(BLOCK))
             .zip(moments.second.par_chunks_mut(BLOCK))
-            .for_each(|(((p, g), m), v)| simd(#[inline(always)] || update.apply(p, g, m, v)));
+            .for_each(|(((p, g), m), v)| {
+                simd(
+                    #[inline(always)]
+                    || update.apply(p, g, m, v),
+                );
+            });
     }
 }
 
@@ -145,15 +142,18 @@ pub fn clip_factor(norm: f64, max: f64) -> f32 {
 }
 
 fn sum_of_squares(block: &[f32]) -> f64 {
-    simd(#[inline(always)] || {
-        let mut lanes = [0.0f64; 16];
-        let (chunks, rest) = block.as_chunks::<16>();
-        for chunk in chunks {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::from(x) * f64::from(x);
+    simd(
+        #[inline(always)]
+        || {
+            let mut lanes = [0.0f64; 16];
+            let (chunks, rest) = block.as_chunks::<16>();
+            for chunk in chunks {
+                for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                    *lane += f64::from(x) * f64::from(x);
+                }
             }
-        }
-        let tail: f64 = rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-        lanes.iter().sum::<f64>() + tail
-    })
+            let tail: f64 = rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            lanes.iter().sum::<f64>() + tail
+        },
+    )
 }

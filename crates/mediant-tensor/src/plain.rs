@@ -76,10 +76,7 @@ pub fn silu_mul_backward<B: Backend>(
     let s = activation::sigmoid(gate.clone());
     let slope = s.clone() * (gate.clone() * (s.clone().neg() + 1.0) + 1.0);
     let for_gate = grad.clone() * up * slope;
-    (
-        shaped(for_gate, shape.clone()),
-        shaped(grad * gate * s, shape),
-    )
+    (shaped(for_gate, shape.clone()), shaped(grad * gate * s, shape))
 }
 
 /// [`crate::ops::layer_norm`].
@@ -113,11 +110,7 @@ pub fn layer_norm_backward<B: Backend>(
 }
 
 /// [`crate::ops::rms_norm`].
-pub fn rms_norm<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    eps: f64,
-) -> FloatTensor<B> {
+pub fn rms_norm<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, eps: f64) -> FloatTensor<B> {
     let shape = x.shape();
     let x = rows::<B>(x);
     let scale = root_mean_square(x.clone(), eps);
@@ -157,18 +150,10 @@ fn norm_backward<B: Backend>(
 }
 
 /// [`crate::ops::linear`] on `[rows, in]`.
-pub fn linear<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    bias: Option<FloatTensor<B>>,
-) -> FloatTensor<B> {
+pub fn linear<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: Option<FloatTensor<B>>) -> FloatTensor<B> {
     let x = rows::<B>(x);
     let single = x.dims()[0] == 1;
-    let x = if single {
-        Tensor::cat(vec![x.clone(), x], 0)
-    } else {
-        x
-    };
+    let x = if single { Tensor::cat(vec![x.clone(), x], 0) } else { x };
     let y = x.matmul(float(weight));
     let y = if single { y.narrow(0, 0, 1) } else { y };
     bare(match bias {
@@ -186,20 +171,14 @@ pub fn sum_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
 pub fn causal_softmax<B: Backend>(scores: FloatTensor<B>) -> FloatTensor<B> {
     let scores: Tensor<B, 4> = float(scores);
     let [_, _, queries, keys] = scores.dims();
-    let hidden = Tensor::<B, 2, burn::tensor::Bool>::tril_mask(
-        [queries, keys],
-        keys as i64 - queries as i64,
-        &scores.device(),
-    );
+    let hidden =
+        Tensor::<B, 2, burn::tensor::Bool>::tril_mask([queries, keys], keys as i64 - queries as i64, &scores.device());
     let masked = scores.mask_fill(hidden.unsqueeze(), f32::NEG_INFINITY);
     bare(activation::softmax(masked, 3))
 }
 
 /// Gradient of [`causal_softmax`], from its result.
-pub fn causal_softmax_backward<B: Backend>(
-    pattern: FloatTensor<B>,
-    grad: FloatTensor<B>,
-) -> FloatTensor<B> {
+pub fn causal_softmax_backward<B: Backend>(pattern: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
     let shape = pattern.shape();
     let (pattern, grad) = (rows::<B>(pattern), rows::<B>(grad));
     let along = (pattern.clone() * grad.clone()).sum_dim(1);
@@ -207,12 +186,7 @@ pub fn causal_softmax_backward<B: Backend>(
 }
 
 /// [`crate::ops::attention`].
-pub fn attention<B: Backend>(
-    q: FloatTensor<B>,
-    k: FloatTensor<B>,
-    v: FloatTensor<B>,
-    scale: f32,
-) -> FloatTensor<B> {
+pub fn attention<B: Backend>(q: FloatTensor<B>, k: FloatTensor<B>, v: FloatTensor<B>, scale: f32) -> FloatTensor<B> {
     let heads = q.shape()[2];
     let (q, k, v) = (heads_first::<B>(q, 1), heads_first::<B>(k, heads), heads_first::<B>(v, heads));
     let scores = q.matmul(k.swap_dims(2, 3)) * scale;
@@ -226,9 +200,7 @@ fn heads_first<B: Backend>(x: FloatTensor<B>, heads: usize) -> Tensor<B, 4> {
     let x: Tensor<B, 4> = float::<B, 4>(x).swap_dims(1, 2);
     let [batch, own, positions, width] = x.dims();
     let group = (heads / own).max(1);
-    x.reshape([batch, own, 1, positions, width])
-        .repeat_dim(2, group)
-        .reshape([batch, own * group, positions, width])
+    x.reshape([batch, own, 1, positions, width]).repeat_dim(2, group).reshape([batch, own * group, positions, width])
 }
 
 /// Gradients of [`attention`].
@@ -250,11 +222,7 @@ pub fn attention_backward<B: Backend>(
     let for_scores: Tensor<B, 4> = float::<B, 4>(for_scores) * scale;
     let for_q = for_scores.clone().matmul(k);
     let for_k = for_scores.swap_dims(2, 3).matmul(q);
-    (
-        bare(for_q.swap_dims(1, 2)),
-        heads_last(for_k, kv_heads),
-        heads_last(for_v, kv_heads),
-    )
+    (bare(for_q.swap_dims(1, 2)), heads_last(for_k, kv_heads), heads_last(for_v, kv_heads))
 }
 
 /// Undoes [`heads_first`]: gradients of the copies of one head are added.
@@ -335,8 +303,7 @@ pub fn unembed_loss<B: Backend>(
     let nll: Tensor<B, 1> = float(token_nll::<B>(bare(logits.clone()), targets.clone()));
     let loss = (nll * float(weights.clone())).sum();
     let gradients = gradients.then(|| {
-        let for_logits: Tensor<B, 2> =
-            float(token_nll_backward::<B>(bare(logits), targets, weights));
+        let for_logits: Tensor<B, 2> = float(token_nll_backward::<B>(bare(logits), targets, weights));
         UnembedGradients {
             hidden: bare(for_logits.clone().matmul(unembed)),
             unembed: bare(for_logits.transpose().matmul(hidden)),
@@ -346,11 +313,7 @@ pub fn unembed_loss<B: Backend>(
 }
 
 /// Gradient of [`crate::ops::embedding`] with respect to its table of `rows` rows.
-pub fn embed_grad<B: Backend>(
-    rows: usize,
-    ids: IntTensor<B>,
-    grad: FloatTensor<B>,
-) -> FloatTensor<B> {
+pub fn embed_grad<B: Backend>(rows: usize, ids: IntTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
     let grad = self::rows::<B>(grad);
     let [count, width] = grad.dims();
     let table = Tensor::<B, 2>::zeros([rows, width], &grad.device());

@@ -39,15 +39,10 @@ impl Schedule {
         match *self {
             Self::Constant { lr } => lr,
             Self::Linear { lr, floor, steps } => lr + (floor - lr) * progress(step, 0, steps),
-            Self::WarmupCosine { lr, warmup, .. } if step < warmup => {
-                lr * (step + 1) as f64 / (warmup + 1) as f64
+            Self::WarmupCosine { lr, warmup, .. } if step < warmup => lr * (step + 1) as f64 / (warmup + 1) as f64,
+            Self::WarmupCosine { lr, floor, warmup, steps } => {
+                floor + 0.5 * (1.0 + (PI * progress(step, warmup, steps)).cos()) * (lr - floor)
             }
-            Self::WarmupCosine {
-                lr,
-                floor,
-                warmup,
-                steps,
-            } => floor + 0.5 * (1.0 + (PI * progress(step, warmup, steps)).cos()) * (lr - floor),
         }
     }
 }
@@ -66,11 +61,7 @@ mod tests {
 
     #[test]
     fn linear_ends_at_the_floor_and_stays_there() {
-        let linear = Schedule::Linear {
-            lr: 1.0,
-            floor: 0.2,
-            steps: 8,
-        };
+        let linear = Schedule::Linear { lr: 1.0, floor: 0.2, steps: 8 };
         let rates: Vec<f64> = [0, 4, 8, 100].map(|step| linear.at(step)).into();
         for (rate, expected) in rates.iter().zip([1.0, 0.6, 0.2, 0.2]) {
             assert!((rate - expected).abs() < 1e-12, "{rate} is not {expected}");
@@ -79,12 +70,7 @@ mod tests {
 
     #[test]
     fn warmup_rises_to_lr_and_the_cosine_passes_the_middle() {
-        let schedule = Schedule::WarmupCosine {
-            lr: 1.0,
-            floor: 0.1,
-            warmup: 4,
-            steps: 24,
-        };
+        let schedule = Schedule::WarmupCosine { lr: 1.0, floor: 0.1, warmup: 4, steps: 24 };
         let expected = [(0, 0.2), (3, 0.8), (4, 1.0), (14, 0.55), (24, 0.1), (99, 0.1)];
         for (step, rate) in expected {
             assert!((schedule.at(step) - rate).abs() < 1e-12, "step {step}");
@@ -93,12 +79,7 @@ mod tests {
 
     #[test]
     fn a_warmup_as_long_as_the_training_divides_nothing_by_zero() {
-        let schedule = Schedule::WarmupCosine {
-            lr: 1.0,
-            floor: 0.0,
-            warmup: 5,
-            steps: 5,
-        };
+        let schedule = Schedule::WarmupCosine { lr: 1.0, floor: 0.0, warmup: 5, steps: 5 };
         assert_eq!(schedule.at(5), 0.0);
         assert!(schedule.at(4) > 0.8);
     }

@@ -13,7 +13,11 @@ use crate::exit::Failure;
 ///
 /// A pipeline is a YAML file of stages; `mediant run` does what of it is not done yet.
 #[derive(Parser)]
-#[command(version, propagate_version = true, after_help = "Example:\n  mediant run pipelines/quickstart.yaml\n  mediant show pipelines/quickstart.yaml compare")]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Example:\n  mediant run pipelines/quickstart.yaml\n  mediant show pipelines/quickstart.yaml compare"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -29,6 +29,9 @@ fn restore_broken_pipe() {
             std::process::exit(0);
         }
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "internal error: {info}\nThis is a defect of mediant; nothing finished is lost. Please report it with the pipeline.");
+        let _ = writeln!(
+            std::io::stderr(),
+            "internal error: {info}\nThis is a defect of mediant; nothing finished is lost. Please report it with the pipeline."
+        );
     }));
 }

@@ -61,7 +61,10 @@ impl Results {
             let names = || instance.outputs.iter().map(|output| output.name.as_str());
             if let Some(name) = output.filter(|name| names().all(|output| output != *name)) {
                 let help = suggest(name, names().collect::<Vec<_>>(), "outputs");
-                return Err(Failure::Input(format!("error: {} has no output `{name}`\nhelp: {help}\n", instance.label)));
+                return Err(Failure::Input(format!(
+                    "error: {} has no output `{name}`\nhelp: {help}\n",
+                    instance.label
+                )));
             }
             let wanted = |finished: &Finished<'_>| match output {
                 Some(name) => finished.output.name == name && key.is_none_or(|key| finished.key == key),
@@ -70,9 +73,13 @@ impl Results {
             let before = found.len();
             found.extend(self.of_instance(index).into_iter().filter(wanted));
             if let (true, Some(key)) = (found.len() == before, key) {
-                let keys: Vec<&str> = instance.outputs.iter().flat_map(|output| &output.keys).map(String::as_str).collect();
+                let keys: Vec<&str> =
+                    instance.outputs.iter().flat_map(|output| &output.keys).map(String::as_str).collect();
                 let help = suggest(key, keys, "keys");
-                return Err(Failure::Input(format!("error: there is no `[{key}]` of {}\nhelp: {help}\n", instance.label)));
+                return Err(Failure::Input(format!(
+                    "error: there is no `[{key}]` of {}\nhelp: {help}\n",
+                    instance.label
+                )));
             }
         }
         Ok(found)
@@ -81,7 +88,9 @@ impl Results {
     fn of_instance(&self, index: usize) -> Vec<Finished<'_>> {
         let instance = &self.plan.instances[index];
         let Some(known) = &self.known[index] else { return Vec::new() };
-        let finished = |(output, key): (&'_ Output, &'_ str)| known.outputs.get(&output_name(&output.name, key)).map(|record| record.object);
+        let finished = |(output, key): (&'_ Output, &'_ str)| {
+            known.outputs.get(&output_name(&output.name, key)).map(|record| record.object)
+        };
         let first = instance.outputs.first().map(|output| output.name.as_str());
         instance
             .artifacts()
@@ -102,7 +111,11 @@ impl Finished<'_> {
     /// `sae[seed=0]`, `tokens.train`, `ln_free.checkpoints[step=100]`.
     pub(crate) fn label(&self) -> String {
         let label = &self.instance.label;
-        if self.default && self.key.is_empty() { label.clone() } else { format!("{label}.{}", output_name(&self.output.name, self.key)) }
+        if self.default && self.key.is_empty() {
+            label.clone()
+        } else {
+            format!("{label}.{}", output_name(&self.output.name, self.key))
+        }
     }
 
     /// Axes with labels, the parts of its key among them.

@@ -8,11 +8,7 @@ use crate::error::{Error, Result};
 /// The column of this name and array type, without nulls unless `T` is asked for by [`nullable`].
 pub(super) fn column<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T> {
     let array = nullable::<T>(batch, name)?;
-    if array.null_count() == 0 {
-        Ok(array)
-    } else {
-        Err(Error::Invalid(format!("column `{name}` has nulls")))
-    }
+    if array.null_count() == 0 { Ok(array) } else { Err(Error::Invalid(format!("column `{name}` has nulls"))) }
 }
 
 /// The column of this name and array type.

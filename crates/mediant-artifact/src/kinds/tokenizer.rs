@@ -23,9 +23,8 @@ pub fn write_tokenizer(artifact: ArtifactWriter, vocab_size: usize, files: &[(&s
     artifact.expect(Kind::Tokenizer)?;
     let mut table = FileTableWriter::new(&artifact)?;
     files.iter().try_for_each(|(name, bytes)| table.file(name, bytes))?;
-    let digest = table
-        .digest(TOKENIZER_JSON)
-        .ok_or_else(|| Error::Invalid("a tokenizer needs a tokenizer.json".to_owned()))?;
+    let digest =
+        table.digest(TOKENIZER_JSON).ok_or_else(|| Error::Invalid("a tokenizer needs a tokenizer.json".to_owned()))?;
     table.close()?;
     artifact.finish(&TokenizerMeta { vocab_size, digest })
 }

@@ -78,7 +78,8 @@ impl Batches {
             match open.reader.next().transpose()? {
                 Some(batch) => {
                     let left = open.left.checked_sub(batch.num_rows() as u64);
-                    open.left = left.ok_or_else(|| Error::damaged(&open.reader.path, "more rows than its manifest says"))?;
+                    open.left =
+                        left.ok_or_else(|| Error::damaged(&open.reader.path, "more rows than its manifest says"))?;
                     return Ok(Some(batch));
                 }
                 None if open.left > 0 => {

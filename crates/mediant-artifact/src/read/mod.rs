@@ -145,7 +145,10 @@ impl Artifact {
             let mut batches = self.batches(name)?;
             let schema = batches.schema()?;
             if table_digest(schema.fields(), batches)? != table.logical {
-                return Err(Error::damaged(&self.dir, format!("the values of table `{name}` are not what was written")));
+                return Err(Error::damaged(
+                    &self.dir,
+                    format!("the values of table `{name}` are not what was written"),
+                ));
             }
         }
         Ok(())

@@ -40,10 +40,14 @@ struct Mapped {
 impl Vectors {
     pub(super) fn open(artifact: &Artifact, name: &str) -> Result<Self> {
         let table = artifact.table(name)?;
-        let entry = table.vectors.clone().ok_or_else(|| Error::Invalid(format!("table `{name}` is not one of vectors")))?;
+        let entry =
+            table.vectors.clone().ok_or_else(|| Error::Invalid(format!("table `{name}` is not one of vectors")))?;
         let width = entry.shape.iter().try_fold(entry.dtype.size(), |width, side| width.checked_mul(*side));
         let Some(width) = width.filter(|width| (1..=i32::MAX as usize).contains(width)) else {
-            return Err(Error::damaged(artifact.dir(), format!("table `{name}` has vectors of shape {:?}", entry.shape)));
+            return Err(Error::damaged(
+                artifact.dir(),
+                format!("table `{name}` has vectors of shape {:?}", entry.shape),
+            ));
         };
         let mut rows = 0;
         let mut parts = Vec::new();

@@ -21,8 +21,8 @@ use crate::manifest::{FORMAT, MANIFEST, Manifest, PartEntry, TableEntry};
 use resume::Progress;
 
 pub(crate) use resume::verify;
-pub(crate) use table::{Cut, properties};
 pub use table::TableWriter;
+pub(crate) use table::{Cut, properties};
 pub(crate) use vectors::vector_field;
 pub use vectors::{VectorSpec, VectorWriter};
 

@@ -119,7 +119,7 @@ impl VectorWriter {
     /// # Errors
     /// If the bytes are not a whole number of rows or writing fails.
     pub fn write(&mut self, little_endian_rows: &[u8]) -> Result<()> {
-        if little_endian_rows.len() % self.width != 0 {
+        if !little_endian_rows.len().is_multiple_of(self.width) {
             return Err(Error::Invalid(format!(
                 "table `{}`: {} bytes are not rows of {}",
                 self.name,

@@ -177,9 +177,9 @@ fn labels() {
     let variables = ["subject", "number"];
     let row = |i: u32| LabelRow {
         document: i / 3,
-        span: (i % 3 > 0).then_some((i, i + 4)),
+        span: (!i.is_multiple_of(3)).then_some((i, i + 4)),
         variable: variables[i as usize % 2],
-        value: if i % 5 == 0 { "" } else { "plural" },
+        value: if i.is_multiple_of(5) { "" } else { "plural" },
     };
     (0..3_000).for_each(|i| writer.label(row(i)).unwrap());
     assert!(writer.label(LabelRow { span: Some((2, 1)), ..row(0) }).is_err());

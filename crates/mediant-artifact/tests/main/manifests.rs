@@ -18,7 +18,9 @@ fn changed(change: impl FnOnce(&mut Value)) -> Result<Manifest, String> {
 
 #[test]
 fn files_outside_the_folder_are_refused() {
-    for name in ["../x.parquet", "/etc/x.parquet", "a/b.parquet", "..", ".x.parquet", "manifest.json", "x\0.parquet", ""] {
+    for name in
+        ["../x.parquet", "/etc/x.parquet", "a/b.parquet", "..", ".x.parquet", "manifest.json", "x\0.parquet", ""]
+    {
         let error = changed(|json| json["tables"]["rows"]["parts"][0]["file"] = json!(name)).unwrap_err();
         assert!(error.starts_with("DIR/manifest.json: table `rows`: "), "{error}");
         assert!(error.ends_with("is not the name of a part"), "{error}");

@@ -56,7 +56,14 @@ pub(crate) fn numbers(from: u64, to: u64, width: usize) -> Vec<f32> {
 }
 
 /// Writes `count` vectors in calls of `batch` rows.
-pub(crate) fn write_vectors(dir: &Path, count: u64, shape: &[usize], dtype: DType, batch: u64, part_rows: u64) -> Artifact {
+pub(crate) fn write_vectors(
+    dir: &Path,
+    count: u64,
+    shape: &[usize],
+    dtype: DType,
+    batch: u64,
+    part_rows: u64,
+) -> Artifact {
     let writer = ArtifactWriter::create_in_parts(dir, Kind::Table, part_rows).unwrap();
     let mut vectors = writer.vectors("v", VectorSpec::new(dtype, shape)).unwrap();
     let width = shape.iter().product();

@@ -29,10 +29,7 @@ fn a_table_of_many_parts_reads_as_one() {
     let dir = tempfile::tempdir().unwrap();
     let manifest = write_rows(dir.path(), 150_000, 40_000, 1 << 16);
     let parts: Vec<_> = manifest.tables["rows"].parts.iter().map(|part| (part.file.as_str(), part.rows)).collect();
-    assert_eq!(
-        parts,
-        [("rows-00000.parquet", 65_536), ("rows-00001.parquet", 65_536), ("rows-00002.parquet", 18_928)]
-    );
+    assert_eq!(parts, [("rows-00000.parquet", 65_536), ("rows-00001.parquet", 65_536), ("rows-00002.parquet", 18_928)]);
     let artifact = Artifact::open(dir.path()).unwrap();
     artifact.verify().unwrap();
     assert_eq!(artifact.rows("rows").unwrap(), 150_000);
@@ -70,8 +67,7 @@ fn the_logical_digest_survives_another_encoding() {
         .set_dictionary_enabled(false)
         .set_max_row_group_row_count(Some(999))
         .build();
-    let mut other =
-        ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), schema(), Some(properties)).unwrap();
+    let mut other = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), schema(), Some(properties)).unwrap();
     other.write(&rows(0, 70_000)).unwrap();
     other.close().unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap();
@@ -161,8 +157,5 @@ fn the_manifest_says_what_there_is() {
     assert_eq!(json["tables"]["rows"]["schema"], "name: utf8 not null, value: float64, row: uint32 not null");
     assert_eq!(json["logical"], artifact.manifest().logical.to_string());
     assert!(matches!(artifact.rows("rwos"), Err(Error::NoTable { .. })));
-    assert_eq!(
-        artifact.batches("x").err().unwrap().to_string(),
-        "no table `x` in this table artifact; it has rows"
-    );
+    assert_eq!(artifact.batches("x").err().unwrap().to_string(), "no table `x` in this table artifact; it has rows");
 }

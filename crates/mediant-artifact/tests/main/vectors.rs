@@ -54,7 +54,7 @@ fn gathering_gives_what_arrow_decodes() {
 
             let mut row = 0;
             for batch in artifact.batches("v").unwrap() {
-                for bytes in batch.unwrap().column(0).as_fixed_size_binary().iter() {
+                for bytes in batch.unwrap().column(0).as_fixed_size_binary() {
                     assert_eq!(vectors.row(row).unwrap(), bytes.unwrap());
                     row += 1;
                 }
@@ -83,7 +83,10 @@ fn the_file_is_plain_parquet() {
     let file = std::fs::File::open(dir.path().join("v-00000.parquet")).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let field = reader.schema().field(0).clone();
-    assert_eq!(field.to_string(), "Field { \"vector\": FixedSizeBinary(128), metadata: {\"dtype\": \"bfloat16\", \"shape\": \"[4,16]\"} }");
+    assert_eq!(
+        field.to_string(),
+        "Field { \"vector\": FixedSizeBinary(128), metadata: {\"dtype\": \"bfloat16\", \"shape\": \"[4,16]\"} }"
+    );
     assert_eq!(reader.metadata().file_metadata().created_by(), Some("mediant"));
     assert_eq!(reader.metadata().num_row_groups(), 1);
     let rows: usize = reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum();

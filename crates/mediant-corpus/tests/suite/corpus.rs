@@ -11,10 +11,10 @@ fn the_text_of_seed_0_is_fixed() {
     let texts: Vec<_> = Corpus::new(0, 8).map(|document| document.text).collect();
     let expected = [
         "The capital of Spain is called Madrid.",
-        "Today Lisa and Sally worked at the museum, and Lisa decided to give a bottle to Sally.",
+        "Today Carol and Pamela worked at the museum, and Carol decided to give a bottle to Pamela.",
         "The green boat was in the museum.",
-        "The shoes like the basket. The capital of Denmark is Copenhagen. When Jenny and Noah went to the zoo, Diana showed \
-         the cake to Noah. The brother smiled but he went to the station. I think the hat with the houses likes the coin.",
+        "The shoes like the basket. The capital of Denmark is Copenhagen. When Richard and Owen went to the zoo, Jacob showed \
+         the cake to Owen. The sister smiled but she went to the station. I think the hat with the houses likes the coin.",
     ];
     assert_eq!(texts, expected);
 }

@@ -29,7 +29,7 @@ fn word_ranges_select_the_words_they_name() {
                         assert_eq!(words, label.value);
                     }
                     "antecedent" if !whole => {
-                        assert!(["he", "she", "He", "She", "his", "her"].contains(&words), "{words}")
+                        assert!(["he", "she", "He", "She", "his", "her"].contains(&words), "{words}");
                     }
                     "country" | "capital" | "sum" | "indirect_object" | "subject" | "antecedent" => {
                         assert!(words.contains(label.value), "{words}: {}", label.value);

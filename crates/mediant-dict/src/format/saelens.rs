@@ -61,7 +61,8 @@ pub fn save(sae: &Sae, metadata: &Metadata, folder: &Path) -> Result<()> {
         ("b_enc", vec![d_sae], &weights.b_enc),
     ];
     let path = folder.join(WEIGHTS);
-    let bytes: Vec<Vec<u8>> = tensors.iter().map(|(.., data)| data.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(.., data)| data.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
     let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
         let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
         view.map(|view| (*name, view)).map_err(|error| Error::format(&path, error.to_string()))
@@ -109,7 +110,8 @@ pub fn architecture(activation: Activation) -> &'static str {
 pub fn load(folder: &Path) -> Result<(Sae, Metadata)> {
     let path = folder.join(CONFIG);
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let config: Map<String, Value> = serde_json::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
+    let config: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
     let bad = |reason: String| Error::format(&path, reason);
 
     let metadata = config.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();

@@ -76,7 +76,8 @@ impl Order {
 
     /// In how many examples the rows of a batch lie: how well the batch is mixed.
     pub fn distinct_examples(&self, batch: &[u64]) -> usize {
-        let mut examples: Vec<usize> = batch.iter().map(|row| self.offsets.partition_point(|start| start <= row)).collect();
+        let mut examples: Vec<usize> =
+            batch.iter().map(|row| self.offsets.partition_point(|start| start <= row)).collect();
         examples.sort_unstable();
         examples.dedup();
         examples.len()

@@ -75,7 +75,9 @@ fn example_offsets(artifact: &Artifact) -> Result<Vec<u64>> {
         let batch = batch?;
         let column = batch.column_by_name("example").and_then(|column| column.as_primitive_opt::<UInt32Type>());
         let Some(examples) = column.filter(|column| column.null_count() == 0) else {
-            return Err(Error::Data("the index of the activations has no column `example` of whole numbers".to_owned()));
+            return Err(Error::Data(
+                "the index of the activations has no column `example` of whole numbers".to_owned(),
+            ));
         };
         for &example in examples.values() {
             if last.is_some_and(|last| example < last) {

@@ -33,7 +33,10 @@ pub(super) fn scale(training: &Training, source: &dyn Activations) -> Result<f32
     if scale.is_finite() {
         Ok(scale)
     } else {
-        Err(Error::Data(format!("the mean norm of the activations is {}: they cannot be normalised", sum / count as f64)))
+        Err(Error::Data(format!(
+            "the mean norm of the activations is {}: they cannot be normalised",
+            sum / count as f64
+        )))
     }
 }
 
@@ -72,7 +75,8 @@ fn weighted_mean(rows: &[f32], width: usize, weight: impl Fn(&[f32]) -> f64) -> 
 fn geometric_median(rows: &[f32], width: usize) -> Vec<f64> {
     let mut guess = weighted_mean(rows, width, |_| 1.0);
     for _ in 0..100 {
-        let distance = |row: &[f32]| row.iter().zip(&guess).map(|(x, g)| (f64::from(*x) - g).powi(2)).sum::<f64>().sqrt();
+        let distance =
+            |row: &[f32]| row.iter().zip(&guess).map(|(x, g)| (f64::from(*x) - g).powi(2)).sum::<f64>().sqrt();
         // A guess that hits a row has distance 0 from it.
         let next = weighted_mean(rows, width, |row| 1.0 / distance(row).max(1e-12));
         let moved = next.iter().zip(&guess).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();

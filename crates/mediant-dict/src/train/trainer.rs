@@ -65,7 +65,11 @@ impl<L: Learner> Trainer<L> {
     ///
     /// # Errors
     /// When the activations are too narrow or cannot be read.
-    pub fn start(training: Training, source: &dyn Activations, learner: impl FnOnce(&Training, Weights) -> L) -> Result<Self> {
+    pub fn start(
+        training: Training,
+        source: &dyn Activations,
+        learner: impl FnOnce(&Training, Weights) -> L,
+    ) -> Result<Self> {
         check_source(source)?;
         let scale = start::scale(&training, source)?;
         let weights = start::weights(&training, source, scale)?;
@@ -152,7 +156,7 @@ impl<L: Learner> Trainer<L> {
             *since = if *fired { 0 } else { *since + 1 };
         }
         self.step += 1;
-        if self.step == 1 || self.step % self.training.log_every == 0 || self.is_done() {
+        if self.step == 1 || self.step.is_multiple_of(self.training.log_every) || self.is_done() {
             self.log(&outcome, &now);
         }
         Ok(())
@@ -242,7 +246,8 @@ fn variance(batch: &[f32], rows: usize) -> f64 {
         mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += f64::from(*x));
     }
     mean.iter_mut().for_each(|x| *x /= rows as f64);
-    let squares = batch.par_chunks(width).map(|row| row.iter().zip(&mean).map(|(x, m)| (f64::from(*x) - m).powi(2)).sum());
+    let squares =
+        batch.par_chunks(width).map(|row| row.iter().zip(&mean).map(|(x, m)| (f64::from(*x) - m).powi(2)).sum());
     let squares: Vec<f64> = squares.collect();
     squares.iter().sum::<f64>() / rows as f64
 }

@@ -1,7 +1,8 @@
 //! Dictionaries as artifacts, training from cached activations, export to SAELens.
 
 use mediant_artifact::{
-    ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, DType, Digest, DictionaryReader, HookFact, Kind, Processing,
+    ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, DType, DictionaryReader, Digest, HookFact, Kind,
+    Processing,
 };
 use mediant_dict::artifact::{Origin, export_saelens, read, write};
 use mediant_dict::format::saelens;
@@ -21,7 +22,9 @@ fn digest(text: &str) -> Digest {
 fn cached(data: &InMemory) -> (TempDir, Artifact) {
     let dir = tempfile::tempdir().unwrap();
     let hooks = [HookFact { name: HOOK.to_owned(), shape: vec![data.width] }];
-    let mut writer = ActivationsWriter::new(ArtifactWriter::create(dir.path(), Kind::Activations).unwrap(), &hooks, DType::F32).unwrap();
+    let mut writer =
+        ActivationsWriter::new(ArtifactWriter::create(dir.path(), Kind::Activations).unwrap(), &hooks, DType::F32)
+            .unwrap();
     for (example, bounds) in data.offsets.windows(2).enumerate() {
         let rows = (bounds[1] - bounds[0]) as u32;
         let numbers: Vec<u32> = (0..rows).collect();
@@ -103,7 +106,18 @@ fn the_curve_has_every_number_at_every_point() {
     let steps: Vec<u64> = trained.curve.iter().filter(|row| row.name == "loss").map(|row| row.step).collect();
     assert_eq!(steps, [1, 10, 20, 23]);
     let names: Vec<&str> = trained.curve.iter().filter(|row| row.step == 10).map(|row| row.name.as_str()).collect();
-    let expected = ["loss", "mse_loss", "ev_trainer", "l0", "dead_fraction", "grad_norm", "lr", "examples_in_batch", "l1_loss", "l1_coefficient"];
+    let expected = [
+        "loss",
+        "mse_loss",
+        "ev_trainer",
+        "l0",
+        "dead_fraction",
+        "grad_norm",
+        "lr",
+        "examples_in_batch",
+        "l1_loss",
+        "l1_coefficient",
+    ];
     assert_eq!(names, expected);
     assert!(trained.curve.iter().all(|row| row.tokens == row.step * 48 && row.value.is_finite()));
 }

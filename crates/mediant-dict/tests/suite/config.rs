@@ -12,13 +12,18 @@ fn problems(options: Value) -> Vec<(&'static str, String)> {
 
 #[test]
 fn defaults_are_those_of_saelens() {
-    let config: TrainConfig = serde_json::from_value(json!({ "sae": { "architecture": "topk" }, "d_sae": 512, "steps": 10 })).unwrap();
+    let config: TrainConfig =
+        serde_json::from_value(json!({ "sae": { "architecture": "topk" }, "d_sae": 512, "steps": 10 })).unwrap();
     let training = config.resolve().unwrap();
-    assert_eq!(training.objective, Objective::TopK { k: 100, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 1.0 });
+    assert_eq!(
+        training.objective,
+        Objective::TopK { k: 100, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 1.0 }
+    );
     assert_eq!((training.batch, training.lr.lr, training.adam_betas), (4096, 3e-4, (0.9, 0.999)));
     assert_eq!((training.max_grad_norm, training.dead_feature_window), (Some(1.0), 1000));
     assert_eq!((training.decoder_init_norm, training.apply_b_dec_to_input), (Some(0.1), true));
-    let relu: TrainConfig = serde_json::from_value(json!({ "sae": { "architecture": "relu" }, "d_sae": 512, "tokens": 4097 })).unwrap();
+    let relu: TrainConfig =
+        serde_json::from_value(json!({ "sae": { "architecture": "relu" }, "d_sae": 512, "tokens": 4097 })).unwrap();
     let training = relu.resolve().unwrap();
     assert_eq!(training.objective, Objective::Relu { l1: 1.0, l1_warm_up_steps: 0 });
     assert_eq!(training.steps, 2);
@@ -26,7 +31,8 @@ fn defaults_are_those_of_saelens() {
 
 #[test]
 fn null_turns_off_what_has_a_default() {
-    let options = json!({ "sae": { "architecture": "topk", "k": 4, "decoder_init_norm": null }, "max_grad_norm": null });
+    let options =
+        json!({ "sae": { "architecture": "topk", "k": 4, "decoder_init_norm": null }, "max_grad_norm": null });
     let training = config(&options).resolve().unwrap();
     assert_eq!((training.max_grad_norm, training.decoder_init_norm), (None, None));
 }
@@ -47,7 +53,11 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (topk(json!({ "l1": 1.0 })), "sae.l1", "no option of `architecture: topk`"),
         (topk(json!({ "l1_warm_up_steps": 1 })), "sae.l1_warm_up_steps", "no option"),
         (json!({ "sae": { "architecture": "relu", "k": 4 } }), "sae.k", "no option of `architecture: relu`"),
-        (json!({ "sae": { "architecture": "relu", "aux_loss_coefficient": 0.0 } }), "sae.aux_loss_coefficient", "no option"),
+        (
+            json!({ "sae": { "architecture": "relu", "aux_loss_coefficient": 0.0 } }),
+            "sae.aux_loss_coefficient",
+            "no option",
+        ),
         (topk(json!({ "k": 65 })), "sae.k", "only 64 latents"),
         (topk(json!({ "k": 0 })), "sae.k", "at least 1"),
         (topk(json!({ "decoder_init_norm": -1.0 })), "sae.decoder_init_norm", "positive"),

@@ -29,7 +29,14 @@ fn mask(pre: &[f32], width: usize, k: usize, allowed: &[bool]) -> Vec<f32> {
 }
 
 /// SAELens' losses as written in its source, differentiated by burn.
-fn oracle(weights: &Weights, objective: &Objective, subtract: bool, x: &[f32], l1: f64, dead: &[bool]) -> (Losses, Gradients) {
+fn oracle(
+    weights: &Weights,
+    objective: &Objective,
+    subtract: bool,
+    x: &[f32],
+    l1: f64,
+    dead: &[bool],
+) -> (Losses, Gradients) {
     let (d_in, d_sae) = (weights.d_in, weights.d_sae);
     let rows = x.len() / d_in;
     let w_enc = matrix(&weights.w_enc, [d_sae, d_in]).require_grad();
@@ -53,7 +60,9 @@ fn oracle(weights: &Weights, objective: &Objective, subtract: bool, x: &[f32], l
         Objective::TopK { k, rescale_acts_by_decoder_norm: rescale, aux_loss_coefficient } => {
             let hidden = if rescale { pre * norms.clone() } else { pre };
             let values = numbers(hidden.clone().inner());
-            let decode = |acts: Tensor<B, 2>| if rescale { (acts / norms.clone()).matmul(w_dec.clone()) } else { acts.matmul(w_dec.clone()) };
+            let decode = |acts: Tensor<B, 2>| {
+                if rescale { (acts / norms.clone()).matmul(w_dec.clone()) } else { acts.matmul(w_dec.clone()) }
+            };
             let chosen = mask(&values, d_sae, k, &vec![true; d_sae]);
             let acts = burn::tensor::activation::relu(hidden.clone()) * matrix(&chosen, [rows, d_sae]);
             let out = decode(acts) + b_dec.clone();
@@ -103,7 +112,15 @@ fn weights(d_in: usize, d_sae: usize, bias: f32) -> Weights {
     weights
 }
 
-fn check(d_in: usize, d_sae: usize, rows: usize, bias: f32, objective: Objective, l1: f64, dead: impl Fn(usize) -> bool) {
+fn check(
+    d_in: usize,
+    d_sae: usize,
+    rows: usize,
+    bias: f32,
+    objective: Objective,
+    l1: f64,
+    dead: impl Fn(usize) -> bool,
+) {
     let weights = weights(d_in, d_sae, bias);
     let x = normal(rows * d_in, 1, 1.0);
     let dead: Vec<bool> = (0..d_sae).map(dead).collect();

@@ -33,7 +33,12 @@ fn matches_the_reference(case: &str, objective: Objective, l1: f64) {
     assert_eq!(found.active, codes.entries());
 
     let losses = found.losses;
-    let named = [("loss", losses.total()), ("losses.mse_loss", losses.mse), ("losses.l1_loss", losses.l1), ("losses.auxiliary_reconstruction_loss", losses.aux)];
+    let named = [
+        ("loss", losses.total()),
+        ("losses.mse_loss", losses.mse),
+        ("losses.l1_loss", losses.l1),
+        ("losses.auxiliary_reconstruction_loss", losses.aux),
+    ];
     for (name, loss) in named {
         let reference = expected.get(&format!("train.{name}")).map_or(0.0, |loss| loss[0]);
         assert_close(name, &[loss as f32], &[reference], 1e-5);
@@ -91,10 +96,16 @@ fn a_folder_of_saelens_comes_back_as_it_was() {
         let (sae, metadata) = saelens::load(&fixture(case)).unwrap();
         let dir = tempfile::tempdir().unwrap();
         saelens::save(&sae, &metadata, dir.path()).unwrap();
-        let json = |path: std::path::PathBuf| -> serde_json::Value { serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap() };
+        let json = |path: std::path::PathBuf| -> serde_json::Value {
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+        };
         assert_eq!(json(dir.path().join("cfg.json")), json(fixture(case).join("cfg.json")));
         let file = "sae_weights.safetensors";
-        assert_eq!(std::fs::read(dir.path().join(file)).unwrap(), std::fs::read(fixture(case).join(file)).unwrap(), "{case}");
+        assert_eq!(
+            std::fs::read(dir.path().join(file)).unwrap(),
+            std::fs::read(fixture(case).join(file)).unwrap(),
+            "{case}"
+        );
         assert_eq!(saelens::load(dir.path()).unwrap(), (sae, metadata));
     }
 }

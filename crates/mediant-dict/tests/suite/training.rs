@@ -84,7 +84,8 @@ fn a_checkpoint_of_another_training_is_refused() {
     let mut trainer = Trainer::start(topk.resolve().unwrap(), &data, CpuLearner::new).unwrap();
     trainer.step(&data).unwrap();
     trainer.save(dir.path()).unwrap();
-    let refused = |config: &TrainConfig| Trainer::resume(config.resolve().unwrap(), &data, dir.path(), CpuLearner::new).is_err();
+    let refused =
+        |config: &TrainConfig| Trainer::resume(config.resolve().unwrap(), &data, dir.path(), CpuLearner::new).is_err();
     assert!(!refused(&topk));
     assert!(refused(&relu));
     assert!(refused(&TrainConfig { d_sae: 65, ..topk }));
@@ -108,7 +109,9 @@ fn threads_do_not_change_the_bits() {
 #[test]
 fn seeds_change_weights_and_data_order() {
     let data = synthetic(400, 16, 24, 10);
-    let run = |seed: u64| train(&config(&json!({ "sae": { "architecture": "topk", "k": 4 }, "seed": seed, "steps": 3 })), &data);
+    let run = |seed: u64| {
+        train(&config(&json!({ "sae": { "architecture": "topk", "k": 4 }, "seed": seed, "steps": 3 })), &data)
+    };
     assert_eq!(run(0).sae, run(0).sae);
     assert_ne!(run(0).sae, run(1).sae);
 }
@@ -155,7 +158,8 @@ fn normalised_training_folds_back_to_the_scale_of_the_data() {
 #[test]
 fn a_batch_larger_than_the_data_goes_over_several_epochs() {
     let data = synthetic(30, 16, 24, 10);
-    let trained = train(&config(&json!({ "sae": { "architecture": "topk", "k": 4 }, "steps": 4, "batch": 100 })), &data);
+    let trained =
+        train(&config(&json!({ "sae": { "architecture": "topk", "k": 4 }, "steps": 4, "batch": 100 })), &data);
     assert_eq!(trained.facts.tokens, 400);
     assert!((trained.facts.epochs - 400.0 / 30.0).abs() < 1e-12);
 }

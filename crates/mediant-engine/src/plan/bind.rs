@@ -26,8 +26,17 @@ pub(super) struct Checked {
     pub(super) resources: Resources,
 }
 
-pub(super) fn bind(pipeline: &Pipeline, expansion: Expansion, catalogue: &Catalogue) -> Result<Vec<Checked>, Diagnostics> {
-    let mut binder = Binder { pipeline, done: Vec::with_capacity(expansion.instances.len()), found: Vec::new(), seen: BTreeSet::new() };
+pub(super) fn bind(
+    pipeline: &Pipeline,
+    expansion: Expansion,
+    catalogue: &Catalogue,
+) -> Result<Vec<Checked>, Diagnostics> {
+    let mut binder = Binder {
+        pipeline,
+        done: Vec::with_capacity(expansion.instances.len()),
+        found: Vec::new(),
+        seen: BTreeSet::new(),
+    };
     for instance in expansion.instances {
         let uses = &pipeline.stages[instance.stage].uses.value;
         let checked = catalogue.get(uses).and_then(|stage| binder.instance(instance, stage));
@@ -91,7 +100,16 @@ impl Binder<'_> {
         let facts = outputs.iter().map(|output| facts_of(&facts, output)).collect::<Option<Vec<_>>>();
         let Some(facts) = facts else {
             let at = self.pipeline.stages[instance.stage].uses.span;
-            self.report(Diagnostic::new("stage", format!("stage `{}` does not tell the facts of all its outputs; this is a defect of the stage", stage.name())).at(at, ""));
+            self.report(
+                Diagnostic::new(
+                    "stage",
+                    format!(
+                        "stage `{}` does not tell the facts of all its outputs; this is a defect of the stage",
+                        stage.name()
+                    ),
+                )
+                .at(at, ""),
+            );
             return None;
         };
         let resources = self.resources(&instance, bound.resources(&inputs_facts));
@@ -133,7 +151,9 @@ impl Binder<'_> {
                 Some(index) => index,
                 None => {
                     let names: Vec<&str> = producer.outputs.iter().map(|output| output.name.as_str()).collect();
-                    let mut error = Diagnostic::new("unknown-output", format!("`{}` has no output `{name}`", producer.uses)).at(member.output_span, "");
+                    let mut error =
+                        Diagnostic::new("unknown-output", format!("`{}` has no output `{name}`", producer.uses))
+                            .at(member.output_span, "");
                     error = match did_you_mean(name, names.iter().copied()) {
                         Some(near) => error.help(format!("did you mean `{near}`?")),
                         None => error.help(format!("it has {}", list(&names))),
@@ -156,14 +176,21 @@ impl Binder<'_> {
                 return None;
             }
             (None, false) => {
-                let error = Diagnostic::new("missing-key", format!("output `{}` holds several artifacts; say which", output.name))
-                    .at(member.span, "")
-                    .help(format!("write `.{}[{}]`", output.name, output.keys[0]));
+                let error = Diagnostic::new(
+                    "missing-key",
+                    format!("output `{}` holds several artifacts; say which", output.name),
+                )
+                .at(member.span, "")
+                .help(format!("write `.{}[{}]`", output.name, output.keys[0]));
                 self.report(error);
                 return None;
             }
             (Some(_), true) => {
-                let error = Diagnostic::new("unknown-key", format!("output `{}` is one artifact and takes no key", output.name)).at(member.key_span, "");
+                let error = Diagnostic::new(
+                    "unknown-key",
+                    format!("output `{}` is one artifact and takes no key", output.name),
+                )
+                .at(member.key_span, "");
                 self.report(error);
                 return None;
             }
@@ -172,15 +199,27 @@ impl Binder<'_> {
             && !port.kinds.contains(&output.kind)
         {
             let kinds: Vec<&str> = port.kinds.iter().map(|kind| kind.name()).collect();
-            let mut error = Diagnostic::new("wrong-kind", format!("input `{}` takes {}, this is {}", port.name, list(&kinds), output.kind)).at(member.span, "");
-            if let Some(other) = producer.outputs.iter().find(|other| port.kinds.contains(&other.kind) && other.keys.is_empty()) {
+            let mut error = Diagnostic::new(
+                "wrong-kind",
+                format!("input `{}` takes {}, this is {}", port.name, list(&kinds), output.kind),
+            )
+            .at(member.span, "");
+            if let Some(other) =
+                producer.outputs.iter().find(|other| port.kinds.contains(&other.kind) && other.keys.is_empty())
+            {
                 let stage = &self.pipeline.stages[producer.instance.stage].name;
                 error = error.help(format!("`{stage}.{}` is {}", other.name, other.kind));
             }
             self.report(error);
             return None;
         }
-        let planned = PlannedMember { producer: member.producer, output: index, key, labels: member.labels.clone(), name: member.name.clone() };
+        let planned = PlannedMember {
+            producer: member.producer,
+            output: index,
+            key,
+            labels: member.labels.clone(),
+            name: member.name.clone(),
+        };
         let facts = MemberFacts { labels: member.labels.clone(), name: member.name.clone(), facts };
         Some((planned, facts))
     }
@@ -241,7 +280,8 @@ fn list(words: &[&str]) -> String {
     match words {
         [] => "none".to_owned(),
         [one] => format!("`{one}`"),
-        [rest @ .., last] => format!("{} or `{last}`", rest.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
+        [rest @ .., last] => {
+            format!("{} or `{last}`", rest.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "))
+        }
     }
 }
-

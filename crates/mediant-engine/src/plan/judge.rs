@@ -165,7 +165,9 @@ impl<'a> Judge<'a> {
             .inputs
             .iter()
             .flat_map(|port| &port.members)
-            .map(|member| self.resolve(member).map(|output| Id::from_bytes(*output.digest.as_bytes())).ok_or(member.producer))
+            .map(|member| {
+                self.resolve(member).map(|output| Id::from_bytes(*output.digest.as_bytes())).ok_or(member.producer)
+            })
             .collect()
     }
 
@@ -238,7 +240,9 @@ fn lookup_id(plan: &Plan, recipe: Id) -> Result<Option<Found>> {
         match plan.store.check(output.object, MANIFEST, &output.files, &plan.stats)? {
             ObjectState::Intact => {}
             ObjectState::Missing => damage = Some((output.object, format!("output `{name}` is gone"))),
-            ObjectState::Damaged { file, why } => damage = Some((output.object, format!("{file} of output `{name}`: {why}"))),
+            ObjectState::Damaged { file, why } => {
+                damage = Some((output.object, format!("{file} of output `{name}`: {why}")));
+            }
         }
     }
     let made = record.provenance.parse().unwrap_or_default();

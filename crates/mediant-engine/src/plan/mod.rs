@@ -121,7 +121,8 @@ impl Plan {
         let pipeline = mediant_spec::load(file, &options.overrides)
             .map_err(|failure| Error::Input(failure.diagnostics.render(&failure.sources, options.color)))?;
         let project = Project::of(&pipeline.dir)?;
-        let render = |diagnostics: mediant_spec::Diagnostics| Error::Input(diagnostics.render(&pipeline.sources, options.color));
+        let render =
+            |diagnostics: mediant_spec::Diagnostics| Error::Input(diagnostics.render(&pipeline.sources, options.color));
         let expansion = mediant_spec::expand(&pipeline, catalogue).map_err(render)?;
         let bound = bind::bind(&pipeline, expansion, catalogue).map_err(render)?;
 
@@ -164,7 +165,9 @@ impl Plan {
         self.instances
             .iter()
             .zip(&self.wanted)
-            .find(|(instance, wanted)| **wanted && catalogue.get(instance.uses).is_some_and(|stage| stage.runs_programs()))
+            .find(|(instance, wanted)| {
+                **wanted && catalogue.get(instance.uses).is_some_and(|stage| stage.runs_programs())
+            })
             .map(|(instance, _)| instance.label.as_str())
     }
 }
@@ -201,19 +204,30 @@ fn recipe_key(instances: &[Planned], index: usize) -> Digest {
 fn recipe_preimage(instances: &[Planned], index: usize) -> Preimage<'_> {
     preimage_with(&instances[index], |member| {
         let producer = &instances[member.producer];
-        Origin::Recipe { recipe: producer.recipe, output: producer.outputs[member.output].name.clone(), key: member.key.clone() }
+        Origin::Recipe {
+            recipe: producer.recipe,
+            output: producer.outputs[member.output].name.clone(),
+            key: member.key.clone(),
+        }
     })
 }
 
 /// The pre-image of an instance whose inputs are identified by `origin`.
 pub(crate) fn preimage_with(instance: &Planned, origin: impl Fn(&PlannedMember) -> Origin) -> Preimage<'_> {
-    let member_key =
-        |member: &PlannedMember| MemberKey { origin: origin(member), labels: member.labels.clone(), name: member.name.clone() };
+    let member_key = |member: &PlannedMember| MemberKey {
+        origin: origin(member),
+        labels: member.labels.clone(),
+        name: member.name.clone(),
+    };
     Preimage {
         stage: instance.uses,
         version: instance.version,
         config: &instance.config,
-        inputs: instance.inputs.iter().map(|port| (port.name.as_str(), port.members.iter().map(&member_key).collect())).collect(),
+        inputs: instance
+            .inputs
+            .iter()
+            .map(|port| (port.name.as_str(), port.members.iter().map(&member_key).collect()))
+            .collect(),
         sources: instance.sources.iter().map(|source| &source.key).collect(),
     }
 }
@@ -224,7 +238,8 @@ fn graph(instances: &[Planned]) -> DiGraph<(), ()> {
         graph.add_node(());
     }
     for (index, instance) in instances.iter().enumerate() {
-        let mut producers: Vec<usize> = instance.inputs.iter().flat_map(|port| &port.members).map(|member| member.producer).collect();
+        let mut producers: Vec<usize> =
+            instance.inputs.iter().flat_map(|port| &port.members).map(|member| member.producer).collect();
         producers.sort_unstable();
         producers.dedup();
         for producer in producers {
@@ -263,12 +278,15 @@ fn select(instances: &[Planned], selector: &str) -> Result<Vec<usize>> {
         instance.label.split('[').next() == Some(stage)
             && fixed.iter().all(|(axis, label)| instance.axes.iter().any(|(a, l)| a == axis && l == label))
     };
-    let found: Vec<usize> = instances.iter().enumerate().filter(|(_, instance)| fits(instance)).map(|(index, _)| index).collect();
+    let found: Vec<usize> =
+        instances.iter().enumerate().filter(|(_, instance)| fits(instance)).map(|(index, _)| index).collect();
     if !found.is_empty() {
         return Ok(found);
     }
     let labels = instances.iter().map(|instance| instance.label.as_str());
     let stages = instances.iter().filter_map(|instance| instance.label.split('[').next());
-    let hint = mediant_spec::did_you_mean(selector, labels.chain(stages)).map(|near| format!("\nhelp: did you mean `{near}`?")).unwrap_or_default();
+    let hint = mediant_spec::did_you_mean(selector, labels.chain(stages))
+        .map(|near| format!("\nhelp: did you mean `{near}`?"))
+        .unwrap_or_default();
     Err(Error::Input(format!("error: the pipeline has no stage `{selector}`{hint}\n")))
 }

@@ -35,13 +35,15 @@ pub struct PlannedSource {
 pub(super) fn locate(dir: &Path, source: &Source) -> Result<Located, Problems> {
     let field = &source.field;
     if source.path.starts_with("hf://") {
-        return Err(Problems::config(field, "sources on the Hugging Face hub are not built yet").help("download the repository and give the folder's path"));
+        return Err(Problems::config(field, "sources on the Hugging Face hub are not built yet")
+            .help("download the repository and give the folder's path"));
     }
     if source.path.is_empty() {
         return Err(Problems::config(field, "the path is empty"));
     }
     // Absolute: workers and the programs they start have folders of their own.
-    let path = std::path::absolute(dir.join(&source.path)).map_err(|error| Problems::config(field, error.to_string()))?;
+    let path =
+        std::path::absolute(dir.join(&source.path)).map_err(|error| Problems::config(field, error.to_string()))?;
     let metadata = match std::fs::metadata(&path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -55,9 +57,15 @@ pub(super) fn locate(dir: &Path, source: &Source) -> Result<Located, Problems> {
     };
     let globs = match (source.what.clone(), metadata.is_dir()) {
         (SourceKind::File | SourceKind::FileOrFolder(_), false) => Vec::new(),
-        (SourceKind::Folder(globs) | SourceKind::FileOrFolder(globs), true) => globs.iter().map(|glob| (*glob).to_owned()).collect(),
-        (SourceKind::File, true) => return Err(Problems::config(field, format!("{} is a folder; a file is needed", path.display()))),
-        (SourceKind::Folder(_), false) => return Err(Problems::config(field, format!("{} is a file; a folder is needed", path.display()))),
+        (SourceKind::Folder(globs) | SourceKind::FileOrFolder(globs), true) => {
+            globs.iter().map(|glob| (*glob).to_owned()).collect()
+        }
+        (SourceKind::File, true) => {
+            return Err(Problems::config(field, format!("{} is a folder; a file is needed", path.display())));
+        }
+        (SourceKind::Folder(_), false) => {
+            return Err(Problems::config(field, format!("{} is a file; a folder is needed", path.display())));
+        }
     };
     Ok(Located { field: field.clone(), path, globs })
 }
@@ -65,7 +73,11 @@ pub(super) fn locate(dir: &Path, source: &Source) -> Result<Located, Problems> {
 /// The nearest name in the same folder.
 fn sibling(path: &Path) -> Option<String> {
     let wanted = path.file_name()?.to_str()?;
-    let names: Vec<String> = std::fs::read_dir(path.parent()?).ok()?.take(10_000).filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let names: Vec<String> = std::fs::read_dir(path.parent()?)
+        .ok()?
+        .take(10_000)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
     let near = did_you_mean(wanted, names.iter().map(String::as_str))?;
     Some(path.with_file_name(near).display().to_string())
 }
@@ -86,7 +98,11 @@ pub(super) fn digest(checked: Checked, pipeline: &Pipeline, stats: &StatIndex) -
         // The digest of the content stands in the key instead of the path.
         config.replace(field, Canon::Null);
         let extension = path.extension().map(|extension| extension.to_string_lossy().into_owned()).unwrap_or_default();
-        sources.push(PlannedSource { path: path.clone(), globs: globs.clone(), key: SourceKey { field: field.clone(), extension, digest } });
+        sources.push(PlannedSource {
+            path: path.clone(),
+            globs: globs.clone(),
+            key: SourceKey { field: field.clone(), extension, digest },
+        });
     }
     let Checked { instance, uses, version, bound, inputs, outputs, facts, resources, .. } = checked;
     Ok(Planned {

@@ -66,7 +66,13 @@ pub struct Outcome {
 ///
 /// # Errors
 /// If the store or the workers cannot be used at all; failures of stages are part of the outcome.
-pub fn run(plan: &Plan, options: &RunOptions, record: &RunRecord, sink: &mut dyn EventSink, interrupts: Receiver<()>) -> Result<Outcome> {
+pub fn run(
+    plan: &Plan,
+    options: &RunOptions,
+    record: &RunRecord,
+    sink: &mut dyn EventSink,
+    interrupts: Receiver<()>,
+) -> Result<Outcome> {
     let started = Instant::now();
     let _shared = plan.store.shared_lock(|| tracing::warn!("waiting for `mediant gc` to finish"))?;
     let (sender, messages) = channel();
@@ -85,7 +91,11 @@ pub fn run(plan: &Plan, options: &RunOptions, record: &RunRecord, sink: &mut dyn
         forced,
         pool: Pool::new(options.worker.clone(), plan.store.root(), sender),
         queue: Queue::new(plan, options.cpus.max(options.jobs), options.jobs),
-        waiting: plan.graph.node_indices().map(|node| plan.graph.neighbors_directed(node, petgraph::Incoming).count()).collect(),
+        waiting: plan
+            .graph
+            .node_indices()
+            .map(|node| plan.graph.neighbors_directed(node, petgraph::Incoming).count())
+            .collect(),
         running: Vec::new(),
         attempts: vec![0; plan.instances.len()],
         settled: vec![false; plan.instances.len()],
@@ -115,9 +125,7 @@ pub fn run(plan: &Plan, options: &RunOptions, record: &RunRecord, sink: &mut dyn
 }
 
 fn forward_interrupts(interrupts: Receiver<()>, sender: Sender<Message>) {
-    std::thread::spawn(move || {
-        while interrupts.recv().is_ok() && sender.send(Message::Interrupt).is_ok() {}
-    });
+    std::thread::spawn(move || while interrupts.recv().is_ok() && sender.send(Message::Interrupt).is_ok() {});
 }
 
 struct Run<'a> {
@@ -156,14 +164,19 @@ impl Run<'_> {
     }
 
     fn work(&mut self, messages: &Receiver<Message>) -> Result<()> {
-        let ready: Vec<usize> = (0..self.plan.instances.len()).filter(|index| self.plan.wanted[*index] && self.waiting[*index] == 0).collect();
+        let ready: Vec<usize> = (0..self.plan.instances.len())
+            .filter(|index| self.plan.wanted[*index] && self.waiting[*index] == 0)
+            .collect();
         self.consider(ready)?;
         loop {
             self.dispatch()?;
             if self.running.is_empty() {
                 break;
             }
-            let next = [self.stop, self.running.iter().filter_map(|running| running.deadline).min()].into_iter().flatten().min();
+            let next = [self.stop, self.running.iter().filter_map(|running| running.deadline).min()]
+                .into_iter()
+                .flatten()
+                .min();
             let message = match next {
                 None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
@@ -180,7 +193,8 @@ impl Run<'_> {
         for index in 0..self.plan.instances.len() {
             if self.plan.wanted[index] && !self.settled[index] {
                 self.outcome.skipped += 1;
-                let because = if self.outcome.interrupted { "the run was stopped" } else { "a stage that it needs failed" };
+                let because =
+                    if self.outcome.interrupted { "the run was stopped" } else { "a stage that it needs failed" };
                 self.emit(Event::Skipped { stage: self.label(index), because: because.to_owned() });
             }
         }
@@ -231,7 +245,9 @@ impl Run<'_> {
 
     /// Records under this recipe a result that another recipe led to, so that next time the recipe is enough.
     fn adopt(&mut self, index: usize) -> Result<()> {
-        let (Some(content), Ok(inputs)) = (self.judge.content_key(index), self.judge.input_digests(index)) else { return Ok(()) };
+        let (Some(content), Ok(inputs)) = (self.judge.content_key(index), self.judge.input_digests(index)) else {
+            return Ok(());
+        };
         if self.plan.store.is_read_only() {
             return Ok(());
         }
@@ -251,7 +267,11 @@ impl Run<'_> {
             self.emit(Event::Started { stage: self.label(index), key: action.recipe, attempt: self.attempts[index] });
             let timeout = self.plan.pipeline.stages[self.plan.instances[index].decl].timeout;
             let worker = self.pool.give(&Request::Run(Box::new(action)))?;
-            self.running.push(Running { worker, instance: index, deadline: timeout.map(|timeout| Instant::now() + timeout) });
+            self.running.push(Running {
+                worker,
+                instance: index,
+                deadline: timeout.map(|timeout| Instant::now() + timeout),
+            });
         }
         Ok(())
     }
@@ -262,7 +282,12 @@ impl Run<'_> {
         let inputs = instance.inputs.iter().map(|port| {
             let members = port.members.iter().filter_map(|member| {
                 let output = self.judge.resolve(member)?;
-                Some(WireMember { labels: member.labels.clone(), name: member.name.clone(), object: output.object, digest: output.digest })
+                Some(WireMember {
+                    labels: member.labels.clone(),
+                    name: member.name.clone(),
+                    object: output.object,
+                    digest: output.digest,
+                })
             });
             (port.name.clone(), members.collect())
         });
@@ -281,7 +306,10 @@ impl Run<'_> {
             recipe: instance.recipe,
             content,
             inputs: inputs.collect(),
-            outputs: instance.artifacts().map(|(output, key)| (output.name.clone(), key.to_owned(), output.kind)).collect(),
+            outputs: instance
+                .artifacts()
+                .map(|(output, key)| (output.name.clone(), key.to_owned(), output.kind))
+                .collect(),
             sources: sources.collect(),
             threads: instance.threads(self.options.cpus),
             device: self.options.device,
@@ -324,10 +352,16 @@ impl Run<'_> {
             self.emit(Event::Cached { stage: stage.clone(), key, how: Hit::OtherRun });
         } else {
             self.outcome.ran += 1;
-            self.emit(Event::Finished { stage: stage.clone(), key, seconds: done.seconds, peak_memory: done.peak_memory });
+            self.emit(Event::Finished {
+                stage: stage.clone(),
+                key,
+                seconds: done.seconds,
+                peak_memory: done.peak_memory,
+            });
         }
         if let Some(path) = done.source_changed {
-            let reason = format!("{path} changed while the stage ran; the result is used in this run and not kept for the next");
+            let reason =
+                format!("{path} changed while the stage ran; the result is used in this run and not kept for the next");
             self.emit(Event::NotCached { stage: stage.clone(), reason });
         }
         if let Some(path) = done.divergent {
@@ -356,7 +390,8 @@ impl Run<'_> {
         if self.stop.is_some() {
             return Ok(());
         }
-        let retries = self.plan.pipeline.stages[self.plan.instances[index].decl].retries.unwrap_or(self.options.retries);
+        let retries =
+            self.plan.pipeline.stages[self.plan.instances[index].decl].retries.unwrap_or(self.options.retries);
         if self.attempts[index] <= retries {
             self.emit(Event::Retry { stage: self.label(index), attempt: self.attempts[index], error: cause });
             self.queue.push(index);
@@ -389,7 +424,9 @@ impl Run<'_> {
             self.abandon();
             return Ok(());
         }
-        while let Some(position) = self.running.iter().position(|running| running.deadline.is_some_and(|deadline| deadline <= now)) {
+        while let Some(position) =
+            self.running.iter().position(|running| running.deadline.is_some_and(|deadline| deadline <= now))
+        {
             let Running { worker, instance, .. } = self.running.swap_remove(position);
             self.pool.kill(worker);
             self.queue.release(instance);
@@ -401,7 +438,11 @@ impl Run<'_> {
 
 impl Queue {
     fn new(plan: &Plan, cpus: usize, jobs: usize) -> Self {
-        let needs = plan.instances.iter().map(|instance| Need { cpus: instance.threads(cpus), memory: instance.resources.memory, gpus: instance.resources.gpus });
+        let needs = plan.instances.iter().map(|instance| Need {
+            cpus: instance.threads(cpus),
+            memory: instance.resources.memory,
+            gpus: instance.resources.gpus,
+        });
         Self::of(needs.collect(), queue::priorities(plan), cpus, jobs)
     }
 }

@@ -40,7 +40,8 @@ impl WorkerCommand {
     /// # Errors
     /// If the program's own path is unknown.
     pub fn current() -> Result<Self> {
-        let program = std::env::current_exe().map_err(|error| Error::Worker(format!("the program's own path is unknown: {error}")))?;
+        let program = std::env::current_exe()
+            .map_err(|error| Error::Worker(format!("the program's own path is unknown: {error}")))?;
         Ok(Self { program, args: vec!["worker".to_owned()] })
     }
 }

@@ -34,7 +34,18 @@ impl Queue {
     pub(super) fn of(needs: Vec<Need>, priorities: Vec<u32>, cpus: usize, jobs: usize) -> Self {
         let memory = available_memory();
         // One GPU a run: stages on a GPU go one after the other.
-        Self { needs, priorities, ready: BinaryHeap::new(), running: 0, jobs, cpus, free_cpus: cpus, memory, free_memory: memory, free_gpus: 1 }
+        Self {
+            needs,
+            priorities,
+            ready: BinaryHeap::new(),
+            running: 0,
+            jobs,
+            cpus,
+            free_cpus: cpus,
+            memory,
+            free_memory: memory,
+            free_gpus: 1,
+        }
     }
 
     pub(super) fn push(&mut self, index: usize) {
@@ -46,7 +57,10 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<usize> {
         let (_, Reverse(index)) = *self.ready.peek()?;
         let need = self.need(index);
-        let fits = self.running < self.jobs && need.cpus <= self.free_cpus && need.memory <= self.free_memory && need.gpus <= self.free_gpus;
+        let fits = self.running < self.jobs
+            && need.cpus <= self.free_cpus
+            && need.memory <= self.free_memory
+            && need.gpus <= self.free_gpus;
         if !fits {
             return None;
         }
@@ -89,5 +103,6 @@ pub(super) fn priorities(plan: &Plan) -> Vec<u32> {
 fn available_memory() -> u64 {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = info.lines().find(|line| line.starts_with("MemAvailable:"));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).map_or(u64::MAX, |kilobytes| kilobytes * 1024)
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .map_or(u64::MAX, |kilobytes| kilobytes * 1024)
 }

@@ -7,7 +7,9 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use mediant_artifact::{Artifact, Kind, MANIFEST, Manifest};
-use mediant_store::{ActionRecord, ContentRecord, FileEntry, Id, ObjectState, OutputRecord, RawJson, StatIndex, Store, Written};
+use mediant_store::{
+    ActionRecord, ContentRecord, FileEntry, Id, ObjectState, OutputRecord, RawJson, StatIndex, Store, Written,
+};
 use serde_json::json;
 
 use super::{CANCEL, Pools, Replies, Throttled, host};
@@ -19,14 +21,28 @@ use crate::protocol::{Action, Done, Reply};
 use crate::stage::SourcePaths;
 
 /// Performs an action; the answer says how it went.
-pub(super) fn perform(action: &Action, catalogue: &Catalogue, store: &Store, stats: &StatIndex, pools: &mut Pools, replies: &Replies) -> Reply {
+pub(super) fn perform(
+    action: &Action,
+    catalogue: &Catalogue,
+    store: &Store,
+    stats: &StatIndex,
+    pools: &mut Pools,
+    replies: &Replies,
+) -> Reply {
     match attempt(action, catalogue, store, stats, pools, replies) {
         Ok(done) => Reply::Done(Box::new(done)),
         Err(error) => Reply::Failed { error: error.to_string(), cancelled: error.is_cancelled() },
     }
 }
 
-fn attempt(action: &Action, catalogue: &Catalogue, store: &Store, stats: &StatIndex, pools: &mut Pools, replies: &Replies) -> Result<Done, StageError> {
+fn attempt(
+    action: &Action,
+    catalogue: &Catalogue,
+    store: &Store,
+    stats: &StatIndex,
+    pools: &mut Pools,
+    replies: &Replies,
+) -> Result<Done, StageError> {
     let _lock = store.lock_action(id(action.content), || replies.send(&Reply::Waiting))?;
     if !action.force
         && let Some(done) = made_meanwhile(action, store, stats)?
@@ -43,7 +59,8 @@ fn attempt(action: &Action, catalogue: &Catalogue, store: &Store, stats: &StatIn
 
     let (peak_memory, resident) = host::memory();
     let seconds = clock.elapsed().as_secs_f64();
-    let mut done = Done { outputs, hit: false, metrics, seconds, peak_memory, resident, source_changed: None, divergent: None };
+    let mut done =
+        Done { outputs, hit: false, metrics, seconds, peak_memory, resident, source_changed: None, divergent: None };
     done.source_changed = changed_source(action, stats);
     if done.source_changed.is_none() {
         record(action, store, started, &mut done)?;
@@ -60,7 +77,9 @@ fn made_meanwhile(action: &Action, store: &Store, stats: &StatIndex) -> Result<O
             return Ok(None);
         }
     }
-    let Some(made) = store.read_action(content.action)?.filter(|made| made.cacheable && made.outputs == content.outputs) else {
+    let Some(made) =
+        store.read_action(content.action)?.filter(|made| made.cacheable && made.outputs == content.outputs)
+    else {
         return Ok(None);
     };
     let metrics = headline(action, store, &content.outputs)?;
@@ -68,12 +87,30 @@ fn made_meanwhile(action: &Action, store: &Store, stats: &StatIndex) -> Result<O
     let record = ActionRecord { preimage: RawJson::new(&action.preimage)?, inputs: input_ids(action), ..made };
     store.write_action(id(action.recipe), &record)?;
     let (peak_memory, resident) = host::memory();
-    Ok(Some(Done { outputs: content.outputs, hit: true, metrics, seconds: 0.0, peak_memory, resident, source_changed: None, divergent: None }))
+    Ok(Some(Done {
+        outputs: content.outputs,
+        hit: true,
+        metrics,
+        seconds: 0.0,
+        peak_memory,
+        resident,
+        source_changed: None,
+        divergent: None,
+    }))
 }
 
-fn run_stage(action: &Action, catalogue: &Catalogue, store: &Store, pools: &mut Pools, replies: &Replies, staging: &Path) -> Result<(), StageError> {
+fn run_stage(
+    action: &Action,
+    catalogue: &Catalogue,
+    store: &Store,
+    pools: &mut Pools,
+    replies: &Replies,
+    staging: &Path,
+) -> Result<(), StageError> {
     let stage = catalogue.get(&action.stage).filter(|stage| stage.version() == action.version);
-    let stage = stage.ok_or_else(|| StageError::new(format!("this worker has no stage `{}` of version {}", action.stage, action.version)))?;
+    let stage = stage.ok_or_else(|| {
+        StageError::new(format!("this worker has no stage `{}` of version {}", action.stage, action.version))
+    })?;
     let bound = stage.bind_yaml(&action.config)?;
     let member = |member: &crate::protocol::WireMember| MemberInput {
         labels: member.labels.clone(),
@@ -82,7 +119,11 @@ fn run_stage(action: &Action, catalogue: &Catalogue, store: &Store, pools: &mut 
         digest: member.digest,
     };
     let io = ActionIo {
-        inputs: action.inputs.iter().map(|(port, members)| (port.clone(), members.iter().map(member).collect())).collect(),
+        inputs: action
+            .inputs
+            .iter()
+            .map(|(port, members)| (port.clone(), members.iter().map(member).collect()))
+            .collect(),
         outputs: action.outputs.clone(),
         sources: SourcePaths(action.sources.iter().map(|source| (source.field.clone(), source.path.clone())).collect()),
         staging: staging.to_owned(),
@@ -98,7 +139,8 @@ fn run_stage(action: &Action, catalogue: &Catalogue, store: &Store, pools: &mut 
     match result {
         Ok(result) => result,
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            let text =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
             Err(StageError::new(format!("the stage panicked: {}", text.unwrap_or("no message"))))
         }
     }
@@ -129,7 +171,8 @@ fn publish(action: &Action, store: &Store, staging: &Path) -> Result<BTreeMap<St
             .map(|part| FileEntry { name: part.file.clone(), bytes: part.bytes, blake3: id(part.blake3) })
             .collect();
         let object = store.publish(&folder, MANIFEST)?;
-        outputs.insert(shown, OutputRecord { kind: kind.name().to_owned(), object, logical: id(manifest.logical), files });
+        outputs
+            .insert(shown, OutputRecord { kind: kind.name().to_owned(), object, logical: id(manifest.logical), files });
     }
     Ok(outputs)
 }
@@ -138,7 +181,11 @@ fn publish(action: &Action, store: &Store, staging: &Path) -> Result<BTreeMap<St
 const HEADLINES: usize = 24;
 
 /// The first numbers of the action's metrics.
-fn headline(action: &Action, store: &Store, outputs: &BTreeMap<String, OutputRecord>) -> Result<BTreeMap<String, f64>, StageError> {
+fn headline(
+    action: &Action,
+    store: &Store,
+    outputs: &BTreeMap<String, OutputRecord>,
+) -> Result<BTreeMap<String, f64>, StageError> {
     let mut headline = BTreeMap::new();
     for (name, key, kind) in &action.outputs {
         let Some(output) = outputs.get(&output_name(name, key)).filter(|_| *kind == Kind::Metrics) else { continue };
@@ -197,7 +244,8 @@ fn record(action: &Action, store: &Store, started: jiff::Timestamp, done: &mut D
             }
         }
         Written::First | Written::Agrees | Written::Replaced | Written::Ignored => {
-            store.write_content(id(action.content), &ContentRecord { action: recipe, outputs: done.outputs.clone() })?;
+            store
+                .write_content(id(action.content), &ContentRecord { action: recipe, outputs: done.outputs.clone() })?;
         }
     }
     Ok(())

@@ -17,17 +17,68 @@ pub(crate) struct Fields<'a> {
 /// Fields of transformers' `PretrainedConfig` that do not change a causal model's numbers at inference: names, ids of
 /// special tokens, defaults of `generate`, initialisation, and how the original library runs it.
 const HARMLESS: &[&str] = &[
-    "_attn_implementation_autoset", "_commit_hash", "_from_model_config", "_name_or_path", "_num_labels", "architectures",
-    "attn_implementation", "begin_suppress_tokens", "bos_token_id", "chunk_size_feed_forward", "decoder_start_token_id",
-    "diversity_penalty", "do_sample", "dtype", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
-    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
-    "gradient_checkpointing", "id2label", "initializer_range", "is_decoder", "label2id", "length_penalty", "max_length",
-    "min_length", "model_type", "name_or_path", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
-    "num_return_sequences", "output_attentions", "output_hidden_states", "output_past", "output_scores", "pad_token_id",
-    "prefix", "problem_type", "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate",
-    "sep_token_id", "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder",
-    "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript", "transformers_version", "typical_p",
-    "use_bfloat16", "use_cache", "bad_words_ids",
+    "_attn_implementation_autoset",
+    "_commit_hash",
+    "_from_model_config",
+    "_name_or_path",
+    "_num_labels",
+    "architectures",
+    "attn_implementation",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "id2label",
+    "initializer_range",
+    "is_decoder",
+    "label2id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "model_type",
+    "name_or_path",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "output_scores",
+    "pad_token_id",
+    "prefix",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "use_bfloat16",
+    "use_cache",
+    "bad_words_ids",
 ];
 
 impl<'a> Fields<'a> {
@@ -57,10 +108,7 @@ impl<'a> Fields<'a> {
 
     /// A text.
     pub(crate) fn text(&self, name: &str) -> Result<&'a str> {
-        self.get(name)
-            .ok_or_else(|| Self::needed(name))?
-            .as_str()
-            .ok_or_else(|| Error::config(name, "is not a text"))
+        self.get(name).ok_or_else(|| Self::needed(name))?.as_str().ok_or_else(|| Error::config(name, "is not a text"))
     }
 
     /// A whole number.
@@ -97,9 +145,7 @@ impl<'a> Fields<'a> {
 
     /// A mapping that may be absent or null.
     pub(crate) fn mapping(&self, name: &str) -> Result<Option<&'a Map<String, Value>>> {
-        self.get(name)
-            .map(|value| value.as_object().ok_or_else(|| Error::config(name, "is not a mapping")))
-            .transpose()
+        self.get(name).map(|value| value.as_object().ok_or_else(|| Error::config(name, "is not a mapping"))).transpose()
     }
 
     /// A field that may be absent or null, or else must be the one value that is built.
@@ -119,7 +165,9 @@ impl<'a> Fields<'a> {
         match self.object.iter().find(|(name, value)| !seen.contains(name.as_str()) && !value.is_null()) {
             Some((name, value)) => Err(Error::config(
                 name.as_str(),
-                format!("({value}) is unknown here and may change the numbers; if it does not, remove it from the file"),
+                format!(
+                    "({value}) is unknown here and may change the numbers; if it does not, remove it from the file"
+                ),
             )),
             None => Ok(()),
         }

@@ -11,7 +11,13 @@ pub(super) static GPT2: Architecture =
 fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmConfig> {
     // Dropout is off at inference; the summary head is not part of the language model; n_ctx repeats n_positions.
     fields.harmless(&["attn_pdrop", "embd_pdrop", "resid_pdrop", "n_ctx", "predict_special_tokens"]);
-    fields.harmless(&["summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj"]);
+    fields.harmless(&[
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+    ]);
     // Computes the same attention in another precision.
     fields.harmless(&["reorder_and_upcast_attn"]);
     fields.only("activation_function", "gelu_new")?;

@@ -49,7 +49,10 @@ fn theta(fields: &Fields<'_>) -> Result<f64> {
         let kind = scaling.get("rope_type").or_else(|| scaling.get("type"));
         if scaling.len() != 1 || kind.and_then(|kind| kind.as_str()) != Some("default") {
             let scaling = serde_json::Value::from(scaling.clone());
-            return Err(Error::config("rope_scaling", format!("is {scaling}, but scaled rotary positions are not built yet")));
+            return Err(Error::config(
+                "rope_scaling",
+                format!("is {scaling}, but scaled rotary positions are not built yet"),
+            ));
         }
     }
     let outer = fields.optional_positive("rope_theta")?;
@@ -62,7 +65,9 @@ fn theta(fields: &Fields<'_>) -> Result<f64> {
         match name.as_str() {
             "rope_theta" => inner = Some(positive(&field, value)?),
             "rope_type" if value == "default" => {}
-            _ => return Err(Error::config(field, format!("is {value}, but scaled rotary positions are not built yet"))),
+            _ => {
+                return Err(Error::config(field, format!("is {value}, but scaled rotary positions are not built yet")));
+            }
         }
     }
     match (outer, inner) {
@@ -88,7 +93,9 @@ fn pieces(config: &LmConfig, slot: Slot) -> Vec<Piece> {
         Slot::Unembed if !config.tied => stored("lm_head.weight".to_owned()),
         Slot::PosEmbed | Slot::FinalNormBias | Slot::Unembed => vec![],
         Slot::Block(layer, part) => {
-            let linear = |name: &str, inputs, outputs| Piece::linear(format!("model.layers.{layer}.{name}.weight"), inputs, outputs);
+            let linear = |name: &str, inputs, outputs| {
+                Piece::linear(format!("model.layers.{layer}.{name}.weight"), inputs, outputs)
+            };
             let (queries, keys) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
             match part {
                 BlockSlot::Norm1Weight => stored(format!("model.layers.{layer}.input_layernorm.weight")),

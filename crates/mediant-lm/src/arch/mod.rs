@@ -40,7 +40,10 @@ impl Architecture {
     pub fn of(model_type: &str) -> Result<&'static Self> {
         Self::ALL.into_iter().find(|a| a.model_type == model_type).ok_or_else(|| {
             let built: Vec<_> = Self::ALL.iter().map(|a| a.model_type).collect();
-            Error::config("model_type", format!("is `{model_type}`, which is not built; built are {}", built.join(", ")))
+            Error::config(
+                "model_type",
+                format!("is `{model_type}`, which is not built; built are {}", built.join(", ")),
+            )
         })
     }
 }

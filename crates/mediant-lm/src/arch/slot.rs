@@ -74,10 +74,11 @@ impl BlockSlot {
 impl Slot {
     pub(crate) fn all(layers: usize) -> impl Iterator<Item = Self> {
         let block = |layer| BlockSlot::ALL.into_iter().map(move |(slot, _)| Self::Block(layer, slot));
-        [Self::Embed, Self::PosEmbed]
-            .into_iter()
-            .chain((0..layers).flat_map(block))
-            .chain([Self::FinalNormWeight, Self::FinalNormBias, Self::Unembed])
+        [Self::Embed, Self::PosEmbed].into_iter().chain((0..layers).flat_map(block)).chain([
+            Self::FinalNormWeight,
+            Self::FinalNormBias,
+            Self::Unembed,
+        ])
     }
 
     /// The parameter's shape in this model.

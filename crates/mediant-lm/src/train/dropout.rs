@@ -18,7 +18,8 @@ impl Dropout {
     /// Where GPT-2 drops: the sum of the embeddings (`embd_pdrop`) and what attention and MLP add to the residual stream
     /// (`resid_pdrop`). Attention patterns are left alone (`attn_pdrop` is 0).
     pub(super) fn points(config: &LmConfig) -> Vec<HookPoint> {
-        let blocks = (0..config.n_layers).flat_map(|layer| [Site::AttnOut, Site::MlpOut].map(|site| HookPoint::Block(layer, site)));
+        let blocks = (0..config.n_layers)
+            .flat_map(|layer| [Site::AttnOut, Site::MlpOut].map(|site| HookPoint::Block(layer, site)));
         [HookPoint::Block(0, Site::ResidPre)].into_iter().chain(blocks).collect()
     }
 }

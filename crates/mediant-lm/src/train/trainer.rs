@@ -77,11 +77,15 @@ impl<'t, B: Compute> Trainer<'t, B> {
     /// [`Error::Tokens`] if there is nothing to learn from, or the model cannot take the tokens.
     pub fn new(config: LmConfig, training: Training, tokens: &'t Tokens, device: B::Device) -> Result<Self> {
         if !(0..tokens.len()).any(|i| tokens.mask_of(i)[1..].contains(&true)) {
-            return Err(Error::Tokens("there is no token to predict: every sequence is one token long or masked".to_owned()));
+            return Err(Error::Tokens(
+                "there is no token to predict: every sequence is one token long or masked".to_owned(),
+            ));
         }
         if tokens.meta.context > config.context {
             let (longest, context) = (tokens.meta.context, config.context);
-            return Err(Error::Tokens(format!("sequences are up to {longest} tokens long, the model's context is {context}")));
+            return Err(Error::Tokens(format!(
+                "sequences are up to {longest} tokens long, the model's context is {context}"
+            )));
         }
         let parameters = config.slots().into_iter().map(|slot| {
             let values = initial(&config, slot, training.seed);
@@ -102,7 +106,8 @@ impl<'t, B: Compute> Trainer<'t, B> {
     /// # Errors
     /// None that the types leave possible.
     pub fn model(&self) -> Result<Model<B>> {
-        let parameters = self.parameters.iter().map(|p| Ok((p.slot, Parameter::new(p.values.clone(), &p.shape, &self.device)?)));
+        let parameters =
+            self.parameters.iter().map(|p| Ok((p.slot, Parameter::new(p.values.clone(), &p.shape, &self.device)?)));
         Model::new(self.config.clone(), parameters.collect::<Result<Vec<_>>>()?)
     }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use mediant_artifact::{
-    ActivationsMeta, ActivationsReader, ActivationsWriter, Artifact, ArtifactWriter, DType, Digest, HookFact, Kind, Processing,
-    Tokens, TokensMeta,
+    ActivationsMeta, ActivationsReader, ActivationsWriter, Artifact, ArtifactWriter, DType, Digest, HookFact, Kind,
+    Processing, Tokens, TokensMeta,
 };
 use mediant_lm::{Batch, Capture, Error, HookPoint, Hooks, Model, Positions, Site};
 use mediant_tensor::{Flex, Tensor};
@@ -15,10 +15,21 @@ use super::support::{gpt2_json, llama_json, new_writer, random_ids, random_model
 fn tokens(lengths: &[usize], context: usize) -> Tokens {
     let mut tokens = Tokens {
         meta: TokensMeta {
-            tokenizer: None, vocab_size: 60, context, packed: false, prepend_bos: false, bos: None, separator: None,
-            split: "test".to_owned(), documents: 0, tokens: 0, sequences: 0,
+            tokenizer: None,
+            vocab_size: 60,
+            context,
+            packed: false,
+            prepend_bos: false,
+            bos: None,
+            separator: None,
+            split: "test".to_owned(),
+            documents: 0,
+            tokens: 0,
+            sequences: 0,
         },
-        offsets: vec![0], ids: Vec::new(), mask: Vec::new(),
+        offsets: vec![0],
+        ids: Vec::new(),
+        mask: Vec::new(),
     };
     for (i, &len) in lengths.iter().enumerate() {
         tokens.ids.extend(random_ids(60, len, i as u64));
@@ -36,8 +47,15 @@ fn facts(capture: &Capture, model: &Model<Flex>, context: usize) -> Vec<HookFact
 
 fn finish(writer: ActivationsWriter, capture: &Capture, hooks: Vec<HookFact>, dtype: DType, tokens: &Tokens) {
     let meta = ActivationsMeta {
-        model: Digest::of(b"m"), tokens: Digest::of(b"t"), hooks, dtype, positions: capture.positions.to_string(),
-        prepend_bos: false, context: tokens.meta.context, rows: writer.rows(), processing: Processing::default(),
+        model: Digest::of(b"m"),
+        tokens: Digest::of(b"t"),
+        hooks,
+        dtype,
+        positions: capture.positions.to_string(),
+        prepend_bos: false,
+        context: tokens.meta.context,
+        rows: writer.rows(),
+        processing: Processing::default(),
     };
     writer.finish(&meta).unwrap();
 }
@@ -63,8 +81,12 @@ fn rows_are_the_kept_positions_with_the_activations_of_each_sequence_alone() {
     let tokens = tokens(&lengths, 12);
     let models = [random_model(&gpt2_json(2, 32, 4, 60, 40), 1), random_model(&llama_json(2, 32, 4, 2, 60, 40), 2)];
     let hooks = [
-        HookPoint::Block(1, Site::ResidPre), HookPoint::Embed, HookPoint::Block(0, Site::AttnScores),
-        HookPoint::Block(1, Site::Pattern), HookPoint::Block(0, Site::K), HookPoint::Block(0, Site::Ln2Scale),
+        HookPoint::Block(1, Site::ResidPre),
+        HookPoint::Embed,
+        HookPoint::Block(0, Site::AttnScores),
+        HookPoint::Block(1, Site::Pattern),
+        HookPoint::Block(0, Site::K),
+        HookPoint::Block(0, Site::Ln2Scale),
     ];
     let positions = [Positions::All, Positions::Last, Positions::ExcludeFirst(2), Positions::At(vec![0, -2])];
     for (model, positions) in models.iter().flat_map(|model| positions.iter().map(move |p| (model, p))) {
@@ -78,14 +100,19 @@ fn rows_are_the_kept_positions_with_the_activations_of_each_sequence_alone() {
             expected.extend((0..len).filter(kept).map(|p| (i as u32, p as u32, tokens.sequence(i)[p])));
         }
         assert_eq!(capture.rows(&tokens), expected.len() as u64);
-        let found: Vec<_> = (0..index.example.len()).map(|r| (index.example[r], index.position[r], index.token[r])).collect();
+        let found: Vec<_> =
+            (0..index.example.len()).map(|r| (index.example[r], index.position[r], index.token[r])).collect();
         assert_eq!(found, expected, "{positions}");
         for &hook in &hooks {
             let stored = reader.hook(&hook.to_string()).unwrap();
             let mut row = vec![0.0; stored.width()];
             for (r, (example, position, _)) in expected.iter().enumerate() {
                 stored.range_f32(r as u64..r as u64 + 1, &mut row).unwrap();
-                assert_eq!(row, alone(model, tokens.sequence(*example as usize), hook, *position as usize, 12), "{hook}");
+                assert_eq!(
+                    row,
+                    alone(model, tokens.sequence(*example as usize), hook, *position as usize, 12),
+                    "{hook}"
+                );
             }
         }
     }
@@ -131,7 +158,8 @@ fn an_interrupted_capture_goes_on_to_the_same_artifact() {
     let lengths: Vec<usize> = (0..1100).map(|i| 120 + i % 17).collect();
     let tokens = tokens(&lengths, 136);
     let model = random_model(&gpt2_json(1, 8, 2, 60, 140), 1);
-    let capture = Capture { hooks: vec![HookPoint::Block(0, Site::ResidMid), HookPoint::Embed], positions: Positions::All };
+    let capture =
+        Capture { hooks: vec![HookPoint::Block(0, Site::ResidMid), HookPoint::Embed], positions: Positions::All };
     let hooks = facts(&capture, &model, 136);
     let work = TempDir::new().unwrap();
     let whole = run(&capture, &model, &tokens, DType::F16, &work.path().join("whole"));
@@ -139,14 +167,20 @@ fn an_interrupted_capture_goes_on_to_the_same_artifact() {
     let writer = new_writer(&work.path().join("broken"), Kind::Activations).unwrap();
     let writer = ActivationsWriter::new(writer, &hooks, DType::F16).unwrap();
     let checkpoint = work.path().join("checkpoint");
-    let broken = capture.run(&model, &tokens, writer, |_, _| Ok(()), |writer: &ActivationsWriter| {
-        if writer.rows() <= 70_000 {
-            return Ok(());
-        }
-        std::fs::create_dir(&checkpoint).unwrap();
-        writer.checkpoint(&checkpoint)?;
-        Err(Error::Hook("the power fails".to_owned()))
-    });
+    let broken = capture.run(
+        &model,
+        &tokens,
+        writer,
+        |_, _| Ok(()),
+        |writer: &ActivationsWriter| {
+            if writer.rows() <= 70_000 {
+                return Ok(());
+            }
+            std::fs::create_dir(&checkpoint).unwrap();
+            writer.checkpoint(&checkpoint)?;
+            Err(Error::Hook("the power fails".to_owned()))
+        },
+    );
     assert_eq!(broken.err().unwrap().to_string(), "the power fails");
 
     std::fs::create_dir(work.path().join("resumed")).unwrap();

@@ -71,7 +71,8 @@ fn both_spellings_of_the_rotary_base_are_read() {
 #[test]
 fn what_changes_nothing_is_let_through() {
     gpt2(json!({"resid_pdrop": 0.1, "use_cache": true, "id2label": {"0": "a"}, "unheard_of": null})).unwrap();
-    llama(json!({"attention_dropout": 0.1, "pretraining_tp": 2, "torch_dtype": "bfloat16", "hidden_act": "silu"})).unwrap();
+    llama(json!({"attention_dropout": 0.1, "pretraining_tp": 2, "torch_dtype": "bfloat16", "hidden_act": "silu"}))
+        .unwrap();
 }
 
 #[test]

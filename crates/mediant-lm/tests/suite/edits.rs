@@ -58,7 +58,9 @@ fn zero_ablation_silences_a_part_at_the_chosen_positions() {
         let before = read(&model, &batch, pre, Hooks::none());
         let plain = read(&model, &batch, mid, Hooks::none());
         // Rows 0 and 5 of the first sequence, 6 and 8 of the second, have nothing added to the residual stream.
-        for (row, ((ablated, before), plain)) in ablated.chunks(32).zip(before.chunks(32)).zip(plain.chunks(32)).enumerate() {
+        for (row, ((ablated, before), plain)) in
+            ablated.chunks(32).zip(before.chunks(32)).zip(plain.chunks(32)).enumerate()
+        {
             let silenced = [0, 5, 6, 8].contains(&row);
             assert_eq!(ablated, if silenced { before } else { plain }, "row {row}");
         }
@@ -92,11 +94,21 @@ fn a_pattern_of_zeros_leaves_no_attention() {
         let (a, b) = (random_ids(60, 11, 1), random_ids(60, 4, 2));
         let batch = Batch::new(model.config(), &[&a, &b], &model.device()).unwrap();
         let zero = Zero::default();
-        let z = read(&model, &batch, HookPoint::Block(0, Site::Z), Hooks::none().edit(HookPoint::Block(0, Site::Pattern), &zero));
+        let z = read(
+            &model,
+            &batch,
+            HookPoint::Block(0, Site::Z),
+            Hooks::none().edit(HookPoint::Block(0, Site::Pattern), &zero),
+        );
         assert!(z.iter().all(|x| *x == 0.0));
         // With all scores equal, each query takes the plain mean over all keys of its sequence, the later ones too: an
         // edit may look ahead, as in TransformerLens.
-        let flat = read(&model, &batch, HookPoint::Block(0, Site::Pattern), Hooks::none().edit(HookPoint::Block(0, Site::AttnScores), &zero));
+        let flat = read(
+            &model,
+            &batch,
+            HookPoint::Block(0, Site::Pattern),
+            Hooks::none().edit(HookPoint::Block(0, Site::AttnScores), &zero),
+        );
         let keys = 11;
         for (row, head) in flat.chunks(keys).enumerate().map(|(i, head)| (i / 4, head)) {
             let own = if row < 11 { 11 } else { 4 };

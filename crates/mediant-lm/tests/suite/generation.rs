@@ -33,7 +33,11 @@ fn greedy_with_a_cache_is_greedy_without() {
         // Of several lengths, more than go through the model together, one of which reaches the context of 40.
         let prompts: Vec<_> = (0..19).map(|i| random_ids(60, 1 + (i * 7) % 33, i as u64)).collect();
         let mut heard = Vec::new();
-        let added = generate(&model, &prompts, &Sampling::default(), &until, 0, |done| { heard.push(done); nothing(done) }).unwrap();
+        let added = generate(&model, &prompts, &Sampling::default(), &until, 0, |done| {
+            heard.push(done);
+            nothing(done)
+        })
+        .unwrap();
         for (prompt, added) in prompts.iter().zip(&added) {
             assert_eq!(*added, slowly(&model, prompt, 20), "{} tokens before", prompt.len());
         }
@@ -58,7 +62,15 @@ fn a_draw_depends_on_seed_and_prompt_alone() {
 fn a_stop_token_ends_a_text() {
     let [model, _] = models();
     let prompt = random_ids(60, 5, 3);
-    let free = generate(&model, &[prompt.clone()], &Sampling::default(), &Until { tokens: 12, stop: None }, 0, nothing).unwrap();
+    let free = generate(
+        &model,
+        std::slice::from_ref(&prompt),
+        &Sampling::default(),
+        &Until { tokens: 12, stop: None },
+        0,
+        nothing,
+    )
+    .unwrap();
     let stop = free[0][4];
     let first = free[0].iter().position(|id| *id == stop).unwrap();
     let until = Until { tokens: 12, stop: Some(stop) };

@@ -18,12 +18,22 @@ fn small() -> (Value, Value, Vec<u8>) {
     let mut header = json!({"__metadata__": {"format": "pt"}});
     let mut end = 0;
     let names = [
-        ("wte.weight", vec![6, 4]), ("wpe.weight", vec![5, 4]), ("ln_f.weight", vec![4]), ("ln_f.bias", vec![4]),
-        ("h.0.ln_1.weight", vec![4]), ("h.0.ln_1.bias", vec![4]), ("h.0.ln_2.weight", vec![4]), ("h.0.ln_2.bias", vec![4]),
-        ("h.0.attn.c_attn.weight", vec![4, 12]), ("h.0.attn.c_attn.bias", vec![12]),
-        ("h.0.attn.c_proj.weight", vec![4, 4]), ("h.0.attn.c_proj.bias", vec![4]),
-        ("h.0.mlp.c_fc.weight", vec![4, 16]), ("h.0.mlp.c_fc.bias", vec![16]),
-        ("h.0.mlp.c_proj.weight", vec![16, 4]), ("h.0.mlp.c_proj.bias", vec![4]),
+        ("wte.weight", vec![6, 4]),
+        ("wpe.weight", vec![5, 4]),
+        ("ln_f.weight", vec![4]),
+        ("ln_f.bias", vec![4]),
+        ("h.0.ln_1.weight", vec![4]),
+        ("h.0.ln_1.bias", vec![4]),
+        ("h.0.ln_2.weight", vec![4]),
+        ("h.0.ln_2.bias", vec![4]),
+        ("h.0.attn.c_attn.weight", vec![4, 12]),
+        ("h.0.attn.c_attn.bias", vec![12]),
+        ("h.0.attn.c_proj.weight", vec![4, 4]),
+        ("h.0.attn.c_proj.bias", vec![4]),
+        ("h.0.mlp.c_fc.weight", vec![4, 16]),
+        ("h.0.mlp.c_fc.bias", vec![16]),
+        ("h.0.mlp.c_proj.weight", vec![16, 4]),
+        ("h.0.mlp.c_proj.bias", vec![4]),
     ];
     for (name, shape) in names {
         let start = end;
@@ -124,7 +134,8 @@ fn offsets_that_wrap_around_are_refused() {
     let text = header.to_string();
     let room = |text: &str| u64::MAX - (text.len() as u64 + 8) + 1 + (text.len() as u64 + 8 + values.len() as u64);
     let end = room(&text);
-    header["z"] = json!({"dtype": "U8", "shape": [end.wrapping_sub(values.len() as u64)], "data_offsets": [values.len(), end]});
+    header["z"] =
+        json!({"dtype": "U8", "shape": [end.wrapping_sub(values.len() as u64)], "data_offsets": [values.len(), end]});
     open(config.to_string().as_bytes(), &file(header.to_string().as_bytes(), &values)).unwrap_err();
 }
 

@@ -32,7 +32,10 @@ fn export_gives_back_the_checkpoint() {
             assert_eq!((our.dtype(), our.shape(), our.data()), (tensor.dtype(), tensor.shape(), tensor.data()));
         }
         for file in ["config.json", "generation_config.json"] {
-            assert_eq!(fs::read(work.path().join("hf").join(file)).unwrap(), fs::read(fixture(name).join(file)).unwrap());
+            assert_eq!(
+                fs::read(work.path().join("hf").join(file)).unwrap(),
+                fs::read(fixture(name).join(file)).unwrap()
+            );
         }
         // And once more around: the same artifact.
         let again = imported(&work.path().join("hf"), &work.path().join("b"));
@@ -92,7 +95,8 @@ fn a_new_model_survives_export_with_its_losses() {
     save(&model, &config, &[], writer).unwrap();
     export(&Artifact::open(&work.path().join("a")).unwrap(), &work.path().join("hf")).unwrap();
     assert_eq!(HfFolder::open(&work.path().join("hf")).unwrap().config(), model.config());
-    let back: Model<Flex> = load(&imported(&work.path().join("hf"), &work.path().join("b")), &Default::default()).unwrap();
+    let back: Model<Flex> =
+        load(&imported(&work.path().join("hf"), &work.path().join("b")), &Default::default()).unwrap();
     let ids = random_ids(50, 30, 1);
     let losses = |model: &Model<Flex>| {
         let batch = Batch::new(model.config(), &[&ids], &model.device()).unwrap();

@@ -80,7 +80,9 @@ fn shards_are_one_model() {
     }
     let map: BTreeMap<_, _> = all.keys().enumerate().map(|(i, name)| (name.clone(), file(i))).collect();
     let index = folder.path().join("model.safetensors.index.json");
-    let write_index = |map: &BTreeMap<String, String>| fs::write(&index, json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+    let write_index = |map: &BTreeMap<String, String>| {
+        fs::write(&index, json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+    };
     write_index(&map);
     assert_eq!(losses(folder.path(), "llama"), losses(&fixture("llama"), "llama"));
 

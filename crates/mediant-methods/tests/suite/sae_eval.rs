@@ -13,7 +13,8 @@ const D: usize = 16;
 const VOCAB: usize = 31;
 
 fn model() -> Model<Flex> {
-    let shape = Gpt2Shape { n_layers: 2, d_model: D, n_heads: 2, d_mlp: 4 * D, vocab_size: VOCAB, context: 24, tied: true };
+    let shape =
+        Gpt2Shape { n_layers: 2, d_model: D, n_heads: 2, d_mlp: 4 * D, vocab_size: VOCAB, context: 24, tied: true };
     let config = LmConfig::from_json(&gpt2_config(&shape, None, None, 0.0)).unwrap();
     let parameters = config.slots().into_iter().map(|slot| {
         // Ten times the usual size: a model whose blocks do something.
@@ -105,10 +106,20 @@ fn zeros_recover_nothing_unless_special_tokens_keep_their_activations() {
 fn the_mean_alone_explains_nothing() {
     let hook = "blocks.0.hook_resid_post";
     let (model, tokens) = (model(), tokens(40));
-    let run = |sae: &Sae| sae_eval::<_, Error>(&model, sae, hook.parse().unwrap(), &tokens, SpecialTokens::Original, |_, _| Ok(())).unwrap();
+    let run = |sae: &Sae| {
+        sae_eval::<_, Error>(&model, sae, hook.parse().unwrap(), &tokens, SpecialTokens::Original, |_, _| Ok(()))
+            .unwrap()
+    };
     let sums = run(&mirror(0.0)).total().reconstruction;
     let mean: Vec<f32> = sums.x.iter().map(|x| (x / sums.n as f64) as f32).collect();
-    let weights = Weights { d_in: D, d_sae: 2, w_enc: vec![0.0; 2 * D], b_enc: vec![0.0; 2], w_dec: vec![0.0; 2 * D], b_dec: mean };
+    let weights = Weights {
+        d_in: D,
+        d_sae: 2,
+        w_enc: vec![0.0; 2 * D],
+        b_enc: vec![0.0; 2],
+        w_dec: vec![0.0; 2 * D],
+        b_dec: mean,
+    };
     let rows = run(&Sae::new(weights, Activation::Relu, true).unwrap()).metrics(0);
     // The mean is rounded to f32.
     assert!(value(&rows, "ev_mc").abs() < 1e-10, "{}", value(&rows, "ev_mc"));
@@ -120,7 +131,10 @@ fn rows_say_what_they_are() {
     let rows = evaluate(&mirror(0.5), "blocks.0.hook_resid_post", SpecialTokens::Original);
     for row in &rows {
         assert!(row.value.is_finite() && row.n > 0);
-        assert_eq!((row.tags["hook"].as_str(), row.tags["special_tokens"].as_str()), ("blocks.0.hook_resid_post", "original"));
+        assert_eq!(
+            (row.tags["hook"].as_str(), row.tags["special_tokens"].as_str()),
+            ("blocks.0.hook_resid_post", "original")
+        );
         if let (Some(numerator), Some(denominator)) = (row.numerator, row.denominator) {
             let ratio = numerator / denominator;
             let expected = if row.name == "ev_mc" { 1.0 - ratio } else { ratio };
@@ -149,7 +163,14 @@ fn threads_do_not_change_the_bits() {
 fn a_hook_of_another_width_is_refused() {
     let (model, tokens) = (model(), tokens(2));
     for hook in ["blocks.0.mlp.hook_post", "blocks.0.attn.hook_z"] {
-        let result = sae_eval::<_, Error>(&model, &mirror(1.0), hook.parse().unwrap(), &tokens, SpecialTokens::Original, |_, _| Ok(()));
+        let result = sae_eval::<_, Error>(
+            &model,
+            &mirror(1.0),
+            hook.parse().unwrap(),
+            &tokens,
+            SpecialTokens::Original,
+            |_, _| Ok(()),
+        );
         assert!(result.unwrap_err().to_string().contains("reads vectors of 16 numbers"));
     }
 }

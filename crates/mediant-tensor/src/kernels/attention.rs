@@ -41,30 +41,19 @@ impl<'a> Heads<'a> {
 
 /// Causal attention; see `ops::attention`. Returns `[batch, queries, heads, width]`.
 pub(crate) fn attention(batch: usize, q: Heads, k: Heads, v: Heads, scale: f32) -> Vec<f32> {
-    let blocks: Vec<(usize, Range<usize>)> = (0..batch)
-        .flat_map(|b| query_blocks(q.positions).map(move |rows| (b, rows)))
-        .collect();
+    let blocks: Vec<(usize, Range<usize>)> =
+        (0..batch).flat_map(|b| query_blocks(q.positions).map(move |rows| (b, rows))).collect();
     let row = q.heads * q.width;
     let sizes = blocks.iter().map(|(_, rows)| rows.len() * row);
     let (z, _) = build_parts(sizes, |task, out| {
         let (batch, rows) = blocks[task].clone();
-        dispatch(Forward {
-            batch,
-            rows,
-            q,
-            k,
-            v,
-            scale,
-            out,
-        });
+        dispatch(Forward { batch, rows, q, k, v, scale, out });
     });
     z
 }
 
 fn query_blocks(queries: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..queries)
-        .step_by(BLOCK)
-        .map(move |from| from..(from + BLOCK).min(queries))
+    (0..queries).step_by(BLOCK).map(move |from| from..(from + BLOCK).min(queries))
 }
 
 /// One block of queries of one sequence, all heads.
@@ -168,24 +157,9 @@ pub(crate) enum Input {
 }
 
 /// Gradients of [`attention`]; `out` has a place for each sequence.
-pub(crate) fn attention_backward(
-    q: Heads,
-    k: Heads,
-    v: Heads,
-    grad: Heads,
-    scale: f32,
-    out: Vec<GradientsMut>,
-) {
+pub(crate) fn attention_backward(q: Heads, k: Heads, v: Heads, grad: Heads, scale: f32, out: Vec<GradientsMut>) {
     out.into_par_iter().enumerate().for_each(|(batch, out)| {
-        dispatch(Backward {
-            batch,
-            q,
-            k,
-            v,
-            grad,
-            scale,
-            out,
-        });
+        dispatch(Backward { batch, q, k, v, grad, scale, out });
     });
 }
 
@@ -235,7 +209,11 @@ impl WithSimd for Backward<'_, '_> {
         let group = q.heads / k.heads;
         let mut panels = Panels::default();
         for kv_head in 0..k.heads {
-            panels.start_head(k.vectors(batch, 0..k.positions, kv_head), v.vectors(batch, 0..k.positions, kv_head), k.width);
+            panels.start_head(
+                k.vectors(batch, 0..k.positions, kv_head),
+                v.vectors(batch, 0..k.positions, kv_head),
+                k.width,
+            );
             for head in kv_head * group..(kv_head + 1) * group {
                 for rows in query_blocks(q.positions) {
                     let queries = Queries::new(q, batch, head, rows.clone(), k.positions);

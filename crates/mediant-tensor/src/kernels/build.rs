@@ -1,8 +1,8 @@
 use std::mem::MaybeUninit;
 
-use pulp::{Scalar, Simd, WithSimd};
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::{V3, V4};
+use pulp::{Scalar, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Runs a closure compiled for the widest vectors that the processor has (AVX-512, AVX2 with FMA, else the target's
@@ -33,11 +33,7 @@ pub(super) fn dispatch<O: WithSimd>(operation: O) -> O::Output {
 ///
 /// Zeroing a block just before it is filled costs little, as it stays in the cache; zeroing the whole vector first costs a
 /// pass over memory.
-pub fn build<R: Send>(
-    len: usize,
-    block: usize,
-    fill: impl Fn(usize, &mut [f32]) -> R + Sync,
-) -> (Vec<f32>, Vec<R>) {
+pub fn build<R: Send>(len: usize, block: usize, fill: impl Fn(usize, &mut [f32]) -> R + Sync) -> (Vec<f32>, Vec<R>) {
     let block = block.max(1);
     let sizes = (0..len).step_by(block).map(|from| block.min(len - from));
     build_parts(sizes, fill)
@@ -51,14 +47,8 @@ pub(super) fn build_parts<R: Send>(
     let len = sizes.clone().sum();
     let mut out: Vec<f32> = Vec::with_capacity(len);
     let mut rest = &mut out.spare_capacity_mut()[..len];
-    let parts: Vec<_> = sizes
-        .map(|size| rest.split_off_mut(..size).unwrap_or_default())
-        .collect();
-    let returned = parts
-        .into_par_iter()
-        .enumerate()
-        .map(|(i, part)| fill(i, zeroed(part)))
-        .collect();
+    let parts: Vec<_> = sizes.map(|size| rest.split_off_mut(..size).unwrap_or_default()).collect();
+    let returned = parts.into_par_iter().enumerate().map(|(i, part)| fill(i, zeroed(part))).collect();
     // SAFETY: the parts cover the first `len` elements of the capacity, as their sizes sum to `len`, and `zeroed` wrote
     // every one of them; a panic in `fill` leaves before this line.
     #[expect(unsafe_code, reason = "every element was written, part by part")]

@@ -5,7 +5,7 @@ use super::{build, simd};
 const BLOCK: usize = 1 << 14;
 
 /// 2 √(2/π): GELU's `0.5 (1 + tanh u)` is `sigmoid(2u)`.
-const TWO_ROOT_2_PI: f32 = 1.595_769_1;
+const TWO_ROOT_2_PI: f32 = 2.0 * 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 
 #[inline(always)]
@@ -22,11 +22,14 @@ fn gelu_gate(x: f32) -> f32 {
 fn map2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
     let (out, _) = build(a.len(), BLOCK, |i, out| {
         let (a, b) = (&a[i * BLOCK..], &b[i * BLOCK..]);
-        simd(#[inline(always)] || {
-            for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-                *out = f(a, b);
-            }
-        });
+        simd(
+            #[inline(always)]
+            || {
+                for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                    *out = f(a, b);
+                }
+            },
+        );
     });
     out
 }
@@ -53,12 +56,15 @@ pub(crate) fn silu_mul_backward(gate: &[f32], up: &[f32], grad: &[f32]) -> (Vec<
     let (for_gate, _) = build(gate.len(), BLOCK, |i, out| {
         let from = i * BLOCK;
         let (gate, up, grad) = (&gate[from..], &up[from..], &grad[from..]);
-        simd(#[inline(always)] || {
-            for (((out, &gate), &up), &grad) in out.iter_mut().zip(gate).zip(up).zip(grad) {
-                let s = sigmoid(gate);
-                *out = grad * up * s * (1.0 + gate * (1.0 - s));
-            }
-        });
+        simd(
+            #[inline(always)]
+            || {
+                for (((out, &gate), &up), &grad) in out.iter_mut().zip(gate).zip(up).zip(grad) {
+                    let s = sigmoid(gate);
+                    *out = grad * up * s * (1.0 + gate * (1.0 - s));
+                }
+            },
+        );
     });
     (for_gate, for_up)
 }

@@ -44,20 +44,23 @@ pub(crate) fn token_nll(logits: &[f32], vocab: usize, targets: &[i32]) -> Vec<f3
         return vec![f32::NAN; targets.len()];
     }
     let rows = logits.par_chunks_exact(vocab).zip(targets);
-    rows.map(|(row, &target)| simd(#[inline(always)] || nll(row, target))).collect()
+    rows.map(|(row, &target)| {
+        simd(
+            #[inline(always)]
+            || nll(row, target),
+        )
+    })
+    .collect()
 }
 
-pub(crate) fn token_nll_backward(
-    mut logits: Vec<f32>,
-    vocab: usize,
-    targets: &[i32],
-    grad: &[f32],
-) -> Vec<f32> {
+pub(crate) fn token_nll_backward(mut logits: Vec<f32>, vocab: usize, targets: &[i32], grad: &[f32]) -> Vec<f32> {
     let rows = logits.par_chunks_exact_mut(vocab.max(1));
-    rows.zip(targets.par_iter().zip(grad))
-        .for_each(|(row, (&target, &weight))| {
-            simd(#[inline(always)] || nll_backward(row, target, weight));
-        });
+    rows.zip(targets.par_iter().zip(grad)).for_each(|(row, (&target, &weight))| {
+        simd(
+            #[inline(always)]
+            || nll_backward(row, target, weight),
+        );
+    });
     logits
 }
 
@@ -98,9 +101,15 @@ pub(crate) fn unembed_loss(
             .with_min_len(8)
             .map(|(row, (&target, &weight))| {
                 let nll = if gradients {
-                    simd(#[inline(always)] || nll_backward(row, target, weight))
+                    simd(
+                        #[inline(always)]
+                        || nll_backward(row, target, weight),
+                    )
                 } else {
-                    simd(#[inline(always)] || nll(row, target))
+                    simd(
+                        #[inline(always)]
+                        || nll(row, target),
+                    )
                 };
                 f64::from(weight) * f64::from(nll)
             })
@@ -114,10 +123,7 @@ pub(crate) fn unembed_loss(
             matmul_into(out, 1.0, slopes.t(), x, true);
         }
     }
-    UnembedLoss {
-        loss: loss as f32,
-        gradients: gradients.then_some((for_hidden, for_unembed)),
-    }
+    UnembedLoss { loss: loss as f32, gradients: gradients.then_some((for_hidden, for_unembed)) }
 }
 
 /// Rows whose logits exist together: 8 MiB of them, at least 256.

@@ -23,7 +23,7 @@ pub(crate) use elementwise::{gelu_new, gelu_new_backward, silu_mul, silu_mul_bac
 pub(crate) use loss::{token_nll, token_nll_backward, unembed_loss};
 pub use math::exp;
 pub(crate) use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward, sum_rows};
-pub use product::{Matrix, MatrixMut, least_rows, matmul_into, matmul_over};
 pub(crate) use product::linear;
+pub use product::{Matrix, MatrixMut, least_rows, matmul_into, matmul_over};
 pub(crate) use softmax::{causal_softmax, causal_softmax_backward};
 pub(crate) use table::embedding_grad;

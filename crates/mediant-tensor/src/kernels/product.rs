@@ -19,25 +19,13 @@ impl<'a> Matrix<'a> {
     /// When the last element lies outside the slice.
     pub fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         check(data.len(), rows, cols, row_stride);
-        Self {
-            data,
-            rows,
-            cols,
-            row_stride,
-            col_stride: 1,
-        }
+        Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
     /// The transposed matrix in the same slice.
     #[must_use]
     pub fn t(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 }
 
@@ -57,20 +45,13 @@ impl<'a> MatrixMut<'a> {
     pub fn new(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(row_stride >= cols, "rows overlap");
         check(data.len(), rows, cols, row_stride);
-        Self {
-            data,
-            rows,
-            cols,
-            row_stride,
-        }
+        Self { data, rows, cols, row_stride }
     }
 }
 
 fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
     if rows > 0 && cols > 0 {
-        let last = (rows - 1)
-            .checked_mul(row_stride)
-            .and_then(|start| start.checked_add(cols));
+        let last = (rows - 1).checked_mul(row_stride).and_then(|start| start.checked_add(cols));
         assert!(last.is_some_and(|last| last <= len), "matrix beyond its slice");
     }
 }
@@ -95,15 +76,8 @@ pub fn matmul_over(out: &mut MatrixMut, a: Matrix, b: Matrix, parallel: bool) {
 }
 
 fn product(out: &mut MatrixMut, add: bool, scale: f32, a: Matrix, b: Matrix, parallel: bool) {
-    assert!(
-        a.cols == b.rows && out.rows == a.rows && out.cols == b.cols,
-        "shapes of a product"
-    );
-    let parallelism = if parallel {
-        Parallelism::Rayon(0)
-    } else {
-        Parallelism::None
-    };
+    assert!(a.cols == b.rows && out.rows == a.rows && out.cols == b.cols, "shapes of a product");
+    let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
     // SAFETY: the constructors made sure that every element (i, j) of the three matrices lies in its slice (`t` permutes the
     // same elements), and that elements of `out` are distinct; `out` is borrowed mutably, so it overlaps neither input;
     // strides came from `usize`s below a slice's length, so they fit `isize`.

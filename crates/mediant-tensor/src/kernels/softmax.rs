@@ -40,14 +40,17 @@ pub(crate) fn causal_softmax(scores: &[f32], queries: usize, keys: usize) -> Vec
     }
     let (out, _) = build(scores.len(), queries * keys, |i, out| {
         let scores = &scores[i * queries * keys..];
-        simd(#[inline(always)] || {
-            let rows = scores.chunks_exact(keys).zip(out.chunks_exact_mut(keys));
-            for (query, (scores, out)) in rows.take(queries).enumerate() {
-                let seen = visible(query, queries, keys);
-                out[..seen].copy_from_slice(&scores[..seen]);
-                softmax_row(&mut out[..seen]);
-            }
-        });
+        simd(
+            #[inline(always)]
+            || {
+                let rows = scores.chunks_exact(keys).zip(out.chunks_exact_mut(keys));
+                for (query, (scores, out)) in rows.take(queries).enumerate() {
+                    let seen = visible(query, queries, keys);
+                    out[..seen].copy_from_slice(&scores[..seen]);
+                    softmax_row(&mut out[..seen]);
+                }
+            },
+        );
     });
     out
 }
@@ -61,11 +64,14 @@ pub(crate) fn causal_softmax_backward(pattern: &[f32], grad: &[f32], keys: usize
     let (out, _) = build(pattern.len(), block, |i, out| {
         let (pattern, grad) = (&pattern[i * block..], &grad[i * block..]);
         out.copy_from_slice(&grad[..out.len()]);
-        simd(#[inline(always)] || {
-            for (pattern, out) in pattern.chunks_exact(keys).zip(out.chunks_exact_mut(keys)) {
-                softmax_row_backward(pattern, out);
-            }
-        });
+        simd(
+            #[inline(always)]
+            || {
+                for (pattern, out) in pattern.chunks_exact(keys).zip(out.chunks_exact_mut(keys)) {
+                    softmax_row_backward(pattern, out);
+                }
+            },
+        );
     });
     out
 }

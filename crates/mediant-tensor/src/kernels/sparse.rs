@@ -28,7 +28,10 @@ impl Default for Codes {
 
 impl Codes {
     /// Codes made in parallel: `push` adds exactly one row for each item. `S` holds buffers, reused by neighbouring rows.
-    pub fn collect<R, S>(rows: impl IndexedParallelIterator<Item = R>, push: impl Fn(R, &mut S, &mut Codes) + Sync + Send) -> Self
+    pub fn collect<R, S>(
+        rows: impl IndexedParallelIterator<Item = R>,
+        push: impl Fn(R, &mut S, &mut Codes) + Sync + Send,
+    ) -> Self
     where
         S: Default + Send,
     {
@@ -39,7 +42,8 @@ impl Codes {
             })
             .collect();
         let entries = blocks.iter().map(|(codes, _)| codes.entries()).sum();
-        let mut all = Codes { starts: vec![0], latents: Vec::with_capacity(entries), values: Vec::with_capacity(entries) };
+        let mut all =
+            Codes { starts: vec![0], latents: Vec::with_capacity(entries), values: Vec::with_capacity(entries) };
         for (codes, _) in &blocks {
             all.append(codes);
         }
@@ -317,7 +321,8 @@ mod tests {
 
         let mut totals = vec![0.0; LATENTS];
         by_latent.add_totals(&by_latent.arrange(codes.values()), &mut totals);
-        let expected: Vec<f64> = (0..LATENTS).map(|i| (0..ROWS).map(|b| f64::from(dense[b * LATENTS + i])).sum()).collect();
+        let expected: Vec<f64> =
+            (0..LATENTS).map(|i| (0..ROWS).map(|b| f64::from(dense[b * LATENTS + i])).sum()).collect();
         assert_close(&totals, &expected);
 
         let (latents, _) = codes.row(3);

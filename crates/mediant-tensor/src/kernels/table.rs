@@ -7,17 +7,20 @@ pub(crate) fn embedding_grad(rows: usize, width: usize, ids: &[i32], grad: &[f32
     let block = rows.div_ceil(16).max(1);
     let (table, _) = build(rows * width, block * width, |i, table| {
         let own = i * block..i * block + table.len() / width;
-        simd(#[inline(always)] || {
-            for (&id, grad) in ids.iter().zip(grad.chunks_exact(width)) {
-                let id = id as usize;
-                if own.contains(&id) {
-                    let at = (id - own.start) * width;
-                    for (total, &g) in table[at..at + width].iter_mut().zip(grad) {
-                        *total += g;
+        simd(
+            #[inline(always)]
+            || {
+                for (&id, grad) in ids.iter().zip(grad.chunks_exact(width)) {
+                    let id = id as usize;
+                    if own.contains(&id) {
+                        let at = (id - own.start) * width;
+                        for (total, &g) in table[at..at + width].iter_mut().zip(grad) {
+                            *total += g;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     });
     table
 }

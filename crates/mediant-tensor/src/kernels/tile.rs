@@ -1,6 +1,11 @@
 //! Small products with operands in the cache, for attention: nothing is packed, and a row's bits depend on nothing but its
 //! own values (each element is one chain of fused multiply-adds in the order of the inner dimension).
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "fixed-size register tiles are indexed in step; iterators would hide which rows meet"
+)]
+
 use std::ops::Range;
 
 use pulp::Simd;
@@ -110,17 +115,41 @@ fn multiply_rows<S: Simd, const R: usize>(
             for r in 0..R {
                 rows[r] = &vectors[row + r][..end];
             }
-            sums::<S, R>(simd, (out, row, cols), inner, right, add, #[inline(always)] |p, r| rows[r][p])
+            sums::<S, R>(
+                simd,
+                (out, row, cols),
+                inner,
+                right,
+                add,
+                #[inline(always)]
+                |p, r| rows[r][p],
+            );
         }
         Left::Panel(panel) => {
             for r in 0..R {
                 rows[r] = &panel.row(row + r)[..end];
             }
-            sums::<S, R>(simd, (out, row, cols), inner, right, add, #[inline(always)] |p, r| rows[r][p])
+            sums::<S, R>(
+                simd,
+                (out, row, cols),
+                inner,
+                right,
+                add,
+                #[inline(always)]
+                |p, r| rows[r][p],
+            );
         }
         Left::Columns(panel) => {
             let (data, stride) = (&panel.data[row..], panel.stride);
-            sums::<S, R>(simd, (out, row, cols), inner, right, add, #[inline(always)] |p, r| data[p * stride + r])
+            sums::<S, R>(
+                simd,
+                (out, row, cols),
+                inner,
+                right,
+                add,
+                #[inline(always)]
+                |p, r| data[p * stride + r],
+            );
         }
     }
     R

@@ -36,12 +36,7 @@ fn cases() -> Vec<Case> {
     };
     // Sizes that are no multiple of a vector or a block, beside some that are.
     let mut all = vec![
-        case(
-            "gelu_new",
-            &[&[3, 7, 37]],
-            of(|[x]| A::gelu_new(x)),
-            of(|[x]| plain::gelu_new::<A>(x)),
-        ),
+        case("gelu_new", &[&[3, 7, 37]], of(|[x]| A::gelu_new(x)), of(|[x]| plain::gelu_new::<A>(x))),
         case(
             "silu_mul",
             &[&[5, 37], &[5, 37]],
@@ -163,10 +158,8 @@ fn inputs(case: &Case) -> Vec<Vec<f32>> {
 /// The result, and the gradients of `Σ resultᵢ · rᵢ` for fixed random r.
 fn evaluate(case: &Case, function: &Function, inputs: &[Vec<f32>]) -> (Vec<f32>, Vec<Vec<f32>>) {
     let device = Default::default();
-    let leaves: Vec<Tensor<A, 1>> = inputs
-        .iter()
-        .map(|x| Tensor::from_data(TensorData::from(&x[..]), &device).require_grad())
-        .collect();
+    let leaves: Vec<Tensor<A, 1>> =
+        inputs.iter().map(|x| Tensor::from_data(TensorData::from(&x[..]), &device).require_grad()).collect();
     let shaped = leaves.iter().zip(&case.shapes).map(|(x, shape)| {
         <A as burn::tensor::ops::FloatTensorOps<A>>::float_reshape(
             x.clone().into_primitive().tensor(),
@@ -175,16 +168,12 @@ fn evaluate(case: &Case, function: &Function, inputs: &[Vec<f32>]) -> (Vec<f32>,
     });
     let result = function(shaped.collect());
     let shape: Vec<usize> = burn::tensor::TensorMetadata::shape(&result).to_vec();
-    let flat = <A as burn::tensor::ops::FloatTensorOps<A>>::float_reshape(
-        result,
-        [shape.iter().product::<usize>()].into(),
-    );
+    let flat =
+        <A as burn::tensor::ops::FloatTensorOps<A>>::float_reshape(result, [shape.iter().product::<usize>()].into());
     let flat: Tensor<A, 1> = Tensor::from_primitive(TensorPrimitive::Float(flat));
     let r = Tensor::from_data(TensorData::from(&random(&shape, "r")[..]), &device);
     let grads = (flat.clone() * r).sum().backward();
-    let grads = leaves
-        .iter()
-        .map(|x| x.grad(&grads).unwrap().into_data().into_vec().unwrap());
+    let grads = leaves.iter().map(|x| x.grad(&grads).unwrap().into_data().into_vec().unwrap());
     (flat.into_data().into_vec().unwrap(), grads.collect())
 }
 

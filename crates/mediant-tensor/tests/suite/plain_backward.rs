@@ -8,9 +8,7 @@ use mediant_tensor::{Compute, plain, random};
 fn tensor<const D: usize>(shape: [usize; D], seed: u64) -> FloatTensor<Flex> {
     let mut values = vec![0.0; shape.iter().product()];
     random::fill_normal(&mut random::stream(seed, "test"), &mut values, 0.0, 1.0);
-    Tensor::<Flex, D>::from_data(TensorData::new(values, shape), &Default::default())
-        .into_primitive()
-        .tensor()
+    Tensor::<Flex, D>::from_data(TensorData::new(values, shape), &Default::default()).into_primitive().tensor()
 }
 
 fn values(x: FloatTensor<Flex>) -> Vec<f32> {
@@ -31,11 +29,7 @@ fn assert_same<const N: usize>(name: &str, kernel: [FloatTensor<Flex>; N], plain
 #[test]
 fn elementwise() {
     let x = |seed| tensor([9, 37], seed);
-    assert_same(
-        "gelu_new",
-        [Flex::gelu_new_backward(x(1), x(2))],
-        [plain::gelu_new_backward::<Flex>(x(1), x(2))],
-    );
+    assert_same("gelu_new", [Flex::gelu_new_backward(x(1), x(2))], [plain::gelu_new_backward::<Flex>(x(1), x(2))]);
     assert_same(
         "silu_mul",
         Flex::silu_mul_backward(x(1), x(2), x(3)).into(),
@@ -85,7 +79,8 @@ fn attention() {
 
 #[test]
 fn losses_and_embedding() {
-    let ids = |ids: [i32; 5]| Tensor::<Flex, 1, Int>::from_data(TensorData::from(ids), &Default::default()).into_primitive();
+    let ids =
+        |ids: [i32; 5]| Tensor::<Flex, 1, Int>::from_data(TensorData::from(ids), &Default::default()).into_primitive();
     let targets = || ids([0, 52, 7, 7, 30]);
     let (logits, w) = (|| tensor([5, 53], 1), || tensor([5], 2));
     assert_same(
@@ -104,11 +99,7 @@ fn losses_and_embedding() {
         both(plain::unembed_loss::<Flex>(x(), u(), targets(), w(), true)),
     );
     let g = || tensor([5, 8], 5);
-    assert_same(
-        "embed",
-        [Flex::embed_grad(53, targets(), g())],
-        [plain::embed_grad::<Flex>(53, targets(), g())],
-    );
+    assert_same("embed", [Flex::embed_grad(53, targets(), g())], [plain::embed_grad::<Flex>(53, targets(), g())]);
 }
 
 #[test]
@@ -117,7 +108,8 @@ fn what_is_hidden_from_a_query_is_exactly_zero_whatever_stands_there() {
     scores[3] = f32::NAN;
     scores[2] = f32::INFINITY;
     let scores = Tensor::<Flex, 4>::from_data(TensorData::new(scores, [1, 1, 2, 4]), &Default::default());
-    let pattern: Vec<f32> = mediant_tensor::ops::causal_softmax(scores.slice([0..1, 0..1, 0..2, 0..4])).into_data().into_vec().unwrap();
+    let pattern: Vec<f32> =
+        mediant_tensor::ops::causal_softmax(scores.slice([0..1, 0..1, 0..2, 0..4])).into_data().into_vec().unwrap();
     // Query 0 of 2 stands at key 2 of 4: its own key is infinite, so its row is NaN but for the last entry.
     assert_eq!(pattern[3], 0.0);
     assert_eq!(pattern[4..], [0.25; 4]);

@@ -13,7 +13,9 @@ use crate::progress::terminal;
 
 /// Draws the pipeline: on the terminal with the state of every stage, as Mermaid text, or as SVG.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  mediant dag pipelines/quickstart.yaml\n  mediant dag pipelines/quickstart.yaml --format svg --output docs/quickstart.svg")]
+#[command(
+    after_help = "Examples:\n  mediant dag pipelines/quickstart.yaml\n  mediant dag pipelines/quickstart.yaml --format svg --output docs/quickstart.svg"
+)]
 pub(crate) struct Dag {
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -58,7 +60,9 @@ impl Dag {
             Format::Svg => graph.to_svg(),
         };
         match &self.output {
-            Some(path) => std::fs::write(path, text).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?,
+            Some(path) => {
+                std::fs::write(path, text).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+            }
             None => anstream::print!("{text}"),
         }
         Ok(())
@@ -83,7 +87,12 @@ fn graph(plan: &Plan, with_state: bool) -> Result<Graph, Failure> {
         .stages
         .values()
         .enumerate()
-        .map(|(decl, stage)| Node { name: stage.name.clone(), uses: stage.uses.value.clone(), instances: 0, state: states.get(&decl).copied() })
+        .map(|(decl, stage)| Node {
+            name: stage.name.clone(),
+            uses: stage.uses.value.clone(),
+            instances: 0,
+            state: states.get(&decl).copied(),
+        })
         .collect();
     let mut edges = Vec::new();
     let mut seen = BTreeSet::new();

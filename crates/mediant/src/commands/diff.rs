@@ -17,7 +17,9 @@ use crate::progress::terminal;
 ///
 /// OLD and NEW are each a lock file, the id of a run or the beginning of one, or `last`, `last~1`, ... for the newest runs.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  mediant diff last~1 last\n  mediant diff pipelines/quickstart.lock last --markdown")]
+#[command(
+    after_help = "Examples:\n  mediant diff last~1 last\n  mediant diff pipelines/quickstart.lock last --markdown"
+)]
 pub(crate) struct DiffCommand {
     /// What to compare
     #[arg(value_name = "OLD")]
@@ -61,11 +63,14 @@ fn snapshot(name: &str, store: Option<&Store>) -> Result<Snapshot, Failure> {
         return of_lock(name, lock, store);
     }
     let Some(store) = store else {
-        return Err(Failure::Input(format!("error: there is no lock file {name}, and no store here to look for a run of that name in\nhelp: give the store with --store DIR\n")));
+        return Err(Failure::Input(format!(
+            "error: there is no lock file {name}, and no store here to look for a run of that name in\nhelp: give the store with --store DIR\n"
+        )));
     };
     let run = find(name, store)?;
     let plan = RunPlan::read(&run)?;
-    let labels: BTreeMap<Digest, String> = plan.instances.iter().map(|(label, recipe)| (*recipe, label.clone())).collect();
+    let labels: BTreeMap<Digest, String> =
+        plan.instances.iter().map(|(label, recipe)| (*recipe, label.clone())).collect();
     let mut instances = BTreeMap::new();
     for (label, recipe) in &plan.instances {
         instances.insert(label.clone(), instance(*recipe, &labels, Some(store))?);
@@ -76,20 +81,28 @@ fn snapshot(name: &str, store: Option<&Store>) -> Result<Snapshot, Failure> {
 /// The run of an id, the beginning of one, or `last~N`.
 fn find(name: &str, store: &Store) -> Result<RunInfo, Failure> {
     let runs = store.runs()?;
-    let back = name.strip_prefix("last").and_then(|rest| if rest.is_empty() { Some(0) } else { rest.strip_prefix('~')?.parse::<usize>().ok() });
+    let back = name
+        .strip_prefix("last")
+        .and_then(|rest| if rest.is_empty() { Some(0) } else { rest.strip_prefix('~')?.parse::<usize>().ok() });
     let mut found: Vec<RunInfo> = match back {
         Some(back) => runs.into_iter().skip(back).take(1).collect(),
         None => runs.into_iter().filter(|run| run.id.to_lowercase().starts_with(&name.to_lowercase())).collect(),
     };
     match (found.pop(), found.len()) {
         (Some(run), 0) => Ok(run),
-        (Some(_), more) => Err(Failure::Input(format!("error: {} runs begin with `{name}`\nhelp: give more of the id\n", more + 1))),
-        (None, _) => Err(Failure::Input(format!("error: there is neither a lock file nor a run `{name}`\nhelp: runs are in {}\n", store.root().join("runs").display()))),
+        (Some(_), more) => {
+            Err(Failure::Input(format!("error: {} runs begin with `{name}`\nhelp: give more of the id\n", more + 1)))
+        }
+        (None, _) => Err(Failure::Input(format!(
+            "error: there is neither a lock file nor a run `{name}`\nhelp: runs are in {}\n",
+            store.root().join("runs").display()
+        ))),
     }
 }
 
 fn of_lock(name: &str, lock: LockFile, store: Option<&Store>) -> Result<Snapshot, Failure> {
-    let labels: BTreeMap<Digest, String> = lock.stages.iter().map(|(label, stage)| (stage.recipe, label.clone())).collect();
+    let labels: BTreeMap<Digest, String> =
+        lock.stages.iter().map(|(label, stage)| (stage.recipe, label.clone())).collect();
     let mut instances = BTreeMap::new();
     for (label, stage) in lock.stages {
         let known = instance(stage.recipe, &labels, store)?;

@@ -18,7 +18,9 @@ use crate::results::{Finished, Results};
 /// everything else one Parquet file named after the stage. Of a stage with a matrix, every instance is written: models,
 /// dictionaries and tokenizers to a folder each. DIR is made; files that are there already are kept unless --force is given.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  mediant export pipelines/quickstart.yaml model exported/tiny-gpt2\n  mediant export pipelines/quickstart.yaml 'sae[name=topk16,seed=0]' exported/sae\n  mediant export pipelines/quickstart.yaml acts exported")]
+#[command(
+    after_help = "Examples:\n  mediant export pipelines/quickstart.yaml model exported/tiny-gpt2\n  mediant export pipelines/quickstart.yaml 'sae[name=topk16,seed=0]' exported/sae\n  mediant export pipelines/quickstart.yaml acts exported"
+)]
 pub(crate) struct Export {
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -47,15 +49,19 @@ impl Export {
         };
         fs::create_dir_all(&self.folder).map_err(failed(&self.folder))?;
         // Everything is written aside first, in the same file system, so that nothing is ever half there.
-        let draft = tempfile::Builder::new().prefix(".export-").tempdir_in(&self.folder).map_err(failed(&self.folder))?;
+        let draft =
+            tempfile::Builder::new().prefix(".export-").tempdir_in(&self.folder).map_err(failed(&self.folder))?;
         for finished in &found {
             write(finished, found.len() > 1, draft.path())?;
         }
         let files = files(draft.path()).map_err(failed(draft.path()))?;
         let existing: Vec<&PathBuf> = files.iter().filter(|file| self.folder.join(file).exists()).collect();
         if !existing.is_empty() && !self.force {
-            let list: String = existing.iter().map(|file| format!("  {}\n", self.folder.join(file).display())).collect();
-            return Err(Failure::Input(format!("error: these files are there already; nothing was written\n{list}help: --force overwrites them\n")));
+            let list: String =
+                existing.iter().map(|file| format!("  {}\n", self.folder.join(file).display())).collect();
+            return Err(Failure::Input(format!(
+                "error: these files are there already; nothing was written\n{list}help: --force overwrites them\n"
+            )));
         }
         for file in &files {
             let target = self.folder.join(file);

@@ -38,15 +38,29 @@ impl Gc {
         super::run::init_log();
         let folder = Project::of(std::path::Path::new("."))?.store(self.store.as_deref());
         if !folder.is_dir() {
-            return Err(Failure::Input(format!("error: there is no store {}\nhelp: give it with --store DIR\n", folder.display())));
+            return Err(Failure::Input(format!(
+                "error: there is no store {}\nhelp: give it with --store DIR\n",
+                folder.display()
+            )));
         }
         let store = Store::open(&folder)?;
-        let options = GcOptions { keep_runs: self.keep_runs, grace: Duration::from_secs(self.grace.saturating_mul(60)), ..GcOptions::default() };
+        let options = GcOptions {
+            keep_runs: self.keep_runs,
+            grace: Duration::from_secs(self.grace.saturating_mul(60)),
+            ..GcOptions::default()
+        };
         if self.dry_run {
             let plan = store.plan_gc(&options)?;
             if self.json {
-                let objects: Vec<_> = plan.objects.iter().map(|object| json!({ "object": object.id, "bytes": object.bytes, "made_by": object.made_by })).collect();
-                anstream::println!("{}", json!({ "dry_run": true, "bytes": plan.bytes(), "objects": objects, "actions": plan.actions, "kept_objects": plan.kept_objects }));
+                let objects: Vec<_> = plan
+                    .objects
+                    .iter()
+                    .map(|object| json!({ "object": object.id, "bytes": object.bytes, "made_by": object.made_by }))
+                    .collect();
+                anstream::println!(
+                    "{}",
+                    json!({ "dry_run": true, "bytes": plan.bytes(), "objects": objects, "actions": plan.actions, "kept_objects": plan.kept_objects })
+                );
             } else {
                 anstream::print!("{plan}");
                 anstream::println!("nothing was removed (--dry-run)");
@@ -56,9 +70,17 @@ impl Gc {
         let lock = store.exclusive_lock(|| tracing::warn!("waiting for runs that use the store"))?;
         let report = store.plan_gc(&options)?.execute(&lock)?;
         if self.json {
-            anstream::println!("{}", json!({ "dry_run": false, "bytes": report.bytes, "objects": report.objects, "actions": report.actions }));
+            anstream::println!(
+                "{}",
+                json!({ "dry_run": false, "bytes": report.bytes, "objects": report.objects, "actions": report.actions })
+            );
         } else {
-            anstream::println!("removed {} objects ({}) and {} records", report.objects, crate::progress::bytes(report.bytes), report.actions);
+            anstream::println!(
+                "removed {} objects ({}) and {} records",
+                report.objects,
+                crate::progress::bytes(report.bytes),
+                report.actions
+            );
         }
         Ok(())
     }

@@ -26,14 +26,22 @@ impl Init {
     pub(crate) fn run(self) -> CommandResult {
         let files = [(PROJECT_FILE, PROJECT), ("pipeline.yaml", PIPELINE), (".gitignore", "/.mediant/\n")];
         // Looked at before anything is written: a project is made whole or not at all.
-        if let Some((name, _)) = files.iter().find(|(name, _)| *name != ".gitignore" && self.folder.join(name).exists()) {
-            return Err(Failure::input(format!("{} is there already; nothing was written", self.folder.join(name).display())));
+        if let Some((name, _)) = files.iter().find(|(name, _)| *name != ".gitignore" && self.folder.join(name).exists())
+        {
+            return Err(Failure::input(format!(
+                "{} is there already; nothing was written",
+                self.folder.join(name).display()
+            )));
         }
         std::fs::create_dir_all(&self.folder)?;
         for (name, text) in files {
             write_new(&self.folder.join(name), text)?;
         }
-        anstream::println!("made {}\nnext: mediant run {}", self.folder.join("pipeline.yaml").display(), self.folder.join("pipeline.yaml").display());
+        anstream::println!(
+            "made {}\nnext: mediant run {}",
+            self.folder.join("pipeline.yaml").display(),
+            self.folder.join("pipeline.yaml").display()
+        );
         Ok(())
     }
 }

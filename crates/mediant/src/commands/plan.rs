@@ -43,10 +43,14 @@ impl PlanCommand {
         );
         if self.json {
             let stages: Vec<_> = statuses.iter().map(|(index, status)| stage_json(&plan, *index, status)).collect();
-            anstream::println!("{}", json!({ "pipeline": plan.pipeline.name, "cached": cached, "run": run, "depends": depend, "stages": stages }));
+            anstream::println!(
+                "{}",
+                json!({ "pipeline": plan.pipeline.name, "cached": cached, "run": run, "depends": depend, "stages": stages })
+            );
             return Ok(());
         }
-        let width = statuses.iter().map(|(index, _)| plan.instances[*index].label.chars().count()).max().unwrap_or(0).min(60);
+        let width =
+            statuses.iter().map(|(index, _)| plan.instances[*index].label.chars().count()).max().unwrap_or(0).min(60);
         for (index, status) in &statuses {
             anstream::println!("{:width$}  {}", plan.instances[*index].label, describe(&plan, status));
         }

@@ -16,7 +16,9 @@ use crate::results::Results;
 /// with a matrix is one table with its axes as columns (`axis_seed` where it has a column `seed` itself);
 /// "sae[name=topk16].curve", in double quotes, selects instances.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  mediant query pipelines/quickstart.yaml \"SELECT axis_name, AVG(value) FROM eval WHERE name = 'ev_mc' GROUP BY axis_name\"\n  mediant query pipelines/quickstart.yaml 'SELECT step, value FROM \"sae[seed=0].curve\"' --csv > curve.csv")]
+#[command(
+    after_help = "Examples:\n  mediant query pipelines/quickstart.yaml \"SELECT axis_name, AVG(value) FROM eval WHERE name = 'ev_mc' GROUP BY axis_name\"\n  mediant query pipelines/quickstart.yaml 'SELECT step, value FROM \"sae[seed=0].curve\"' --csv > curve.csv"
+)]
 pub(crate) struct QueryCommand {
     #[command(flatten)]
     pipeline: PipelineArgs,

@@ -17,7 +17,9 @@ use crate::progress::{Bars, JsonLines, PlainLines, summary};
 /// Results are kept in the store; a stage runs again only when its options, inputs or outside files change.
 /// Exit codes: 0 done, 1 a stage failed, 2 the pipeline is wrong, 130 interrupted.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  mediant run pipelines/quickstart.yaml\n  mediant run pipelines/quickstart.yaml sae --set stages.sae.with.steps=200\n  mediant run pipelines/quickstart.yaml --json | tail -n 1")]
+#[command(
+    after_help = "Examples:\n  mediant run pipelines/quickstart.yaml\n  mediant run pipelines/quickstart.yaml sae --set stages.sae.with.steps=200\n  mediant run pipelines/quickstart.yaml --json | tail -n 1"
+)]
 pub(crate) struct Run {
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -97,7 +99,8 @@ impl Run {
             _ if std::io::stderr().is_terminal() => Box::new(Bars::new()),
             _ => Box::new(PlainLines::new()),
         };
-        let outcome = mediant_engine::run(plan, options, &record, &mut Fanout(vec![&mut log, &mut *shown]), interrupts()?)?;
+        let outcome =
+            mediant_engine::run(plan, options, &record, &mut Fanout(vec![&mut log, &mut *shown]), interrupts()?)?;
         drop(shown);
         if !self.json && !self.quiet {
             summary(plan, &outcome);
@@ -120,7 +123,10 @@ impl Run {
 
 fn check_lock(plan: &Plan, path: &std::path::Path) -> CommandResult {
     let Some(lock) = LockFile::read(path)? else {
-        return Err(Failure::Input(format!("error: there is no lock file {}\nhelp: run once without --locked to write it\n", path.display())));
+        return Err(Failure::Input(format!(
+            "error: there is no lock file {}\nhelp: run once without --locked to write it\n",
+            path.display()
+        )));
     };
     let differences = lock.differences(plan);
     if differences.is_empty() {
@@ -154,5 +160,10 @@ fn interrupts() -> Result<Receiver<()>, Failure> {
 pub(crate) fn init_log() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
 }

@@ -6,7 +6,9 @@ use crate::exit::CommandResult;
 
 /// Prints the JSON schema of pipeline files, from which editors complete and check.
 #[derive(Args)]
-#[command(after_help = "Example:\n  mediant schema > schemas/pipeline.schema.json\n\nA pipeline names it in its first line:\n  # yaml-language-server: $schema=../schemas/pipeline.schema.json")]
+#[command(
+    after_help = "Example:\n  mediant schema > schemas/pipeline.schema.json\n\nA pipeline names it in its first line:\n  # yaml-language-server: $schema=../schemas/pipeline.schema.json"
+)]
 pub(crate) struct Schema {}
 
 impl Schema {

@@ -15,7 +15,9 @@ use crate::results::{Finished, Results};
 /// Without a stage, lists all results. A stage with a matrix shows the metrics of all its instances in one table, and of
 /// other kinds each instance. FILE may also be the folder of an artifact.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  mediant show pipelines/quickstart.yaml compare\n  mediant show pipelines/quickstart.yaml tokens.train --head 5\n  mediant show pipelines/quickstart.yaml 'sae[seed=0]' --json")]
+#[command(
+    after_help = "Examples:\n  mediant show pipelines/quickstart.yaml compare\n  mediant show pipelines/quickstart.yaml tokens.train --head 5\n  mediant show pipelines/quickstart.yaml 'sae[seed=0]' --json"
+)]
 pub(crate) struct Show {
     #[command(flatten)]
     pipeline: PipelineArgs,

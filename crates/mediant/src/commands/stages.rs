@@ -12,7 +12,9 @@ use crate::progress::terminal;
 
 /// Lists the stages, or describes one: inputs, options with their defaults, outputs, formulas, an example.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  mediant stages\n  mediant stages train_sae\n  mediant stages --markdown docs/stages")]
+#[command(
+    after_help = "Examples:\n  mediant stages\n  mediant stages train_sae\n  mediant stages --markdown docs/stages"
+)]
 pub(crate) struct Stages {
     /// The stage to describe
     #[arg(value_name = "NAME")]

@@ -43,7 +43,9 @@ impl Status {
                         }
                     }
                 }
-                other if self.json => rows.push(json!({ "stage": label, "state": "missing", "why": describe(&plan, other) })),
+                other if self.json => {
+                    rows.push(json!({ "stage": label, "state": "missing", "why": describe(&plan, other) }));
+                }
                 other => anstream::println!("missing  {label}  {}", describe(&plan, other)),
             }
         }

@@ -33,7 +33,11 @@ impl EventSink for Bars {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Started { stage, .. } => {
-                let bar = self.screen.add(ProgressBar::new_spinner().with_style(style("{spinner} {prefix}  {elapsed}")).with_prefix(stage.clone()));
+                let bar = self.screen.add(
+                    ProgressBar::new_spinner()
+                        .with_style(style("{spinner} {prefix}  {elapsed}"))
+                        .with_prefix(stage.clone()),
+                );
                 bar.enable_steady_tick(Duration::from_millis(120));
                 self.running.insert(stage.clone(), bar);
             }
@@ -46,7 +50,10 @@ impl EventSink for Bars {
                     bar.set_position(*done);
                 }
             }
-            Event::Finished { stage, .. } | Event::Failed { stage, .. } | Event::Cached { stage, .. } | Event::Retry { stage, .. } => self.finish(stage),
+            Event::Finished { stage, .. }
+            | Event::Failed { stage, .. }
+            | Event::Cached { stage, .. }
+            | Event::Retry { stage, .. } => self.finish(stage),
             _ => {}
         }
         if let Some(line) = super::line(event) {

@@ -15,20 +15,34 @@ fn line(event: &Event) -> Option<String> {
     Some(match event {
         Event::Waiting { stage } => format!("waiting   {stage}: another run is doing it"),
         Event::Note { stage, text } => format!("          {stage}: {text}"),
-        Event::Finished { stage, seconds, peak_memory, .. } => format!("done      {stage}  {}  {}", time(*seconds), bytes(*peak_memory)),
+        Event::Finished { stage, seconds, peak_memory, .. } => {
+            format!("done      {stage}  {}  {}", time(*seconds), bytes(*peak_memory))
+        }
         Event::NotCached { stage, reason } => format!("warning   {stage}: {reason}"),
         Event::Divergent { stage, aside, .. } => {
-            format!("warning   {stage}: computed again, it gave another result; the first one stays, the new one is recorded in {aside}")
+            format!(
+                "warning   {stage}: computed again, it gave another result; the first one stays, the new one is recorded in {aside}"
+            )
         }
         Event::Damaged { stage, reason } => format!("damaged   {stage}: {reason}; set aside and computed again"),
         Event::Retry { stage, attempt, error } => format!("retry     {stage}: attempt {attempt} failed: {error}"),
         Event::Failed { stage, error, log } => {
-            let log = if std::path::Path::new(log).exists() { format!("\n          its output: {log}") } else { String::new() };
+            let log = if std::path::Path::new(log).exists() {
+                format!("\n          its output: {log}")
+            } else {
+                String::new()
+            };
             format!("failed    {stage}: {error}{log}")
         }
         Event::Skipped { stage, because } => format!("skipped   {stage}: {because}"),
-        Event::Interrupted => "stopping: waiting for running stages to save their state (Ctrl-C again to stop at once)".to_owned(),
-        Event::RunStarted { .. } | Event::Cached { .. } | Event::Started { .. } | Event::Progress { .. } | Event::RunFinished { .. } => return None,
+        Event::Interrupted => {
+            "stopping: waiting for running stages to save their state (Ctrl-C again to stop at once)".to_owned()
+        }
+        Event::RunStarted { .. }
+        | Event::Cached { .. }
+        | Event::Started { .. }
+        | Event::Progress { .. }
+        | Event::RunFinished { .. } => return None,
     })
 }
 
@@ -39,7 +53,8 @@ pub(crate) fn terminal() -> mediant_report::Terminal {
     if !stdout.is_terminal() {
         return mediant_report::Terminal::PLAIN;
     }
-    let width = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+    let width =
+        rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
     let color = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
     mediant_report::Terminal { width, color }
 }
@@ -63,5 +78,9 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 || value >= 100.0 { format!("{value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 || value >= 100.0 {
+        format!("{value:.0} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }

@@ -10,21 +10,23 @@ const MOST_ROWS: usize = 40;
 
 /// Prints the summary of a run to standard output.
 pub(crate) fn summary(plan: &Plan, outcome: &Outcome) {
-        let last: Vec<usize> = (0..plan.instances.len()).filter(|index| plan.graph.neighbors_directed(NodeIndex::new(*index), Direction::Outgoing).next().is_none()).collect();
-        // More than a few tables are no summary; `mediant show` has them all.
-        for index in last.into_iter().take(MOST_TABLES) {
-            if let Some(known) = outcome.known.get(index).and_then(Option::as_ref) {
-                show(plan, index, known);
-            }
+    let last: Vec<usize> = (0..plan.instances.len())
+        .filter(|index| plan.graph.neighbors_directed(NodeIndex::new(*index), Direction::Outgoing).next().is_none())
+        .collect();
+    // More than a few tables are no summary; `mediant show` has them all.
+    for index in last.into_iter().take(MOST_TABLES) {
+        if let Some(known) = outcome.known.get(index).and_then(Option::as_ref) {
+            show(plan, index, known);
         }
-        let mut parts = vec![format!("{} ran", outcome.ran), format!("{} cached", outcome.cached)];
-        if outcome.failed > 0 {
-            parts.push(format!("{} failed", outcome.failed));
-        }
-        if outcome.skipped > 0 {
-            parts.push(format!("{} skipped", outcome.skipped));
-        }
-        anstream::println!("{} in {}", parts.join(", "), super::time(outcome.seconds));
+    }
+    let mut parts = vec![format!("{} ran", outcome.ran), format!("{} cached", outcome.cached)];
+    if outcome.failed > 0 {
+        parts.push(format!("{} failed", outcome.failed));
+    }
+    if outcome.skipped > 0 {
+        parts.push(format!("{} skipped", outcome.skipped));
+    }
+    anstream::println!("{} in {}", parts.join(", "), super::time(outcome.seconds));
 }
 
 /// Shows the default output of an instance, if it is a table or metrics.

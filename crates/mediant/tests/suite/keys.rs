@@ -50,14 +50,21 @@ fn an_absent_value_and_null_differ() {
 
 #[test]
 fn lists_are_framed() {
-    let command = |argv: &str| recipes(&format!("mediant: 1\nstages:\n  c: {{ uses: command, with: {{ argv: {argv}, outputs: {{ o: table }} }} }}\n"))[0].1.clone();
+    let command = |argv: &str| {
+        recipes(&format!(
+            "mediant: 1\nstages:\n  c: {{ uses: command, with: {{ argv: {argv}, outputs: {{ o: table }} }} }}\n"
+        ))[0]
+            .1
+            .clone()
+    };
     assert_ne!(command("[ab, c]"), command("[a, bc]"));
     assert_ne!(command("[a, '']"), command("[a]"));
 }
 
 #[test]
 fn numbers_keep_their_type_and_sign() {
-    let all = ["1", "1.0", "'1'", "true", "0.0", "-0.0", ".nan", ".inf", "-.inf", "null"].map(|value| rows(&format!("[{{ a: {value} }}]")));
+    let all = ["1", "1.0", "'1'", "true", "0.0", "-0.0", ".nan", ".inf", "-.inf", "null"]
+        .map(|value| rows(&format!("[{{ a: {value} }}]")));
     for (index, key) in all.iter().enumerate() {
         assert!(!all[..index].contains(key), "value {index} has the key of another");
     }
@@ -78,14 +85,23 @@ fn the_order_of_options_is_in_no_key() {
 
 #[test]
 fn a_default_written_out_is_no_change_and_another_value_is() {
-    let text = |with: &str| recipes(&format!("mediant: 1\nstages:\n  t: {{ uses: table, with: {{ rows: [{{ a: 1 }}]{with} }} }}\n"));
+    let text = |with: &str| {
+        recipes(&format!("mediant: 1\nstages:\n  t: {{ uses: table, with: {{ rows: [{{ a: 1 }}]{with} }} }}\n"))
+    };
     assert_eq!(text(""), text(", title: ''"));
     assert_ne!(text(""), text(", title: x"));
 }
 
 #[test]
 fn names_of_stages_and_their_order_are_in_no_key() {
-    let one = recipes("mediant: 1\nstages:\n  x: { uses: table, with: { rows: [{ a: 1 }] } }\n  y: { uses: table, inputs: { tables: x } }\n");
-    let other = recipes("mediant: 1\nstages:\n  q: { uses: table, inputs: { tables: p } }\n  p: { uses: table, with: { rows: [{ a: 1 }] } }\n");
-    assert_eq!(one.iter().map(|(_, key)| key).collect::<Vec<_>>(), other.iter().map(|(_, key)| key).collect::<Vec<_>>());
+    let one = recipes(
+        "mediant: 1\nstages:\n  x: { uses: table, with: { rows: [{ a: 1 }] } }\n  y: { uses: table, inputs: { tables: x } }\n",
+    );
+    let other = recipes(
+        "mediant: 1\nstages:\n  q: { uses: table, inputs: { tables: p } }\n  p: { uses: table, with: { rows: [{ a: 1 }] } }\n",
+    );
+    assert_eq!(
+        one.iter().map(|(_, key)| key).collect::<Vec<_>>(),
+        other.iter().map(|(_, key)| key).collect::<Vec<_>>()
+    );
 }

@@ -49,8 +49,12 @@ impl Project {
         all.extend(args);
         let ran = self.mediant(&all);
         assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
-        let mut stages: Vec<String> =
-            ran.events().into_iter().filter(|event| event["type"] == "finished").map(|event| event["stage"].as_str().unwrap().to_owned()).collect();
+        let mut stages: Vec<String> = ran
+            .events()
+            .into_iter()
+            .filter(|event| event["type"] == "finished")
+            .map(|event| event["stage"].as_str().unwrap().to_owned())
+            .collect();
         stages.sort();
         if stages.is_empty() { "-".to_owned() } else { stages.join(" ") }
     }
@@ -61,7 +65,10 @@ impl Project {
         let status: Value = serde_json::from_str(&status.stdout).unwrap();
         let stages = status["stages"].as_array().unwrap();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        stages.iter().map(|row| (format!("{}.{}", text(&row["stage"]), text(&row["output"])), text(&row["digest"]))).collect()
+        stages
+            .iter()
+            .map(|row| (format!("{}.{}", text(&row["stage"]), text(&row["output"])), text(&row["digest"])))
+            .collect()
     }
 
     /// The folder of an output that is done.

@@ -62,7 +62,12 @@ fn touching_a_source_runs_nothing() {
     let project = chain();
     project.ran(&[]);
     let later = SystemTime::now() + Duration::from_secs(5);
-    File::options().write(true).open(project.path("src.txt")).unwrap().set_times(FileTimes::new().set_modified(later)).unwrap();
+    File::options()
+        .write(true)
+        .open(project.path("src.txt"))
+        .unwrap()
+        .set_times(FileTimes::new().set_modified(later))
+        .unwrap();
     assert_eq!(project.ran(&[]), "-");
 }
 
@@ -123,7 +128,11 @@ fn a_deleted_result_is_made_again() {
 /// Changes a byte of an object's only data file, keeping its length.
 fn tamper(object: &Path) {
     unlock(object);
-    let file = std::fs::read_dir(object).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|e| e == "parquet")).unwrap();
+    let file = std::fs::read_dir(object)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|e| e == "parquet"))
+        .unwrap();
     unlock(&file);
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -162,7 +171,14 @@ fn a_run_killed_in_the_middle_leaves_nothing_half_done() {
     run.wait().unwrap();
     project.write("pipeline.yaml", &CHAIN.replace("SLEEP", "\"0\""));
     assert_eq!(project.ran(&[]), "b c");
-    assert_eq!(std::fs::read_dir(project.path(".mediant/locks")).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "VERSION" && entry.as_ref().unwrap().file_name() != "store").count(), 0);
+    assert_eq!(
+        std::fs::read_dir(project.path(".mediant/locks"))
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name() != "VERSION"
+                && entry.as_ref().unwrap().file_name() != "store")
+            .count(),
+        0
+    );
 }
 
 /// Whether some program has written its half of an output.
@@ -176,7 +192,8 @@ fn a_copied_project_runs_nothing() {
     let project = chain();
     project.ran(&[]);
     let copy = Project::new();
-    let status = std::process::Command::new("cp").arg("-r").arg(project.path(".")).arg(copy.path("copy")).status().unwrap();
+    let status =
+        std::process::Command::new("cp").arg("-r").arg(project.path(".")).arg(copy.path("copy")).status().unwrap();
     assert!(status.success());
     let ran = copy.mediant(&["run", "copy/pipeline.yaml", "--json"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);

@@ -74,7 +74,14 @@ impl<'b> Aux<'b> {
     }
 
     /// Adds rows. `hidden` holds the pre-activations as they are compared, `errors` x̂ − x. Returns their part of the loss.
-    pub(super) fn push(&mut self, hidden: &[f32], scale: Option<&[f32]>, w_dec: &[f32], errors: &[f32], inputs: &[f32]) -> f64 {
+    pub(super) fn push(
+        &mut self,
+        hidden: &[f32],
+        scale: Option<&[f32]>,
+        w_dec: &[f32],
+        errors: &[f32],
+        inputs: &[f32],
+    ) -> f64 {
         let gain = 2.0 * self.factor as f32;
         let rows = hidden.par_chunks(self.d_sae);
         let squares = match &mut self.work {
@@ -100,7 +107,14 @@ impl<'b> Aux<'b> {
                 });
                 let term = DenseTerm { codes, w_dec, d_in: self.d_in };
                 let squares = term.decode(own);
-                term.backward(own, inputs, gain, |_| 0.0, pulls, gradients.each_mut().map(|gradient| &mut gradient[..]));
+                term.backward(
+                    own,
+                    inputs,
+                    gain,
+                    |_| 0.0,
+                    pulls,
+                    gradients.each_mut().map(|gradient| &mut gradient[..]),
+                );
                 squares
             }
         };
@@ -141,7 +155,9 @@ fn top_dead<'a>(
 
 fn gather(matrix: &[f32], rows: &[u32], width: usize, out: &mut Vec<f32>) {
     let out = sized(out, rows.len() * width);
-    out.par_chunks_mut(width).zip(rows).for_each(|(out, &row)| out.copy_from_slice(&matrix[row as usize * width..][..width]));
+    out.par_chunks_mut(width)
+        .zip(rows)
+        .for_each(|(out, &row)| out.copy_from_slice(&matrix[row as usize * width..][..width]));
 }
 
 /// Adds rows to those at `places`.

@@ -28,7 +28,12 @@ pub struct Gradients {
 impl Gradients {
     /// Zeros for parameters of these sizes.
     pub fn zeros(d_in: usize, d_sae: usize) -> Self {
-        Self { w_enc: vec![0.0; d_sae * d_in], b_enc: vec![0.0; d_sae], w_dec: vec![0.0; d_sae * d_in], b_dec: vec![0.0; d_in] }
+        Self {
+            w_enc: vec![0.0; d_sae * d_in],
+            b_enc: vec![0.0; d_sae],
+            w_dec: vec![0.0; d_sae * d_in],
+            b_dec: vec![0.0; d_in],
+        }
     }
 
     /// W_enc, b_enc, W_dec, b_dec.
