@@ -134,8 +134,8 @@ pub struct ModelFacts {
     pub vocab_size: usize,
     /// Longest sequence, in tokens.
     pub context: usize,
-    /// Digest of the tokenizer's `tokenizer.json`, if the model comes with one.
-    pub tokenizer: Option<Digest>,
+    /// The tokenizer that comes with the model.
+    pub tokenizer: ModelTokenizer,
     /// Number of parameters.
     pub parameters: u64,
     /// Every hook point the model has, in the order of the forward pass.
@@ -145,6 +145,28 @@ pub struct ModelFacts {
     pub norms: Norms,
     /// What was done to the weights after loading.
     pub processing: Processing,
+}
+
+/// Whether a model comes with a tokenizer, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelTokenizer {
+    /// It has none.
+    Absent,
+    /// One that is still to be trained.
+    Unknown,
+    /// Digest of its `tokenizer.json`.
+    Known(Digest),
+}
+
+impl ModelTokenizer {
+    /// Digest of its `tokenizer.json`, where there is one and it is known.
+    pub fn digest(self) -> Option<Digest> {
+        match self {
+            Self::Known(digest) => Some(digest),
+            Self::Absent | Self::Unknown => None,
+        }
+    }
 }
 
 impl ModelFacts {

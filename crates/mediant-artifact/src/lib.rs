@@ -62,7 +62,8 @@ pub use digest::Digest;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use facts::{
-    ActivationsFacts, DictionaryFacts, Facts, HookFact, ModelFacts, TableFacts, TokenizerFacts, TokensFacts,
+    ActivationsFacts, DictionaryFacts, Facts, HookFact, ModelFacts, ModelTokenizer, TableFacts, TokenizerFacts,
+    TokensFacts,
 };
 pub use kind::Kind;
 pub use kinds::activations::{ActivationsIndex, ActivationsMeta, ActivationsReader, ActivationsWriter};

@@ -32,6 +32,21 @@ impl Draw {
         items[self.below(items.len())]
     }
 
+    /// One of a non-empty slice, the k-th with a weight of 1/k (Zipf's law): a few items are met often, many rarely.
+    pub(crate) fn pick_zipf<T: Copy>(&mut self, items: &[T]) -> T {
+        const SCALE: u64 = 1 << 20;
+        let weight = |index: usize| SCALE / (index as u64 + 1);
+        let total: u64 = (0..items.len()).map(weight).sum();
+        let mut left = (u64::from(self.0.next_u32()) * total) >> 32;
+        for (index, item) in items.iter().enumerate() {
+            if left < weight(index) {
+                return *item;
+            }
+            left -= weight(index);
+        }
+        items[items.len() - 1]
+    }
+
     /// Two different items of a slice of at least two.
     pub(crate) fn pick_two<T: Copy>(&mut self, items: &[T]) -> (T, T) {
         let first = self.below(items.len());

@@ -14,10 +14,14 @@ use crate::events::{Event, EventSink};
 use crate::plan::{Plan, id};
 
 const PLAN_FILE: &str = "plan.json";
+const LOGS: &str = "logs";
 
 /// The folder of one run.
 pub struct RunRecord {
-    run: mediant_store::Run,
+    name: String,
+    path: PathBuf,
+    /// Of a run in a store that cannot be written: it may serve what is there, and what it says is not kept.
+    _temporary: Option<tempfile::TempDir>,
 }
 
 /// What a run set out to do; kept so that a later one can say what has changed.
@@ -40,6 +44,11 @@ impl RunRecord {
     /// # Errors
     /// If the store cannot be written.
     pub fn create(plan: &Plan) -> Result<Self> {
+        if plan.store.is_read_only() {
+            let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+            std::fs::create_dir(folder.path().join(LOGS)).map_err(Error::io(folder.path()))?;
+            return Ok(Self { name: String::new(), path: folder.path().to_owned(), _temporary: Some(folder) });
+        }
         let file = std::path::absolute(&plan.file).map_err(Error::io(&plan.file))?;
         let run = plan.store.create_run(&file.display().to_string())?;
         let instances: BTreeMap<_, _> =
@@ -55,19 +64,19 @@ impl RunRecord {
         let path = run.path().join(PLAN_FILE);
         let out = BufWriter::new(File::create(&path).map_err(Error::io(&path))?);
         serde_json::to_writer(out, &kept).map_err(|error| Error::io(&path)(error.into()))?;
-        let logs = run.path().join("logs");
+        let logs = run.path().join(LOGS);
         std::fs::create_dir(&logs).map_err(Error::io(logs))?;
-        Ok(Self { run })
+        Ok(Self { name: run.id().to_owned(), path: run.path().to_owned(), _temporary: None })
     }
 
-    /// The run's name, a ULID.
+    /// The run's name, a ULID; empty where nothing can be kept.
     pub fn name(&self) -> &str {
-        self.run.id()
+        &self.name
     }
 
     /// The run's folder.
     pub fn path(&self) -> &Path {
-        self.run.path()
+        &self.path
     }
 
     /// Where the output of an instance's stage goes.
@@ -77,7 +86,7 @@ impl RunRecord {
             .map(|c| if c.is_ascii_alphanumeric() || "-_.=,[]".contains(c) { c } else { '_' })
             .take(180)
             .collect();
-        self.run.path().join("logs").join(format!("{plain}.log"))
+        self.path.join(LOGS).join(format!("{plain}.log"))
     }
 
     /// Removes the log of an instance that printed nothing.
@@ -93,7 +102,7 @@ impl RunRecord {
     /// # Errors
     /// If the file cannot be made.
     pub fn events(&self) -> Result<EventLog> {
-        let path = self.run.path().join("events.jsonl");
+        let path = self.path.join("events.jsonl");
         Ok(EventLog { out: BufWriter::new(File::create(&path).map_err(Error::io(path))?) })
     }
 }

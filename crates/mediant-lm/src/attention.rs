@@ -13,9 +13,15 @@ use crate::{Batch, HookPoint, LmConfig, Model, PositionKind, Site};
 
 /// The rotation of queries and keys by their positions (Su et al. 2021), for the rows of one batch.
 pub(crate) struct Rotation<C: Compute> {
-    /// `[rows, 1, d_head]`, each angle twice, as the two halves of a head need them.
-    cos: Tensor<C, 3>,
-    sin: Tensor<C, 3>,
+    queries: Angles<C>,
+    keys: Angles<C>,
+}
+
+/// Cosines and sines for every number of a row `[rows, heads · d_head]`. Each angle stands twice in a head, once for each
+/// half, the sine with a minus in the first.
+struct Angles<C: Compute> {
+    cos: Tensor<C, 2>,
+    sin: Tensor<C, 2>,
 }
 
 impl<C: Compute> Rotation<C> {
@@ -30,24 +36,30 @@ impl<C: Compute> Rotation<C> {
         let table: Vec<(f32, f32)> = (0..batch.keys())
             .flat_map(|position| frequencies.iter().map(move |f| (position as f32 * f).sin_cos()))
             .collect();
-        let angles = |pick: fn(&(f32, f32)) -> f32| {
-            let mut values = Vec::with_capacity(batch.rows() * 2 * half);
-            for sequence in batch.sequences() {
-                for position in sequence.past..sequence.past + sequence.len {
-                    let row = &table[position * half..(position + 1) * half];
-                    values.extend(row.iter().map(pick).chain(row.iter().map(pick)));
-                }
-            }
-            Tensor::from_data(TensorData::new(values, [batch.rows(), 1, 2 * half]), &batch.device())
+        let head = |first: fn(&(f32, f32)) -> f32, second: fn(&(f32, f32)) -> f32| {
+            let positions = batch.sequences().iter().flat_map(|s| s.past..s.past + s.len);
+            let values = positions.flat_map(|position| {
+                let angles = &table[position * half..(position + 1) * half];
+                angles.iter().map(first).chain(angles.iter().map(second))
+            });
+            let values: Vec<f32> = values.collect();
+            Tensor::from_data(TensorData::new(values, [batch.rows(), 2 * half]), &batch.device())
         };
-        Some(Self { cos: angles(|(_, cos)| *cos), sin: angles(|(sin, _)| *sin) })
+        let (cos, sin): (Tensor<C, 2>, Tensor<C, 2>) = (head(|a| a.1, |a| a.1), head(|a| -a.0, |a| a.0));
+        let angles = |heads| Angles { cos: cos.clone().repeat_dim(1, heads), sin: sin.clone().repeat_dim(1, heads) };
+        Some(Self { queries: angles(config.n_heads), keys: angles(config.n_kv_heads) })
     }
+}
 
-    /// `x cos + rotate_half(x) sin`, where `rotate_half` is `(a, b) ↦ (−b, a)` on the halves of each head.
+impl<C: Compute> Angles<C> {
+    /// `(a, b) ↦ (a cos − b sin, b cos + a sin)` on the halves of each head of `[rows, heads, d_head]`.
     fn apply(&self, x: Tensor<C, 3>) -> Tensor<C, 3> {
-        let half = x.dims()[2] / 2;
-        let (a, b) = (x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half));
-        x * self.cos.clone() + Tensor::cat(vec![b.neg(), a], 2) * self.sin.clone()
+        let [rows, heads, d_head] = x.dims();
+        let halves = x.clone().reshape([rows * heads, 2, d_head / 2]);
+        let swapped = Tensor::cat(vec![halves.clone().narrow(1, 1, 1), halves.narrow(1, 0, 1)], 1);
+        let flat = [rows, heads * d_head];
+        let turned = x.reshape(flat) * self.cos.clone() + swapped.reshape(flat) * self.sin.clone();
+        turned.reshape([rows, heads, d_head])
     }
 }
 
@@ -79,7 +91,7 @@ impl<C: Compute> Model<C> {
         let z = if plain && !inside.into_iter().any(|site| walk.wants(at(site))) {
             self.packed_attention(qkv, walk.batch).reshape([rows, config.n_heads, config.d_head])
         } else {
-            self.open_attention(layer, qkv, walk)?
+            self.open_attention(layer, &qkv, walk)?
         };
         let z = if walk.wants(at(Site::Z)) { walk.visit(at(Site::Z), z)? } else { z };
         Ok(z.reshape([rows, config.n_heads * config.d_head]))
@@ -87,33 +99,29 @@ impl<C: Compute> Model<C> {
 
     /// Attention that nobody looks into.
     fn packed_attention(&self, qkv: Tensor<C, 2>, batch: &Batch<C>) -> Tensor<C, 2> {
-        let width = qkv.dims()[1];
-        let parts = batch.groups().map(|group| {
-            let (len, count) = (group[0].len, group.len());
-            let rows = take_rows(&qkv, &(group[0].start..group[0].start + count * len));
-            let z =
-                attention_qkv(rows.reshape([count, len, width]), self.config.n_heads, self.config.attention_scale());
-            z.reshape([count * len, width / 3])
-        });
-        join(parts.collect(), 0)
+        let lengths: Vec<usize> = batch.sequences().iter().map(|sequence| sequence.len).collect();
+        attention_qkv(qkv, &lengths, self.config.n_heads, self.config.attention_scale())
     }
 
     /// Attention in steps, through its hook points; `[rows, heads, d_head]`.
     fn open_attention(
         &self,
         layer: usize,
-        qkv: Tensor<C, 2>,
+        qkv: &Tensor<C, 2>,
         walk: &mut Walk<'_, '_, C>,
     ) -> Result<Tensor<C, 3>, Stop> {
         let config = &self.config;
         let at = |site| HookPoint::Block(layer, site);
         let (heads, kv_heads, d_head) = (config.n_heads, config.n_kv_heads, config.d_head);
-        let qkv = qkv.reshape([walk.batch.rows(), heads + 2 * kv_heads, d_head]);
-        let mut q = walk.visit(at(Site::Q), qkv.clone().narrow(1, 0, heads))?;
-        let mut k = walk.visit(at(Site::K), qkv.clone().narrow(1, heads, kv_heads))?;
-        let v = walk.visit(at(Site::V), qkv.narrow(1, heads + kv_heads, kv_heads))?;
+        let rows = walk.batch.rows();
+        let part = |first: usize, count: usize| {
+            qkv.clone().narrow(1, first * d_head, count * d_head).reshape([rows, count, d_head])
+        };
+        let mut q = walk.visit(at(Site::Q), part(0, heads))?;
+        let mut k = walk.visit(at(Site::K), part(heads, kv_heads))?;
+        let v = walk.visit(at(Site::V), part(heads + kv_heads, kv_heads))?;
         if let Some(rotation) = &walk.rotation {
-            (q, k) = (rotation.apply(q), rotation.apply(k));
+            (q, k) = (rotation.queries.apply(q), rotation.keys.apply(k));
             q = walk.visit(at(Site::RotQ), q)?;
             k = walk.visit(at(Site::RotK), k)?;
         }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mediant_artifact::{DType, Digest, HookFact, ModelFacts, Norms, Processing};
+use mediant_artifact::{DType, Digest, HookFact, ModelFacts, ModelTokenizer, Norms, Processing};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -78,7 +78,7 @@ impl HfFolder {
         let path = self.folder.join("tokenizer.json");
         let tokenizer =
             if path.exists() { Some(Digest::of(&fs::read(&path).map_err(Error::io(&path))?)) } else { None };
-        Ok(model_facts(&self.config, tokenizer))
+        Ok(model_facts(&self.config, tokenizer.map_or(ModelTokenizer::Absent, ModelTokenizer::Known)))
     }
 
     /// Names and contents of the [`CARRIED_FILES`] that exist.
@@ -166,7 +166,7 @@ pub fn facts_from_dir(folder: &Path) -> Result<ModelFacts> {
 }
 
 /// The facts of an unprocessed model.
-pub fn model_facts(config: &LmConfig, tokenizer: Option<Digest>) -> ModelFacts {
+pub fn model_facts(config: &LmConfig, tokenizer: ModelTokenizer) -> ModelFacts {
     let hooks: Arc<[HookFact]> = config
         .hooks()
         .into_iter()

@@ -37,6 +37,13 @@ impl Positions {
         }
     }
 
+    /// The first of the listed positions that no sequence of up to `context` tokens has, by its place in the list.
+    pub fn out_of_reach(&self, context: usize) -> Option<(usize, i32)> {
+        let Self::At(list) = self else { return None };
+        let reached = |at: i64| if at < 0 { -at <= context as i64 } else { at < context as i64 };
+        list.iter().copied().enumerate().find(|(_, at)| !reached(i64::from(*at)))
+    }
+
     /// `changed` at the selected rows of a batch, `original` at the others.
     pub fn replace<C: Compute>(&self, original: Tensor<C, 3>, changed: Tensor<C, 3>, batch: &Batch<C>) -> Tensor<C, 3> {
         if *self == Self::All {

@@ -15,4 +15,5 @@ mod suite {
     pub(crate) mod support;
     mod tasks;
     mod text;
+    mod train;
 }

@@ -6,12 +6,15 @@ use mediant_artifact::VectorEntry;
 pub(crate) fn describe(bytes: usize, known: &[VectorEntry]) -> String {
     let fits = |entry: &&VectorEntry| entry.shape.iter().product::<usize>() * entry.dtype.size() == bytes;
     match known.iter().find(fits) {
-        Some(entry) => {
-            let shape: Vec<String> = entry.shape.iter().map(usize::to_string).collect();
-            format!("<{} × {}>", shape.join(" × "), entry.dtype.name())
-        }
+        Some(entry) => format!("<{}>", shape(entry)),
         None => format!("<{bytes} bytes>"),
     }
+}
+
+/// `768 × float32`.
+pub(crate) fn shape(entry: &VectorEntry) -> String {
+    let sides: Vec<String> = entry.shape.iter().map(usize::to_string).collect();
+    format!("{} × {}", sides.join(" × "), entry.dtype.name())
 }
 
 /// The double that prints as this float does: 0.1 and not 0.10000000149011612.

@@ -4,7 +4,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use mediant_artifact::{
-    ActivationsFacts, ActivationsMeta, ActivationsWriter, DType, Facts, HookFact, Kind, ModelReader, Tokens,
+    ActivationsFacts, ActivationsMeta, ActivationsWriter, DType, Facts, HookFact, Kind, ModelReader, ModelTokenizer,
+    Tokens,
 };
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
@@ -102,6 +103,10 @@ impl Stage for CacheActivations {
             problems.push(wrong);
             Vec::new()
         });
+        if let Some((i, at)) = config.positions.out_of_reach(tokens.context) {
+            let message = format!("no row has a position {at}: rows have up to {} tokens", tokens.context);
+            problems.push(Problems::config(format!("positions.at[{i}]"), message));
+        }
         problems.finish()?;
         let facts = ActivationsFacts {
             hooks: hooks.into_iter().map(|hook| stored(hook, tokens.context)).collect(),
@@ -121,7 +126,7 @@ impl Stage for CacheActivations {
         let model = cx.input("model")?;
         let tokens = Tokens::read(&cx.input("tokens")?)?;
         let reader = ModelReader::open(&model)?;
-        let facts = model_facts(&LmConfig::from_json(&reader.meta.config)?, None);
+        let facts = model_facts(&LmConfig::from_json(&reader.meta.config)?, ModelTokenizer::Absent);
         let hooks = choose_hooks("hooks", &config.hooks, &facts)
             .map_err(|_| StageError::new("the model lacks a hook point"))?;
         let points = hooks.iter().map(|hook| hook.name.parse()).collect::<Result<Vec<HookPoint>, _>>()?;

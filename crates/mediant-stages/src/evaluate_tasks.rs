@@ -1,6 +1,6 @@
 //! `evaluate_tasks`: does the model prefer the right continuation?
 
-use mediant_artifact::{Facts, Kind, ModelReader, TableFacts, TableMeta, write_metrics, write_table};
+use mediant_artifact::{Facts, Kind, ModelReader, ModelTokenizer, TableFacts, TableMeta, write_metrics, write_table};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourceKind, SourcePaths, Stage,
     StageError,
@@ -80,7 +80,7 @@ impl Stage for EvaluateTasks {
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
         let mut problems = Problems::none();
-        if inputs.model("model").is_some_and(|model| model.tokenizer.is_none()) {
+        if inputs.model("model").is_some_and(|model| model.tokenizer == ModelTokenizer::Absent) {
             problems.push(Problems::input("model", "this model has no tokenizer, and items are text"));
         }
         match (&config.source, inputs.table("tasks")) {

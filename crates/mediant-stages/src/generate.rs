@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use mediant_artifact::{Facts, Kind, ModelReader, TableFacts, TableMeta, write_table};
+use mediant_artifact::{Facts, Kind, ModelReader, ModelTokenizer, TableFacts, TableMeta, write_table};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -98,7 +98,7 @@ impl Stage for Generate {
     }
 
     fn infer(&self, _: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        if inputs.model("model").is_some_and(|model| model.tokenizer.is_none()) {
+        if inputs.model("model").is_some_and(|model| model.tokenizer == ModelTokenizer::Absent) {
             return Err(Problems::input("model", "this model has no tokenizer, and prompts are text"));
         }
         let columns = COLUMNS.map(str::to_owned).to_vec();

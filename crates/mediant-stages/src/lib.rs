@@ -15,6 +15,7 @@ mod load_model;
 mod model_input;
 mod table;
 mod tokenize;
+mod train_lm;
 mod train_sae;
 mod train_tokenizer;
 
@@ -41,6 +42,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(load_model::LoadModel)
             .with(table::Table)
             .with(tokenize::Tokenize)
+            .with(train_lm::TrainLm)
             .with(train_sae::TrainSae)
             .with(train_tokenizer::TrainTokenizer)
     })

@@ -11,7 +11,7 @@ pub(crate) fn check_tokens(inputs: &InputFacts, model_port: &str, tokens_port: &
         return Ok(());
     };
     let mut problems = Problems::none();
-    if let (Some(theirs), Some(own)) = (tokens.tokenizer, model.tokenizer)
+    if let (Some(theirs), Some(own)) = (tokens.tokenizer, model.tokenizer.digest())
         && theirs != own
     {
         let message =
@@ -64,6 +64,7 @@ fn unknown_hook(problem: impl Fn(String) -> Problems, pattern: &str, model: &Mod
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use mediant_artifact::ModelTokenizer;
     use mediant_lm::{LmConfig, model_facts};
 
     use super::*;
@@ -73,7 +74,7 @@ mod tests {
             "model_type": "gpt2", "n_layer": 4, "n_embd": 8, "n_head": 2, "vocab_size": 9, "n_positions": 5
         }));
         let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
-        choose_hooks("hooks", &patterns, &model_facts(&config.unwrap(), None))
+        choose_hooks("hooks", &patterns, &model_facts(&config.unwrap(), ModelTokenizer::Absent))
             .map(|hooks| hooks.into_iter().map(|hook| hook.name).collect())
             .map_err(|problems| problems.iter().map(|p| (p.message.clone(), p.help.clone())).collect())
     }

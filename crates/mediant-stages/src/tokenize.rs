@@ -1,6 +1,6 @@
 //! `tokenize`: documents to rows of tokens.
 
-use mediant_artifact::{Artifact, Facts, Kind, ModelReader, TokenizerReader, TokensFacts};
+use mediant_artifact::{Artifact, Facts, Kind, ModelReader, ModelTokenizer, TokenizerReader, TokensFacts};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourcePaths, Stage, StageError,
 };
@@ -110,7 +110,7 @@ impl Stage for Tokenize {
                     .help("remove one of them"),
             );
         }
-        let without = tokenizer.is_none() && model.is_none_or(|model| model.tokenizer.is_none());
+        let without = tokenizer.is_none() && model.is_none_or(|model| model.tokenizer == ModelTokenizer::Absent);
         if without && config.corpus().is_text(inputs) {
             let (at, message) = match model {
                 Some(_) => ("model", "this model has no tokenizer, and the corpus is text"),
@@ -126,7 +126,9 @@ impl Stage for Tokenize {
         }
         problems.finish()?;
         let facts = TokensFacts {
-            tokenizer: model.and_then(|model| model.tokenizer).or(tokenizer.and_then(|tokenizer| tokenizer.digest)),
+            tokenizer: model
+                .and_then(|model| model.tokenizer.digest())
+                .or(tokenizer.and_then(|tokenizer| tokenizer.digest)),
             vocab_size: model.map(|model| model.vocab_size).or(tokenizer.map(|tokenizer| tokenizer.vocab_size)),
             context: config.context,
             prepend_bos: config.prepend_bos,
@@ -144,8 +146,13 @@ impl Stage for Tokenize {
         let config = cx.config();
         let corpus = cx.optional("corpus")?;
         let vocabulary = Vocabulary::open(cx.optional("model")?.as_ref(), cx.optional("tokenizer")?.as_ref())?;
-        let needed = |token: Option<u32>, option: &str, name: &str| {
-            token.ok_or_else(|| StageError::new(format!("`{option}: true` needs {name}, and none is known")))
+        let needed = |token: Option<u32>, option: &str, name: &str| match (token, vocabulary.size) {
+            (None, _) => Err(StageError::new(format!("`{option}: true` needs {name}, and none is known"))),
+            (Some(id), Some(size)) if id as usize >= size => {
+                let problem = format!("`{option}: true` needs {name}; it is {id}, but there are {size} tokens");
+                Err(StageError::new(format!("{problem}; set `{option}: false`")))
+            }
+            (Some(id), _) => Ok(id),
         };
         let options = TokenizeOptions {
             context: config.context,
@@ -255,7 +262,10 @@ mod tests {
     fn model() -> (String, Vec<MemberFacts>) {
         let config =
             json!({ "model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 9, "n_positions": 64 });
-        ("model".to_owned(), member(Facts::Model(model_facts(&LmConfig::from_json(&config).unwrap(), None))))
+        (
+            "model".to_owned(),
+            member(Facts::Model(model_facts(&LmConfig::from_json(&config).unwrap(), ModelTokenizer::Absent))),
+        )
     }
 
     fn infer(with: Value, ports: Vec<(String, Vec<MemberFacts>)>) -> Result<TokensFacts, Vec<String>> {

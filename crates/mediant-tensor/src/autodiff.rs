@@ -71,9 +71,9 @@ operation!(Attention, 3, B, ([FloatTensor<B>; 3], f32), |([q, k, v], scale), gra
     q, k, v, grad, scale
 ));
 
-operation!(AttentionQkv, 1, B, (FloatTensor<B>, usize, f32), |(qkv, heads, scale), grad| [B::attention_qkv_backward(
-    qkv, grad, heads, scale
-)]);
+operation!(AttentionQkv, 1, B, (FloatTensor<B>, Vec<usize>, usize, f32), |(qkv, lengths, heads, scale), grad| [
+    B::attention_qkv_backward(qkv, grad, &lengths, heads, scale)
+]);
 
 operation!(TokenNll, 1, B, (FloatTensor<B>, IntTensor<B>), |(logits, targets), grad| [B::token_nll_backward(
     logits, targets, grad
@@ -176,8 +176,13 @@ impl<B: Compute, S: CheckpointStrategy> Compute for Autodiff<B, S> {
         )
     }
 
-    fn attention_qkv(qkv: FloatTensor<Self>, heads: usize, scale: f32) -> FloatTensor<Self> {
-        run!(AttentionQkv, [qkv], (qkv.primitive.clone(), heads, scale), B::attention_qkv(qkv.primitive, heads, scale))
+    fn attention_qkv(qkv: FloatTensor<Self>, lengths: &[usize], heads: usize, scale: f32) -> FloatTensor<Self> {
+        run!(
+            AttentionQkv,
+            [qkv],
+            (qkv.primitive.clone(), lengths.to_vec(), heads, scale),
+            B::attention_qkv(qkv.primitive, lengths, heads, scale)
+        )
     }
 
     fn token_nll(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {

@@ -119,18 +119,19 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
     }
 
     /// See [`crate::ops::attention_qkv`].
-    fn attention_qkv(qkv: FloatTensor<Self>, heads: usize, scale: f32) -> FloatTensor<Self> {
-        plain::attention_qkv::<Self>(qkv, heads, scale)
+    fn attention_qkv(qkv: FloatTensor<Self>, lengths: &[usize], heads: usize, scale: f32) -> FloatTensor<Self> {
+        plain::attention_qkv::<Self>(qkv, lengths, heads, scale)
     }
 
     /// Gradient of [`Self::attention_qkv`].
     fn attention_qkv_backward(
         qkv: FloatTensor<Self>,
         grad: FloatTensor<Self>,
+        lengths: &[usize],
         heads: usize,
         scale: f32,
     ) -> FloatTensor<Self> {
-        plain::attention_qkv_backward::<Self>(qkv, grad, heads, scale)
+        plain::attention_qkv_backward::<Self>(qkv, grad, lengths, heads, scale)
     }
 
     /// See [`crate::ops::token_nll`].

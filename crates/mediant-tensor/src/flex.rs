@@ -4,10 +4,12 @@ use burn::backend::Flex;
 use burn::tensor::ops::{FloatTensor, FloatTensorOps, IntTensor, IntTensorOps};
 use burn::tensor::{DType, FloatDType, IntDType, Shape, TensorData, TensorMetadata};
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
 
 use crate::compute::{Compute, UnembedGradients};
 use crate::kernels::{self, GradientsMut, Heads, Matrix};
 use crate::ops::flat;
+use crate::plain::{Run, runs};
 
 /// An f32 tensor whose elements stand one after another.
 pub(crate) fn contiguous(x: FlexTensor) -> FlexTensor {
@@ -178,26 +180,47 @@ impl Compute for Flex {
         (tensor(for_q, q.shape()), tensor(for_k, k.shape()), tensor(for_v, v.shape()))
     }
 
-    fn attention_qkv(qkv: FloatTensor<Self>, n_heads: usize, scale: f32) -> FloatTensor<Self> {
+    fn attention_qkv(qkv: FloatTensor<Self>, lengths: &[usize], n_heads: usize, scale: f32) -> FloatTensor<Self> {
         let qkv = contiguous(qkv);
-        let [q, k, v] = packed(&qkv, n_heads);
-        let [batch, positions] = [qkv.shape()[0], q.positions];
-        let z = kernels::attention(batch, q, k, v, scale);
-        tensor(z, [batch, positions, n_heads * q.width])
+        let runs: Vec<Run> = runs(lengths).collect();
+        let parts: Vec<Vec<f32>> = runs
+            .par_iter()
+            .map(|run| {
+                let [q, k, v] = packed(&qkv, *run, n_heads);
+                kernels::attention(run.count, q, k, v, scale)
+            })
+            .collect();
+        let shape = [qkv.shape()[0], width(&qkv) / 3];
+        match <[Vec<f32>; 1]>::try_from(parts) {
+            Ok([z]) => tensor(z, shape),
+            Err(parts) => tensor(parts.concat(), shape),
+        }
     }
 
     fn attention_qkv_backward(
         qkv: FloatTensor<Self>,
         grad: FloatTensor<Self>,
+        lengths: &[usize],
         n_heads: usize,
         scale: f32,
     ) -> FloatTensor<Self> {
         let (qkv, grad) = (contiguous(qkv), contiguous(grad));
-        let [q, k, v] = packed(&qkv, n_heads);
-        let grad = Heads { data: floats(&grad), stride: n_heads * q.width, ..q };
+        let (row, own) = (width(&qkv), width(&grad));
         let mut for_qkv = vec![0.0; qkv.shape().num_elements()];
-        let out = for_qkv.chunks_mut((q.positions * q.stride).max(1)).map(GradientsMut::Packed).collect();
-        kernels::attention_backward(q, k, v, grad, scale, out);
+        let mut rest = &mut for_qkv[..];
+        let runs: Vec<(Run, &mut [f32])> = runs(lengths)
+            .map(|run| {
+                let out;
+                (out, rest) = std::mem::take(&mut rest).split_at_mut(run.count * run.length * row);
+                (run, out)
+            })
+            .collect();
+        runs.into_par_iter().for_each(|(run, out)| {
+            let [q, k, v] = packed(&qkv, run, n_heads);
+            let grad = Heads { data: &floats(&grad)[run.start * own..], stride: own, ..q };
+            let out = out.chunks_mut((run.length * row).max(1)).map(GradientsMut::Packed).collect();
+            kernels::attention_backward(q, k, v, grad, scale, out);
+        });
         tensor(for_qkv, qkv.shape())
     }
 
@@ -264,12 +287,12 @@ fn heads(x: &FlexTensor) -> Heads<'_> {
     }
 }
 
-/// Queries, keys and values in `[batch, positions, 3 · width]`.
-fn packed(qkv: &FlexTensor, heads: usize) -> [Heads<'_>; 3] {
-    let (positions, row) = (qkv.shape()[1], width(qkv));
+/// Queries, keys and values of some sequences in `[rows, 3 · width]`.
+fn packed(qkv: &FlexTensor, run: Run, heads: usize) -> [Heads<'_>; 3] {
+    let row = width(qkv);
     [0, 1, 2].map(|part| Heads {
-        data: floats(qkv),
-        positions,
+        data: &floats(qkv)[run.start * row..],
+        positions: run.length,
         heads,
         width: row / 3 / heads.max(1),
         stride: row,

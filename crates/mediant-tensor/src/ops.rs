@@ -93,10 +93,11 @@ pub fn attention<C: Compute>(q: Tensor<C, 4>, k: Tensor<C, 4>, v: Tensor<C, 4>, 
     wrap(C::causal_attention(bare(q), bare(k), bare(v), scale))
 }
 
-/// [`attention`] on the packed output of GPT-2's `c_attn`: `qkv` is `[batch, positions, 3 · width]` (queries, keys,
-/// values; heads side by side in each), the result `[batch, positions, width]`.
-pub fn attention_qkv<C: Compute>(qkv: Tensor<C, 3>, heads: usize, scale: f32) -> Tensor<C, 3> {
-    wrap(C::attention_qkv(bare(qkv), heads, scale))
+/// [`attention`] on the packed output of GPT-2's `c_attn` for sequences of several lengths, one below the other: `qkv` is
+/// `[rows, 3 · width]` (queries, keys, values; heads side by side in each), `lengths` has the rows of each sequence, the
+/// result is `[rows, width]`.
+pub fn attention_qkv<C: Compute>(qkv: Tensor<C, 2>, lengths: &[usize], heads: usize, scale: f32) -> Tensor<C, 2> {
+    wrap(C::attention_qkv(bare(qkv), lengths, heads, scale))
 }
 
 /// Cross-entropy of each row in nats: `logsumexp(logits) − logits[target]`. `logits`: `[rows, vocabulary]`, `targets`:

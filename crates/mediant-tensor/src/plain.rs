@@ -234,33 +234,69 @@ fn heads_last<B: Backend>(x: Tensor<B, 4>, own: usize) -> FloatTensor<B> {
 }
 
 /// [`crate::ops::attention_qkv`].
-pub fn attention_qkv<B: Backend>(qkv: FloatTensor<B>, heads: usize, scale: f32) -> FloatTensor<B> {
-    let [q, k, v] = unpack::<B>(qkv, heads);
-    let z: Tensor<B, 4> = float(attention::<B>(q, k, v, scale));
-    let [batch, positions, heads, d_head] = z.dims();
-    bare(z.reshape([batch, positions, heads * d_head]))
+pub fn attention_qkv<B: Backend>(qkv: FloatTensor<B>, lengths: &[usize], heads: usize, scale: f32) -> FloatTensor<B> {
+    let qkv: Tensor<B, 2> = float(qkv);
+    let parts = runs(lengths).map(|run| {
+        let [q, k, v] = unpack::<B>(run.sequences(&qkv), heads);
+        let z: Tensor<B, 4> = float(attention::<B>(q, k, v, scale));
+        let [batch, positions, heads, d_head] = z.dims();
+        z.reshape([batch * positions, heads * d_head])
+    });
+    bare(Tensor::cat(parts.collect(), 0))
 }
 
 /// Gradient of [`attention_qkv`].
 pub fn attention_qkv_backward<B: Backend>(
     qkv: FloatTensor<B>,
     grad: FloatTensor<B>,
+    lengths: &[usize],
     heads: usize,
     scale: f32,
 ) -> FloatTensor<B> {
-    let [q, k, v] = unpack::<B>(qkv, heads);
-    let grad = B::float_reshape(grad, q.shape());
-    let (q, k, v) = attention_backward::<B>(q, k, v, grad, scale);
-    let parts = [q, k, v].map(|part| {
-        let part: Tensor<B, 4> = float(part);
-        let [batch, positions, heads, d_head] = part.dims();
-        part.reshape([batch, positions, heads * d_head])
+    let (qkv, grad): (Tensor<B, 2>, Tensor<B, 2>) = (float(qkv), float(grad));
+    let parts = runs(lengths).map(|run| {
+        let [q, k, v] = unpack::<B>(run.sequences(&qkv), heads);
+        let grad = B::float_reshape(bare(run.sequences(&grad)), q.shape());
+        let (q, k, v) = attention_backward::<B>(q, k, v, grad, scale);
+        let parts = [q, k, v].map(|part| {
+            let part: Tensor<B, 4> = float(part);
+            let [batch, positions, heads, d_head] = part.dims();
+            part.reshape([batch * positions, heads * d_head])
+        });
+        Tensor::cat(parts.into(), 1)
     });
-    bare(Tensor::<B, 3>::cat(parts.into(), 2))
+    bare(Tensor::<B, 2>::cat(parts.collect(), 0))
 }
 
-fn unpack<B: Backend>(qkv: FloatTensor<B>, heads: usize) -> [FloatTensor<B>; 3] {
-    let qkv: Tensor<B, 3> = float(qkv);
+/// Neighbouring sequences of one length.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    /// The first row.
+    pub(crate) start: usize,
+    /// Number of sequences.
+    pub(crate) count: usize,
+    /// Rows of each.
+    pub(crate) length: usize,
+}
+
+impl Run {
+    /// `[count, length, width]` of `[rows, width]`.
+    fn sequences<B: Backend>(self, x: &Tensor<B, 2>) -> Tensor<B, 3> {
+        let width = x.dims()[1];
+        x.clone().narrow(0, self.start, self.count * self.length).reshape([self.count, self.length, width])
+    }
+}
+
+/// Sequences of these lengths, one below the other, as few runs.
+pub(crate) fn runs(lengths: &[usize]) -> impl Iterator<Item = Run> {
+    lengths.chunk_by(|a, b| a == b).scan(0, |next, same| {
+        let run = Run { start: *next, count: same.len(), length: same[0] };
+        *next += run.count * run.length;
+        Some(run)
+    })
+}
+
+fn unpack<B: Backend>(qkv: Tensor<B, 3>, heads: usize) -> [FloatTensor<B>; 3] {
     let [batch, positions, packed] = qkv.dims();
     let width = packed / 3;
     [0, 1, 2].map(|part| {

@@ -1,7 +1,8 @@
 //! Facts and small values travel as JSON.
 
 use mediant_artifact::{
-    ActivationsFacts, DType, Digest, Facts, HookFact, Kind, ModelFacts, Norms, Processing, TableFacts, TokensFacts,
+    ActivationsFacts, DType, Digest, Facts, HookFact, Kind, ModelFacts, ModelTokenizer, Norms, Processing, TableFacts,
+    TokensFacts,
 };
 
 fn model() -> ModelFacts {
@@ -16,7 +17,7 @@ fn model() -> ModelFacts {
         d_mlp: 32,
         vocab_size: 100,
         context: 16,
-        tokenizer: Some(Digest::of(b"{}")),
+        tokenizer: ModelTokenizer::Known(Digest::of(b"{}")),
         parameters: 1_234,
         hooks: [hook("blocks.0.hook_resid_pre", &[8]), hook("blocks.0.attn.hook_z", &[2, 4])].into(),
         norms: Norms::Live,

@@ -11,7 +11,7 @@ use mediant_artifact::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{numbers, rows, schema, writer};
+use crate::support::{files, numbers, rows, schema, writer};
 
 fn open(dir: &TempDir) -> Artifact {
     let artifact = Artifact::open(dir.path()).unwrap();
@@ -193,22 +193,50 @@ pub(crate) fn hooks() -> [HookFact; 2] {
     [hook("blocks.0.hook_resid_post", &[6]), hook("blocks.0.attn.hook_z", &[2, 3])]
 }
 
-/// Activations of sequences of ten tokens.
-pub(crate) fn activations(dtype: DType, rows: u64) -> (TempDir, u64) {
-    let (dir, artifact) = writer(Kind::Activations);
-    let mut writer = ActivationsWriter::new(artifact, &hooks(), dtype).unwrap();
-    let index: Vec<u32> = (0..rows as u32).collect();
+/// Writes rows `from..to` of activations of sequences of ten tokens.
+fn write_activations(writer: &mut ActivationsWriter, from: u64, to: u64) {
+    let index: Vec<u32> = (from as u32..to as u32).collect();
     let each = |f: fn(u32) -> u32| index.iter().map(|&row| f(row)).collect::<Vec<_>>();
     let token: Vec<i32> = index.iter().map(|&row| row as i32 % 50).collect();
     writer.index(&each(|row| row / 10), &each(|row| row % 10), &token).unwrap();
-    assert!(writer.index(&[0], &[0], &[0]).is_err(), "out of order");
     std::thread::scope(|scope| {
         for hook in writer.hooks_mut() {
-            scope.spawn(|| hook.write_f32(&numbers(0, rows, 6)).unwrap());
+            scope.spawn(|| hook.write_f32(&numbers(from, to, 6)).unwrap());
         }
     });
+}
+
+pub(crate) fn activations(dtype: DType, rows: u64) -> (TempDir, u64) {
+    let (dir, artifact) = writer(Kind::Activations);
+    let mut writer = ActivationsWriter::new(artifact, &hooks(), dtype).unwrap();
+    write_activations(&mut writer, 0, rows);
+    assert!(writer.index(&[0], &[0], &[0]).is_err(), "out of order");
     writer.finish(&activations_meta(dtype, rows)).unwrap();
     (dir, rows)
+}
+
+#[test]
+fn interrupted_activations_go_on_to_the_same_bytes() {
+    const ROWS: u64 = 150_000;
+    let (whole, _) = activations(DType::F16, ROWS);
+    let checkpoint = tempfile::tempdir().unwrap();
+    {
+        let (_dir, artifact) = writer(Kind::Activations);
+        let mut writer = ActivationsWriter::new(artifact, &hooks(), DType::F16).unwrap();
+        write_activations(&mut writer, 0, 50_000);
+        write_activations(&mut writer, 50_000, 140_000);
+        writer.checkpoint(checkpoint.path()).unwrap();
+        writer.hooks_mut()[0].write_f32(&numbers(0, 1, 6)).unwrap();
+        assert!(writer.checkpoint(&checkpoint.path().join("no")).is_err(), "one hook has more rows");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let artifact = ArtifactWriter::resume(dir.path(), Kind::Activations, checkpoint.path()).unwrap();
+    let mut writer = ActivationsWriter::new(artifact, &hooks(), DType::F16).unwrap();
+    let done = writer.rows();
+    assert_eq!(done, 131_072);
+    write_activations(&mut writer, done, ROWS);
+    writer.finish(&activations_meta(DType::F16, ROWS)).unwrap();
+    assert!(files(dir.path()) == files(whole.path()));
 }
 
 fn activations_meta(dtype: DType, rows: u64) -> ActivationsMeta {

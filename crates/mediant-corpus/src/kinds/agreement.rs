@@ -63,7 +63,8 @@ pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
         "subject" => noun(subject, number).with("role", "subject"),
         "attractor" | "last" => {
             let other = loop {
-                let other = draw.pick(&NOUNS);
+                // In training a noun that is never a subject is never an attractor either: else that is what it would be known by.
+                let other = draw.pick(if split == Split::Train { &SUBJECTS.train } else { &NOUNS });
                 if other != subject {
                     break other;
                 }

@@ -10,14 +10,25 @@ use crate::lexicon::{Class, PATTERN_WORDS, numeral};
 /// A pattern has 2 to 24 items.
 const LONGEST: usize = 24;
 
-const CHARACTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+/// A sentence is at most this many items long, so that words of two tokens fit into a context of 128.
+const LONGEST_SENTENCE: usize = 44;
+
+/// ASCII; then letters whose UTF-8 has each continuation byte; then one character for each byte that UTF-8 can begin with. So a
+/// tokenizer over bytes has no token that the corpus never shows, but those that no text contains.
+const CHARACTERS: &str = "\
+    abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~\
+    ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖ×ØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõö÷øùúûüýþÿ\
+    \u{A3}\u{101}\u{161}\u{192}\u{1CE}\u{21B}\u{259}\u{294}\u{2D0}\u{301}\u{375}\u{3B1}\u{3C3}\u{416}\u{440}\
+    \u{490}\u{4D9}\u{531}\u{562}\u{585}\u{5D0}\u{628}\u{645}\u{686}\u{6CC}\u{710}\u{758}\u{78A}\u{7CA}\u{905}\
+    \u{1E9E}\u{20AC}\u{3042}\u{4E2D}\u{56FD}\u{6587}\u{7684}\u{8A9E}\u{9580}\u{AC00}\u{B098}\u{C0AC}\u{D55C}\
+    \u{FF21}\u{1F600}\u{F0000}\u{100000}";
 
 pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     let period = 2 + draw.below(LONGEST - 1);
     let items = items(split, period, draw);
-    // Between one item and a whole pattern more after the first repetition of a short one.
-    let longest = if period <= LONGEST / 3 { 2 * period } else { period };
-    let length = period + 2 + draw.below(longest - 1);
+    // The pattern stands there once and, beginning with two of its items, up to three times more: most items are copies.
+    let longest = (4 * period).min(LONGEST_SENTENCE);
+    let length = period + 2 + draw.below(longest - period - 1);
     for at in 0..length {
         let (word, class) = items[at % period];
         if at > 0 {
@@ -37,20 +48,21 @@ pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     out.about("period", numeral(period));
 }
 
-/// Different items. In training three patterns of ten hold pieces of words or single characters, so that copying is learned for
+/// Different items. In training half of the patterns hold pieces of words or single characters, so that copying is learned for
 /// tokens of every sort.
 fn items(split: Split, period: usize, draw: &mut Draw) -> Vec<(&'static str, Class)> {
     let words = PATTERN_WORDS.of(split);
-    let sort = if split == Split::Train { draw.below(10) } else { 0 };
+    let sort = if split == Split::Train { draw.below(20) } else { 0 };
     let mut items: Vec<(&'static str, Class)> = Vec::with_capacity(period);
     while items.len() < period {
         let (word, class) = draw.pick(words);
         let item = match sort {
-            0..7 => (word, class),
-            7..9 => (fragment(word, draw), Class::Fragment),
+            0..10 => (word, class),
+            10..16 => (fragment(word, draw), Class::Fragment),
             _ => {
-                let at = draw.below(CHARACTERS.len());
-                (&CHARACTERS[at..=at], Class::Fragment)
+                let characters: Vec<(usize, char)> = CHARACTERS.char_indices().collect();
+                let (at, character) = draw.pick(&characters);
+                (&CHARACTERS[at..at + character.len_utf8()], Class::Fragment)
             }
         };
         let known = items.iter().any(|(known, _)| *known == item.0);
@@ -63,9 +75,9 @@ fn items(split: Split, period: usize, draw: &mut Draw) -> Vec<(&'static str, Cla
     items
 }
 
-/// One to four letters out of a word. All words are ASCII.
+/// A piece of a word, its beginning half of the time. All words are ASCII.
 fn fragment(word: &'static str, draw: &mut Draw) -> &'static str {
-    let start = draw.below(word.len());
-    let length = 1 + draw.below(4.min(word.len() - start));
+    let start = if draw.chance(50) { 0 } else { draw.below(word.len()) };
+    let length = 1 + draw.below(word.len() - start);
     &word[start..start + length]
 }

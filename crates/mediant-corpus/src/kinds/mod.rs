@@ -46,13 +46,13 @@ impl Kind {
     /// of the tokens.
     const fn percent(self) -> usize {
         match self {
-            Self::Ioi => 20,
-            Self::Agreement => 16,
-            Self::Pronoun => 16,
-            Self::Induction => 8,
-            Self::Capitals => 13,
-            Self::Sums => 5,
-            Self::Plain => 22,
+            Self::Ioi => 18,
+            Self::Agreement => 13,
+            Self::Pronoun => 13,
+            Self::Induction => 15,
+            Self::Capitals => 11,
+            Self::Sums => 4,
+            Self::Plain => 26,
         }
     }
 

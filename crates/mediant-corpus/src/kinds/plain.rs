@@ -7,7 +7,7 @@ use super::agreement::{draw_number, noun};
 use crate::Split;
 use crate::document::Sentence;
 use crate::draw::Draw;
-use crate::lexicon::{Class, NAMES, NOUNS, Number, ROLES};
+use crate::lexicon::{Class, NAMES, NOUNS, Name, Number, Pair, ROLES};
 use crate::template::{Fill, Part, Templates, common, name, seen};
 
 /// Gender of names: every name is met here, without a pronoun.
@@ -19,11 +19,15 @@ const GENDER: [Part; 5] = [
     seen("my", "My {role} is called {person}."),
 ];
 
-/// Possessives, for every name too: gender where neither he nor she is said.
-const OWN: [Part; 3] = [
+/// Other pronouns, for every name too: gender where neither he nor she is said.
+const OWN: [Part; 7] = [
     seen("likes", "{person} likes {his} {object}."),
     seen("lost", "{person} lost {his} {object} at the {place}."),
     seen("sold", "{person} sold {his} {object} to the {role}."),
+    seen("self", "{person} bought a {object} for {himself}."),
+    seen("met", "{person} went to the {place} and we met {him} there."),
+    seen("thinks", "{person} was at the {place}, and I gave {him} the {object}."),
+    seen("alone", "{person} lives near the {place} by {himself}."),
 ];
 
 /// One person named twice: every name is met as what "to" and "for" ask for, where there is no one else to choose.
@@ -37,13 +41,26 @@ const COPIED: [Part; 7] = [
     seen("hello", "{person} was at the {place}, and the {noun} said hello to {person}."),
 ];
 
-/// Number of nouns, with no noun between subject and verb.
-const NUMBER: [Part; 6] = [
+/// Two people, the second named again: what follows is the other, in every form but that of indirect objects.
+const TWO: [Part; 6] = [
+    seen("knows", "{person} knows {other}, and {other} knows {person}."),
+    seen("called", "{person} called {other} after {other} saw {person}."),
+    seen("helped", "{person} and {other} are here because {other} helped {person}."),
+    seen("with", "{person} was home with {other} when {other} thanked {person}."),
+    seen("lives", "{person} and {other} live in a house, and {other} likes {person}."),
+    seen("met", "At dinner {person} sat near {other}, so {other} met {person}."),
+];
+
+/// Number of nouns, with no noun of the same sort between subject and verb.
+const NUMBER: [Part; 9] = [
     seen("is", "The {noun} {is} {quality}."),
     seen("was", "The {quality} {noun} {was} in the {place}."),
     seen("has", "The {noun} {has} a {object}."),
     seen("likes", "The {noun} {likes} the {object}."),
     seen("many", "{name} saw {count} {many}."),
+    seen("at_is", "The {noun} at the {place} {is} {quality}."),
+    seen("in_was", "The {quality} {noun} in the {place} {was} {mood}."),
+    seen("near_has", "I think the {noun} near the {place} {has} a {object}."),
     seen("there", "There {is} {some} {noun} in the {place}."),
 ];
 
@@ -68,23 +85,25 @@ static GENDERS: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain
 static OWNS: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.own", &[&OWN]));
 static COPIES: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.copied", &[&COPIED]));
 static NUMBERS: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.number", &[&NUMBER]));
+static TWOS: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.two", &[&TWO]));
 static OTHERS: LazyLock<Templates> = LazyLock::new(|| Templates::combine("plain.day", &[&DAYS]));
 
 pub(super) fn write(draw: &mut Draw, out: &mut Sentence) {
-    let templates = draw.pick(&[&GENDERS, &OWNS, &NUMBERS, &OTHERS, &COPIES]).of(Split::Train);
+    let templates =
+        draw.pick(&[&GENDERS, &OWNS, &OWNS, &NUMBERS, &NUMBERS, &TWOS, &TWOS, &OTHERS, &COPIES]).of(Split::Train);
     let template = &templates[draw.below(templates.len())];
-    let person = draw.pick(&NAMES);
+    let (person, other) = draw.pick_two(&NAMES);
     let role = person.gender.choose(draw.pick(&ROLES));
     let thing = draw.pick(&NOUNS);
     let number = draw_number(draw);
 
     template.write(out, |slot| match slot {
         "person" => name(person),
+        "other" => name(other),
         "role" => Fill::new(role, Class::Noun).with("gender", person.gender.name()),
-        "his" => {
-            let pronoun = Fill::new(person.gender.choose(("her", "his")), Class::Pronoun).with("role", "pronoun");
-            pronoun.with("gender", person.gender.name()).with("antecedent", person.text)
-        }
+        "his" => pronoun(("her", "his"), person),
+        "him" => pronoun(("her", "him"), person),
+        "himself" => pronoun(("herself", "himself"), person),
         "noun" => noun(thing, number).with("role", "subject"),
         "many" => noun(thing, Number::Plural),
         "count" => Fill::new(draw.pick(&["two", "three", "four", "five"]), Class::Number),
@@ -95,6 +114,11 @@ pub(super) fn write(draw: &mut Draw, out: &mut Sentence) {
         "likes" => verb(("likes", "like"), number),
         _ => common(slot, draw),
     });
+}
+
+fn pronoun(pair: Pair, person: Name) -> Fill {
+    let pronoun = Fill::new(person.gender.choose(pair), Class::Pronoun).with("role", "pronoun");
+    pronoun.with("gender", person.gender.name()).with("antecedent", person.text)
 }
 
 fn verb(pair: (&'static str, &'static str), number: Number) -> Fill {

@@ -31,8 +31,8 @@ const LINKS: [Part; 9] = [
     seen("so", "so {he} "),
     seen("but", "but {he} "),
     seen("said", "and said that {he} "),
-    reserved("before", "before {he} "),
-    reserved("after", "after {he} "),
+    seen("before", "before {he} "),
+    seen("after", "after {he} "),
 ];
 
 const ENDS: [Part; 4] = [
@@ -57,7 +57,12 @@ static ROLE: LazyLock<Templates> =
 static OTHER: LazyLock<Templates> = LazyLock::new(|| Templates::combine("pronoun", &[&WHOLE]));
 
 pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
-    let subject = draw.pick(PRONOUN_NAMES.of(split));
+    // In training by Zipf's law: a reader who knows the gender of rare names from other sentences must carry it over to this one, as
+    // for names held out.
+    let subject = match split {
+        Split::Train => draw.pick_zipf(&PRONOUN_NAMES.train),
+        Split::HeldOut => draw.pick(&PRONOUN_NAMES.held_out),
+    };
     let gender = subject.gender;
     let others = PRONOUN_NAMES.of(split).iter().filter(|other| **other != subject);
     let others = others.filter(|other| other.gender != gender).copied().collect::<Vec<_>>();

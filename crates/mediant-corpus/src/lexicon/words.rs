@@ -4,23 +4,17 @@ use super::Class;
 
 /// Female first names.
 pub(super) const FEMALE: &str = "\
-    Mary Anna Emma Sarah Alice Julia Laura Linda Susan Karen Nancy Lisa Betty Helen Sandra \
-    Donna Carol Ruth Sharon Amy Angela Diana Emily Hannah Jane Kate Lucy Megan Nina Olivia \
-    Paula Rachel Tina Vera Wendy Zoe Clara Ella Fiona Gina Irene Judy Kelly Lily Molly Nora \
-    Rosa Tara Eva Martha Alma Bella Cindy Ellen Heidi Maria Monica Sally Sonia Jenny Alison \
-    Amanda Andrea Beth Brenda Camilla Carla Celia Chloe Claire Dora Doris Edith Elena Elsa \
-    Esther Erica Flora Gloria Hazel Ida Ingrid Iris Jill Joan Lena Leah Louise Lydia Mia Mona \
-    Nadia Naomi Nelly Pamela Penny Rita Stella Tessa Ursula";
+    Mary Anna Emma Sarah Alice Julia Laura Linda Susan Karen Nancy Lisa Betty Helen Sandra Donna Carol Ruth Sharon \
+    Amy Angela Diana Emily Hannah Jane Kate Lucy Megan Nina Olivia Paula Rachel Tina Vera Wendy Zoe Clara Ella \
+    Fiona Gina Irene Judy Kelly Lily Molly Nora Rosa Tara Eva Martha Alma Bella Cindy Ellen Heidi Maria Monica \
+    Sally Sonia Jenny";
 
 /// Male first names.
 pub(super) const MALE: &str = "\
-    John James David Daniel Michael Robert William Thomas Charles George Paul Mark Kevin Brian \
-    Steven Edward Jason Peter Henry Frank Jack Adam Oscar Simon Victor Walter Arthur Carl \
-    Dennis Eric Felix Gary Harry Ian Jacob Keith Leon Martin Nathan Oliver Patrick Ralph Samuel \
-    Tim Aaron Ben Colin Derek Evan Fred Greg Hugo Ivan Joel Kyle Luke Max Noah Roger Sean \
-    Albert Alan Alex Andrew Anton Bernard Bill Bob Bruno Chris Clive Dan Donald Douglas Earl \
-    Elliot Ernest Floyd Gilbert Graham Harold Howard Isaac Jerry Jim Joe Jonas Julian Ken Lewis \
-    Louis Marcus Matthew Neil Nick Owen Philip Ray Richard Ronald";
+    John James David Daniel Michael Robert William Thomas Charles George Paul Mark Kevin Brian Steven Edward Jason \
+    Peter Henry Frank Jack Adam Oscar Simon Victor Walter Arthur Carl Dennis Eric Felix Gary Harry Ian Jacob Keith \
+    Leon Martin Nathan Oliver Patrick Ralph Samuel Tim Aaron Ben Colin Derek Evan Fred Greg Hugo Ivan Joel Kyle \
+    Luke Max Noah Roger Sean";
 
 /// People by what they are, female/male.
 pub(super) const ROLES: &str = "\
@@ -73,8 +67,8 @@ pub(super) const LITERALS: [(Class, &str); 9] = [
     (Class::Determiner, "The the a My"),
     (Class::Pronoun, "I We we You you Everyone There It that who"),
     (Class::Conjunction, "When While After Before As Once Because If and but so because when while after before"),
-    (Class::Adverb, "Then Today Now Yesterday there home always plus"),
-    (Class::Preposition, "to for at with from in of near In Near by"),
+    (Class::Adverb, "Then Today Now Yesterday there here home always plus"),
+    (Class::Preposition, "to for at with from in of near In Near At by"),
     (Class::Number, "one two three four five"),
     (Class::Adjective, "main equal long"),
     (Class::Noun, "capital city king queen sum day hello name people dinner house"),
@@ -82,7 +76,7 @@ pub(super) const LITERALS: [(Class, &str); 9] = [
         Class::Verb,
         "went was were met sat had left came worked walked gave handed give showed sold decided \
          wanted sent bought brought said passed offered is are has have lives flew stayed visited \
-         moved live know likes lost smiled ran slept found saw called helped thanked think thinks \
+         moved live know knows likes lost smiled ran slept found saw called helped thanked think thinks \
          add get make like",
     ),
 ];

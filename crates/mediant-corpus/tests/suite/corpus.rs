@@ -11,10 +11,11 @@ fn the_text_of_seed_0_is_fixed() {
     let texts: Vec<_> = Corpus::new(0, 8).map(|document| document.text).collect();
     let expected = [
         "The capital of Spain is called Madrid.",
-        "Today Carol and Pamela worked at the museum, and Carol decided to give a bottle to Pamela.",
-        "The green boat was in the museum.",
-        "The shoes like the basket. The capital of Denmark is Copenhagen. When Richard and Owen went to the zoo, Jacob showed \
-         the cake to Owen. The sister smiled but she went to the station. I think the hat with the houses likes the coin.",
+        "Today George and Max worked at the museum, and George decided to give a bottle to Max.",
+        "Nina called Emily after Emily saw Nina.",
+        "Max Pe prince Tho au cit Eg cl da te p t ea Emm F a 4 Max Pe prince Tho au cit Eg. Mary saw Luke after she was sick. \
+         I think the ducks to the truck have a kite. There is one driver in the library. Oliver went to the library and we met \
+         him there.",
     ];
     assert_eq!(texts, expected);
 }
@@ -56,18 +57,18 @@ fn kinds_come_in_their_shares_and_patterns_hold_their_share_of_words() {
         }
     }
     for (kind, percent) in [
-        ("ioi", 20),
-        ("agreement", 16),
-        ("pronoun", 16),
-        ("capitals", 13),
-        ("induction", 8),
-        ("sums", 5),
-        ("plain", 22),
+        ("ioi", 18),
+        ("agreement", 13),
+        ("pronoun", 13),
+        ("capitals", 11),
+        ("induction", 15),
+        ("sums", 4),
+        ("plain", 26),
     ] {
         // 60,000 draws: three standard deviations are under half a percent.
         let found = f64::from(sentences[kind]) / 600.0;
         assert!((found - f64::from(percent)).abs() < 0.5, "{kind}: {found} percent");
     }
     let share = words["induction"] as f64 / words.values().sum::<usize>() as f64;
-    assert!((0.10..0.25).contains(&share), "patterns hold {share} of the words");
+    assert!((0.25..0.45).contains(&share), "patterns hold {share} of the words");
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use mediant_artifact::Digest;
+use mediant_artifact::{Digest, MANIFEST};
 use petgraph::graph::NodeIndex;
 
 use crate::context::Device;
@@ -364,10 +364,16 @@ impl Run<'_> {
                 format!("{path} changed while the stage ran; the result is used in this run and not kept for the next");
             self.emit(Event::NotCached { stage: stage.clone(), reason });
         }
-        if let Some(path) = done.divergent {
+        if let Some(path) = &done.divergent {
             self.emit(Event::Divergent { stage, key, aside: path.display().to_string() });
         }
         self.record.tidy_log(&self.plan.instances[index].label);
+        // So that the next run need not read again what was just written. Of a divergent result an older one stays.
+        if done.divergent.is_none() {
+            for output in done.outputs.values() {
+                self.plan.store.note_published(output.object, MANIFEST, &output.files, &self.plan.stats)?;
+            }
+        }
         let made = Made { device: self.options.device.kind().to_owned(), metrics: done.metrics };
         self.judge.learn(index, Known { outputs: done.outputs, made });
         let ready = self.settle(index);

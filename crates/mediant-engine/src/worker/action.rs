@@ -86,6 +86,7 @@ fn made_meanwhile(action: &Action, store: &Store, stats: &StatIndex) -> Result<O
     // The other process may have come to it by another recipe.
     let record = ActionRecord { preimage: RawJson::new(&action.preimage)?, inputs: input_ids(action), ..made };
     store.write_action(id(action.recipe), &record)?;
+    store.checkpoints(id(action.content), &checkpoint_tag(action)).clear()?;
     let (peak_memory, resident) = host::memory();
     Ok(Some(Done {
         outputs: content.outputs,

@@ -63,9 +63,10 @@ pub fn serve(catalogue: &Catalogue, store: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The connection, moved away from descriptor 0 so that no library can read from it.
+/// The connection, moved away from descriptor 0 so that no library can read from it. Programs that a stage starts do not
+/// inherit it: they would keep it open after the worker's death.
 fn take_stdin() -> std::io::Result<UnixStream> {
-    let socket: OwnedFd = rustix::io::dup(rustix::stdio::stdin())?;
+    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
     rustix::stdio::dup2_stdin(&null)?;
     Ok(UnixStream::from(socket))

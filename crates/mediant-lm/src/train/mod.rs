@@ -1,7 +1,7 @@
 //! Training a language model from scratch: next-token cross-entropy, AdamW, the forward pass of [`Model`](crate::Model).
 //!
-//! The conventions are those of GPT-2 and nanoGPT: weights from N(0, 0.02²), the projections back into the residual stream
-//! from N(0, (0.02/√(2·layers))²), biases 0, gains 1; weight decay on matrices (embeddings included) and not on vectors;
+//! The conventions are those of GPT-2 and nanoGPT: weights from N(0, s²), the projections back into the residual stream
+//! from N(0, (s/√(2·layers))²), s being 0.02 in GPT-2, biases 0, gains 1; weight decay on matrices (embeddings included) and not on vectors;
 //! gradients clipped by their global norm; warm-up and a cosine to a floor.
 //!
 //! A step is a function of the state after the step before it and of the step's number alone: the order of the data and
@@ -16,5 +16,5 @@ mod state;
 mod trainer;
 
 pub use curve::{CurvePoint, curve_from_words, curve_to_words};
-pub use init::{Gpt2Shape, gpt2_config, initial};
+pub use init::{Gpt2Shape, Start, gpt2_config, initial};
 pub use trainer::{StepReport, Trainer, Training, held_out_loss};

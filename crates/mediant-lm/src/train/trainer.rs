@@ -7,7 +7,7 @@ use mediant_tensor::{Autodiff, Compute, TensorData, ops};
 
 use super::data::{Examples, Order};
 use super::dropout::Dropout;
-use super::init::initial;
+use super::init::{Start, initial};
 use crate::{Batch, Error, Hooks, LmConfig, Model, Parameter, Result, Slot, batches};
 
 /// How a model is trained.
@@ -27,6 +27,8 @@ pub struct Training {
     pub clip: Option<f64>,
     /// Dropout probability, below 1.
     pub dropout: f32,
+    /// What it begins with.
+    pub start: Start,
 }
 
 /// What a step did.
@@ -88,7 +90,7 @@ impl<'t, B: Compute> Trainer<'t, B> {
             )));
         }
         let parameters = config.slots().into_iter().map(|slot| {
-            let values = initial(&config, slot, training.seed);
+            let values = initial(&config, slot, training.start, training.seed);
             Trained { slot, shape: slot.shape(&config), moments: Moments::zeros(values.len()), values }
         });
         let parameters = parameters.collect();

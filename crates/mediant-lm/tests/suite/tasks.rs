@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use crate::suite::support::{fixture, gpt2_json, random_model};
 
 fn tokenizer() -> Tokenizer {
-    let read = |name| std::fs::read(fixture("stories260k").join(name)).unwrap();
+    let read = |name| std::fs::read(fixture("llama_tokenizer").join(name)).unwrap();
     Tokenizer::new(&read("tokenizer.json"), Some(&read("tokenizer_config.json"))).unwrap()
 }
 

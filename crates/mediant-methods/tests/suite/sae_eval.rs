@@ -2,7 +2,7 @@
 
 use mediant_artifact::{MetricRow, Tokens, TokensMeta};
 use mediant_dict::{Activation, Sae, Weights};
-use mediant_lm::train::{Gpt2Shape, gpt2_config, initial};
+use mediant_lm::train::{Gpt2Shape, Start, gpt2_config, initial};
 use mediant_lm::{LmConfig, Model, Parameter, batches};
 use mediant_methods::Error;
 use mediant_methods::sae_eval::{SpecialTokens, sae_eval};
@@ -15,10 +15,11 @@ const VOCAB: usize = 31;
 fn model() -> Model<Flex> {
     let shape =
         Gpt2Shape { n_layers: 2, d_model: D, n_heads: 2, d_mlp: 4 * D, vocab_size: VOCAB, context: 24, tied: true };
-    let config = LmConfig::from_json(&gpt2_config(&shape, None, None, 0.0)).unwrap();
+    let config = LmConfig::from_json(&gpt2_config(&shape, None, None, 0.0, 0.02)).unwrap();
     let parameters = config.slots().into_iter().map(|slot| {
         // Ten times the usual size: a model whose blocks do something.
-        let values: Vec<f32> = initial(&config, slot, 0).into_iter().map(|x| 10.0 * x).collect();
+        let values: Vec<f32> =
+            initial(&config, slot, Start { std: 0.02, sinusoidal: false }, 0).into_iter().map(|x| 10.0 * x).collect();
         (slot, Parameter::new(values, &slot.shape(&config), &Default::default()).unwrap())
     });
     let parameters: Vec<_> = parameters.collect();

@@ -8,7 +8,7 @@ mod tensors;
 mod tokens;
 mod vectors;
 
-use mediant_artifact::{Artifact, Kind, LabelsMeta, TableMeta, TokenizerMeta};
+use mediant_artifact::{Artifact, Kind, LabelsMeta, TableEntry, TableMeta, TokenizerMeta};
 
 pub use metrics::metrics_table;
 pub use rows::head;
@@ -16,6 +16,7 @@ pub use rows::head;
 use crate::error::Result;
 use crate::page::Page;
 use crate::table::{Cell, TextTable};
+use crate::vector;
 
 /// What to show.
 pub struct ShowOptions<'a> {
@@ -98,8 +99,16 @@ fn tables(artifact: &Artifact) -> TextTable {
             Cell::Count(entry.rows),
             Cell::Bytes(entry.parts.iter().map(|part| part.bytes).sum()),
             Cell::Count(entry.parts.len() as u64),
-            Cell::text(&entry.schema),
+            Cell::text(columns(entry)),
         ]);
     }
     table
+}
+
+/// The columns with their types. That most of them hold no nulls is of no interest to people.
+fn columns(entry: &TableEntry) -> String {
+    match &entry.vectors {
+        Some(vectors) => format!("vector: {}", vector::shape(vectors)),
+        None => entry.schema.replace(" not null", ""),
+    }
 }

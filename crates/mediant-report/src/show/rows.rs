@@ -13,6 +13,9 @@ use crate::table::{Cell, TextTable};
 use crate::vector;
 
 /// The first rows of a table, with a note on how many more there are.
+///
+/// # Errors
+/// If there is no such table or it is damaged.
 pub fn head(artifact: &Artifact, table: &str, limit: usize) -> Result<TextTable> {
     let entry = artifact.table(table)?;
     let vectors: Vec<VectorEntry> = entry.vectors.iter().cloned().collect();

@@ -137,11 +137,11 @@ impl Walk<'_> {
             "string" => "text".to_string(),
             "boolean" => "true or false".to_string(),
             "array" => match schema.get("items") {
-                Some(items) => format!("list of {}", inner(items)),
+                Some(items) => format!("list of {}", plural(&inner(items))),
                 None => "list".to_string(),
             },
             "object" => match schema.get("additionalProperties") {
-                Some(values @ Value::Object(_)) => format!("mapping of names to {}", inner(values)),
+                Some(values @ Value::Object(_)) => format!("mapping of names to {}", plural(&inner(values))),
                 _ => "mapping".to_string(),
             },
             other => other.to_string(),
@@ -154,6 +154,15 @@ fn or_null(any: &[Value]) -> Option<&Value> {
     match any {
         [one, null] | [null, one] if null["type"] == "null" => Some(one),
         _ => None,
+    }
+}
+
+/// The kind of many: `whole numbers ≥ 1`.
+fn plural(kind: &str) -> String {
+    let nouns = ["whole number", "number", "mapping", "list"];
+    match nouns.iter().find_map(|noun| Some((noun, kind.strip_prefix(noun)?))) {
+        Some((noun, rest)) => format!("{noun}s{rest}"),
+        None => kind.to_string(),
     }
 }
 

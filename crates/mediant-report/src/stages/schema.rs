@@ -18,7 +18,8 @@ pub fn pipeline_schema(stages: &[StageDoc]) -> Value {
     let mut cases = Vec::new();
     for stage in stages {
         let with = config(stage, &mut definitions);
-        let mut then = json!({ "properties": { "with": with, "inputs": inputs(&stage.inputs) } });
+        let mut then =
+            json!({ "properties": { "with": substitutable(with), "inputs": substitutable(inputs(&stage.inputs)) } });
         let mut required = Vec::new();
         if stage.fields().iter().any(|field| field.required) {
             required.push("with");
@@ -150,7 +151,7 @@ fn shared() -> Map<String, Value> {
             "properties": {
                 "uses": { "type": "string", "description": "What to run; `mediant stages` lists all." },
                 "with": { "description": "Options." },
-                "inputs": { "type": "object", "description": "What is connected to each port." },
+                "inputs": { "description": "What is connected to each port." },
                 "matrix": substitutable(json!({ "$ref": "#/definitions/matrix" })),
                 "resources": substitutable(json!({ "$ref": "#/definitions/resources" })),
                 "retries": substitutable(json!({

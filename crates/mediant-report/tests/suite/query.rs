@@ -102,7 +102,7 @@ fn wrong_queries_say_what_there_is() {
     assert_snapshot!("query_no_table", error("SELECT * FROM evl"));
     assert_snapshot!("query_no_instance", error("SELECT * FROM \"eval[seed=7]\""));
     assert_snapshot!("query_no_column", error("SELECT valeu FROM eval"));
-    assert_snapshot!("query_syntax", error("SELECT FROM WHERE"));
+    assert_snapshot!("query_syntax", error("SELEC * FROM eval"));
     assert_snapshot!("query_brackets", error("SELECT * FROM sae[seed=0].curve"));
     assert_snapshot!("query_not_a_query", error("DROP TABLE eval"));
     assert_snapshot!("query_two", error("SELECT 1; SELECT 2"));

@@ -135,6 +135,7 @@ fn schema() {
             json!({ "d_sae": 64, "sae": { "architecture": "${params.a}" }, "files": [{ "path": "x" }, "${params.file}"], "weights": { "a": 1 } }),
         ),
         sae(json!({ "d_sae": 64, "sae": { "architecture": "relu" }, "schedule": "linear", "name": null })),
+        sae(json!("${params.options}")),
         pipeline(json!({ "uses": "compare", "inputs": { "metrics": { "from": "eval", "over": ["seed"] } } })),
         pipeline(json!({ "uses": "compare", "inputs": { "metrics": { "a": "x", "b": { "from": "y" } } } })),
         pipeline(

@@ -29,13 +29,8 @@ impl<'a> Heads<'a> {
         &self.data[row * self.stride + self.offset + head * self.width..][..self.width]
     }
 
-    fn vectors(
-        self,
-        batch: usize,
-        positions: Range<usize>,
-        head: usize,
-    ) -> impl ExactSizeIterator<Item = &'a [f32]> + Clone {
-        positions.map(move |position| self.vector(batch, position, head))
+    fn vectors(self, batch: usize, positions: Range<usize>, head: usize) -> Vec<&'a [f32]> {
+        positions.map(|position| self.vector(batch, position, head)).collect()
     }
 }
 
@@ -79,8 +74,8 @@ impl WithSimd for Forward<'_, '_> {
         let (mut pattern, mut z) = (Panel::default(), Panel::default());
         for head in 0..q.heads {
             if head % group == 0 {
-                keys.fill_transposed(k.vectors(batch, 0..seen, head / group), k.width);
-                values.fill(v.vectors(batch, 0..seen, head / group), v.width);
+                keys.fill_transposed(&k.vectors(batch, 0..seen, head / group), k.width);
+                values.fill(&v.vectors(batch, 0..seen, head / group), v.width);
             }
             let queries = Queries::new(q, batch, head, self.rows.clone(), k.positions);
             queries.pattern(simd, &mut pattern, &keys, self.scale);
@@ -104,7 +99,7 @@ struct Queries<'a> {
 impl<'a> Queries<'a> {
     fn new(q: Heads<'a>, batch: usize, head: usize, rows: Range<usize>, keys: usize) -> Self {
         Self {
-            vectors: q.vectors(batch, rows.clone(), head).collect(),
+            vectors: q.vectors(batch, rows.clone(), head),
             seen: rows.map(|i| visible(i, q.positions, keys)).collect(),
         }
     }
@@ -209,11 +204,8 @@ impl WithSimd for Backward<'_, '_> {
         let group = q.heads / k.heads;
         let mut panels = Panels::default();
         for kv_head in 0..k.heads {
-            panels.start_head(
-                k.vectors(batch, 0..k.positions, kv_head),
-                v.vectors(batch, 0..k.positions, kv_head),
-                k.width,
-            );
+            let [keys, values] = [k, v].map(|x| x.vectors(batch, 0..k.positions, kv_head));
+            panels.start_head(&keys, &values, k.width);
             for head in kv_head * group..(kv_head + 1) * group {
                 for rows in query_blocks(q.positions) {
                     let queries = Queries::new(q, batch, head, rows.clone(), k.positions);
@@ -251,15 +243,10 @@ struct Panels {
 }
 
 impl Panels {
-    fn start_head<'a>(
-        &mut self,
-        keys: impl ExactSizeIterator<Item = &'a [f32]> + Clone,
-        values: impl ExactSizeIterator<Item = &'a [f32]>,
-        width: usize,
-    ) {
+    fn start_head(&mut self, keys: &[&[f32]], values: &[&[f32]], width: usize) {
         self.for_keys.reset(keys.len(), width);
         self.for_values.reset(keys.len(), width);
-        self.keys.fill(keys.clone(), width);
+        self.keys.fill(keys, width);
         self.keys_transposed.fill_transposed(keys, width);
         self.values_transposed.fill_transposed(values, width);
     }
@@ -284,8 +271,8 @@ impl Panels {
         }
         self.for_queries.resize(count, width);
         queries.times(simd, &mut self.for_queries, width, &self.for_scores, &self.keys);
-        self.queries.fill(queries.vectors.iter().copied(), width);
-        self.grads.fill(grads.vectors.iter().copied(), width);
+        self.queries.fill(&queries.vectors, width);
+        self.grads.fill(&grads.vectors, width);
         for from in (0..queries.keys()).step_by(8) {
             let rows = from..(from + 8).min(queries.keys());
             // Queries before the first that sees any of these keys add nothing.

@@ -44,23 +44,29 @@ impl Panel {
     }
 
     /// Copies rows of `cols` elements in.
-    pub(super) fn fill<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a [f32]>, cols: usize) {
+    pub(super) fn fill(&mut self, rows: &[&[f32]], cols: usize) {
         self.reset(rows.len(), cols);
-        for (i, row) in rows.enumerate() {
+        for (i, row) in rows.iter().enumerate() {
             self.row_mut(i)[..cols].copy_from_slice(row);
         }
     }
 
     /// Copies rows of `cols` elements in as columns.
-    pub(super) fn fill_transposed<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a [f32]>, cols: usize) {
+    pub(super) fn fill_transposed(&mut self, rows: &[&[f32]], cols: usize) {
         self.reset(cols, rows.len());
-        for (j, row) in rows.enumerate() {
-            for (to, &x) in self.data[j..].iter_mut().step_by(self.stride).zip(row) {
-                *to = x;
+        for (block, rows) in rows.chunks(LINE).enumerate() {
+            // A cache line of the result at a time.
+            for (i, out) in self.data.chunks_exact_mut(self.stride).enumerate() {
+                for (to, row) in out[block * LINE..].iter_mut().zip(rows) {
+                    *to = row[i];
+                }
             }
         }
     }
 }
+
+/// Numbers in a cache line.
+const LINE: usize = 16;
 
 /// The left factor of a product.
 #[derive(Clone, Copy)]

@@ -32,7 +32,9 @@ fn training_step() -> Vec<u32> {
     let ids = targets.clone().reshape([batch, positions]);
     let x = ops::embedding(embed.clone(), ids);
     let normed = ops::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5);
-    let x = x + ops::attention_qkv(ops::linear(normed, qkv.clone(), None), 3, 0.25);
+    let packed = ops::linear(normed, qkv.clone(), None).reshape([rows, 3 * width]);
+    let lengths = vec![positions; batch];
+    let x = x + ops::attention_qkv(packed, &lengths, 3, 0.25).reshape([batch, positions, width]);
     let normed = ops::rms_norm(x.clone(), gain.clone(), 1e-6);
     let hidden = ops::gelu_new(ops::linear(normed, up.clone(), Some(up_bias.clone())));
     let gate = hidden.clone().narrow(2, 0, 2 * width);

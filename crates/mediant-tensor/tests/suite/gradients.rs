@@ -121,9 +121,9 @@ fn cases() -> Vec<Case> {
     }
     all.push(case(
         "attention_qkv",
-        &[&[2, 70, 3 * 24]],
-        of(|[qkv]| A::attention_qkv(qkv, 3, 0.3)),
-        of(|[qkv]| plain::attention_qkv::<A>(qkv, 3, 0.3)),
+        &[&[151, 3 * 24]],
+        of(|[qkv]| A::attention_qkv(qkv, &[70, 70, 1, 10], 3, 0.3)),
+        of(|[qkv]| plain::attention_qkv::<A>(qkv, &[70, 70, 1, 10], 3, 0.3)),
     ));
     all
 }

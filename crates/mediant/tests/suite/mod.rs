@@ -1,3 +1,6 @@
 mod keys;
+mod model;
 mod project;
+mod runs;
 mod staleness;
+mod wrong;

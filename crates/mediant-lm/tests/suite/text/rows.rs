@@ -111,14 +111,14 @@ fn bos_before_ready_made_ids_is_not_doubled() {
     assert_eq!(made.train.0.mask, [false, true, true, false, true]);
 }
 
-fn stories() -> Tokenizer {
-    let read = |name| std::fs::read(fixture("stories260k").join(name)).unwrap();
+fn llama() -> Tokenizer {
+    let read = |name| std::fs::read(fixture("llama_tokenizer").join(name)).unwrap();
     Tokenizer::new(&read("tokenizer.json"), Some(&read("tokenizer_config.json"))).unwrap()
 }
 
 #[test]
 fn text_keeps_its_place_in_the_document() {
-    let tokenizer = stories();
+    let tokenizer = llama();
     let texts = ["Once upon a time", "there was a dog."];
     let documents = texts.iter().map(|text| Document::Text((*text).to_owned())).collect();
     let made = run(documents, Some(&tokenizer), &options(6, true, tokenizer.bos())).unwrap();
@@ -135,7 +135,7 @@ fn text_keeps_its_place_in_the_document() {
 
 #[test]
 fn the_same_rows_whatever_the_threads() {
-    let tokenizer = stories();
+    let tokenizer = llama();
     let documents: Vec<_> =
         (0..3000).map(|i| Document::Text(format!("Story {i} of a dog and {} cats.", i * 7))).collect();
     let made = |threads| {
