@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-MEDIANT = Path(__file__).resolve().parent.parent / "target/release/mediant"
+MEDIANT = Path(os.environ.get("MEDIANT") or Path(__file__).resolve().parent.parent / "target/release/mediant")
 PIPELINE = """
 mediant: 1
 name: soak

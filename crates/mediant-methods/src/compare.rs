@@ -1,5 +1,6 @@
 //! Metrics of many instances side by side: means and spread over seeds, and which instance is best at what.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use mediant_artifact::MetricRow;
@@ -138,6 +139,7 @@ pub fn compare(instances: &[Instance], options: &Options) -> Result<Comparison> 
             None => members.push((labels, vec![index])),
         }
     }
+    members.sort_by(|(a, _), (b, _)| in_order(a, b));
     let mut groups: Vec<Group> = members
         .into_iter()
         .map(|(labels, group)| {
@@ -154,6 +156,16 @@ pub fn compare(instances: &[Instance], options: &Options) -> Result<Comparison> 
         }
     }
     Ok(Comparison { axes, metrics, groups })
+}
+
+/// Labels that are numbers by their size, then others as they come.
+fn in_order(a: &[Option<String>], b: &[Option<String>]) -> Ordering {
+    let number = |label: &Option<String>| label.as_ref()?.parse::<f64>().ok();
+    let pairs = a.iter().zip(b).map(|(a, b)| match (number(a), number(b)) {
+        (Some(a), Some(b)) => a.total_cmp(&b),
+        (a, b) => b.is_some().cmp(&a.is_some()),
+    });
+    pairs.fold(Ordering::Equal, Ordering::then)
 }
 
 impl Options {

@@ -39,7 +39,7 @@ const PORTS: &[Port] = &[Port::many("metrics", &[Kind::Metrics], "The metrics of
 impl Stage for Compare {
     type Config = Config;
     const NAME: &'static str = "compare";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -40,7 +40,7 @@ const TASK_COLUMNS: [&str; 7] = ["task", "split", "group", "condition", "prompt"
 impl Stage for GenerateCorpus {
     type Config = Config;
     const NAME: &'static str = "generate_corpus";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -63,7 +63,7 @@ impl Stage for TrainTokenizer {
                       again (of equally frequent pairs the one with the smaller ids) until the vocabulary has `vocab_size` entries. \
                       Id 0 is the special token, ids 1 to 256 are the bytes. A corpus with too few pairs for the vocabulary is an error.\n\n\
                       The result is a Hugging Face `tokenizer.json` with its `tokenizer_config.json`, and any text can be encoded and decoded.",
-            example: "tokenizer:\n  uses: train_tokenizer\n  inputs: { corpus: corpus }\n  with: { vocab_size: 1664, add_prefix_space: true }\n",
+            example: "tokenizer:\n  uses: train_tokenizer\n  inputs: { corpus: corpus }\n  with: { vocab_size: 2000, add_prefix_space: true }\n",
         }
     }
 

@@ -23,7 +23,7 @@ const OPENINGS: [Part; 8] = [
 
 const SUBJECT: [Part; 2] = [seen("bare", "{subject} "), seen("quality", "{quality} {subject} ")];
 
-const ATTRACTORS: [Part; 14] = [
+const ATTRACTORS: [Part; 15] = [
     seen("to", "to the {attractor} "),
     seen("near", "near the {attractor} "),
     seen("with", "with the {attractor} "),
@@ -36,7 +36,8 @@ const ATTRACTORS: [Part; 14] = [
     seen("of_with", "of the {attractor} with the {last} "),
     seen("for_near", "for the {attractor} near the {last} "),
     reserved("from", "from the {attractor} "),
-    reserved("that_found", "that the {attractor} found "),
+    seen("that_found", "that the {attractor} found "),
+    reserved("with_to", "with the {attractor} to the {last} "),
     reserved("by_of", "by the {attractor} of the {last} "),
 ];
 

@@ -8,7 +8,7 @@ use crate::draw::Draw;
 use crate::lexicon::{Class, Gender, PRONOUN_NAMES, ROLES};
 use crate::template::{Fill, Part, Templates, common, name, reserved, seen};
 
-const CLAUSES: [Part; 12] = [
+const CLAUSES: [Part; 13] = [
     seen("home", " went home "),
     seen("stayed", " stayed at the {place} "),
     seen("ran", " ran to the {place} "),
@@ -16,11 +16,12 @@ const CLAUSES: [Part; 12] = [
     seen("smiled", " smiled "),
     seen("bought", " bought a {object} "),
     seen("called", " called {other} "),
-    seen("helped", " helped {other} at the {place} "),
+    seen("helped", " helped {other} "),
     seen("saw", " saw {other} "),
     seen("sat", " sat with {other} "),
     reserved("slept", " slept at the {place} "),
-    reserved("thanked", " thanked {other} "),
+    seen("thanked", " thanked {other} "),
+    reserved("helped_at", " helped {other} at the {place} "),
 ];
 
 const LINKS: [Part; 9] = [

@@ -23,14 +23,16 @@ pub(super) const ROLES: &str = "\
 
 /// Nouns, singular/plural.
 pub(super) const NOUNS: &str = "\
-    key/keys cabinet/cabinets lamp/lamps table/tables box/boxes chair/chairs door/doors \
-    window/windows picture/pictures letter/letters book/books bottle/bottles basket/baskets \
-    hat/hats coat/coats shoe/shoes ring/rings car/cars boat/boats truck/trucks bike/bikes \
-    clock/clocks cup/cups plate/plates tree/trees flower/flowers house/houses bridge/bridges \
-    tower/towers road/roads river/rivers garden/gardens teacher/teachers doctor/doctors \
-    farmer/farmers driver/drivers guard/guards painter/painters singer/singers nurse/nurses \
-    lawyer/lawyers student/students friend/friends dog/dogs cat/cats horse/horses bird/birds \
-    cow/cows duck/ducks rabbit/rabbits";
+    key/keys cabinet/cabinets lamp/lamps table/tables box/boxes chair/chairs door/doors window/windows \
+    picture/pictures letter/letters book/books bottle/bottles basket/baskets hat/hats coat/coats shoe/shoes \
+    ring/rings car/cars boat/boats truck/trucks bike/bikes clock/clocks cup/cups plate/plates tree/trees \
+    flower/flowers house/houses bridge/bridges tower/towers road/roads river/rivers garden/gardens teacher/teachers \
+    doctor/doctors farmer/farmers driver/drivers guard/guards painter/painters singer/singers nurse/nurses \
+    lawyer/lawyers student/students friend/friends dog/dogs cat/cats horse/horses bird/birds cow/cows duck/ducks \
+    rabbit/rabbits apple/apples bag/bags bell/bells branch/branches candle/candles card/cards cloud/clouds \
+    desk/desks fence/fences finger/fingers forest/forests guest/guests hammer/hammers island/islands lake/lakes \
+    leaf/leaves mirror/mirrors mountain/mountains pencil/pencils pilot/pilots sailor/sailors spoon/spoons \
+    tiger/tigers wheel/wheels";
 
 /// What people give and own.
 pub(super) const OBJECTS: &str = "\

@@ -13,9 +13,10 @@ fn the_text_of_seed_0_is_fixed() {
         "The capital of Spain is called Madrid.",
         "Today George and Max worked at the museum, and George decided to give a bottle to Max.",
         "Nina called Emily after Emily saw Nina.",
-        "Max Pe prince Tho au cit Eg cl da te p t ea Emm F a 4 Max Pe prince Tho au cit Eg. Mary saw Luke after she was sick. \
-         I think the ducks to the truck have a kite. There is one driver in the library. Oliver went to the library and we met \
-         him there.",
+        "lamp Vie pilot Su ar thre pri ro nd oe r mp Davi J m 3 o lamp Vie pilot Su ar thre pri ro nd oe r mp Davi J m 3 o lamp \
+         Vie pilot Su ar thre pri ro nd. Betty was at the station, and the student said hello to Betty. Everyone offered Kyle a \
+         gift after dinner. The woman helped David while she wanted the book. gardens helped Keith bell was students sat Morocco \
+         gardens helped Keith bell was students sat Morocco gardens.",
     ];
     assert_eq!(texts, expected);
 }

@@ -95,7 +95,7 @@ fn subjects_of_agreement() {
     for item in &items {
         assert!(words(&item.prompt).any(|word| !trained.contains(word)), "{}", item.prompt);
     }
-    assert_eq!(trained.len(), 80);
+    assert_eq!(trained.len(), 118);
 }
 
 #[test]

@@ -1,3 +1,4 @@
+mod docs;
 mod keys;
 mod model;
 mod project;
