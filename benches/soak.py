@@ -112,9 +112,7 @@ def main():
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
             try:
-                while True:
-                    run.wait(timeout=draws.uniform(0.0, seconds / (1.5 if what == "run" else 10)))
-                    break
+                run.wait(timeout=draws.uniform(0.0, seconds / (1.5 if what == "run" else 10)))
             except subprocess.TimeoutExpired:
                 kills += kill(run, what)
                 if what == "worker":

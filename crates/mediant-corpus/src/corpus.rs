@@ -40,7 +40,7 @@ impl Iterator for Corpus {
             return None;
         }
         let mut draw = Draw::new(self.seed, "document", self.next);
-        // Most are single sentences: what an answer depends on is then among few tokens, and heads that find it form early.
+        // Most are single sentences: what an answer depends on is then among few tokens.
         let sentences = if draw.chance(60) { 1 } else { 2 + draw.below(LONGEST_DOCUMENT - 1) as u64 }.min(self.left);
         self.next += 1;
         self.left -= sentences;

@@ -94,8 +94,7 @@ enum InitPositions {
     /// From N(0, `init_std`²), as in GPT-2.
     #[default]
     Normal,
-    /// Sines and cosines (Vaswani et al. 2017), so that attention to a fixed distance need not be learned for each position:
-    /// induction heads form on far fewer tokens.
+    /// Sines and cosines (Vaswani et al. 2017), so that attention to a fixed distance need not be learned for each position.
     Sinusoidal,
 }
 

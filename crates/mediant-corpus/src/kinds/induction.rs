@@ -2,6 +2,8 @@
 //!
 //! The behaviour of Olsson et al. 2022, arXiv:2209.11895, on words with no meaning together.
 
+use std::sync::LazyLock;
+
 use crate::Split;
 use crate::document::Sentence;
 use crate::draw::Draw;
@@ -13,8 +15,8 @@ const LONGEST: usize = 24;
 /// A sentence is at most this many items long, so that words of two tokens fit into a context of 128.
 const LONGEST_SENTENCE: usize = 44;
 
-/// ASCII; then letters whose UTF-8 has each continuation byte; then one character for each byte that UTF-8 can begin with. So a
-/// tokenizer over bytes has no token that the corpus never shows, but those that no text contains.
+/// ASCII; then letters whose UTF-8 has each continuation byte; then one character for each byte that the UTF-8 of an assigned character
+/// outside the private planes begins with, and two of those planes.
 const CHARACTERS: &str = "\
     abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~\
     ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖ×ØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõö÷øùúûüýþÿ\
@@ -22,6 +24,9 @@ const CHARACTERS: &str = "\
     \u{490}\u{4D9}\u{531}\u{562}\u{585}\u{5D0}\u{628}\u{645}\u{686}\u{6CC}\u{710}\u{758}\u{78A}\u{7CA}\u{905}\
     \u{1E9E}\u{20AC}\u{3042}\u{4E2D}\u{56FD}\u{6587}\u{7684}\u{8A9E}\u{9580}\u{AC00}\u{B098}\u{C0AC}\u{D55C}\
     \u{FF21}\u{1F600}\u{F0000}\u{100000}";
+
+/// Each of [`CHARACTERS`].
+static SIGNS: LazyLock<Vec<&str>> = LazyLock::new(|| CHARACTERS.split("").filter(|sign| !sign.is_empty()).collect());
 
 pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     let period = 2 + draw.below(LONGEST - 1);
@@ -59,11 +64,7 @@ fn items(split: Split, period: usize, draw: &mut Draw) -> Vec<(&'static str, Cla
         let item = match sort {
             0..10 => (word, class),
             10..16 => (fragment(word, draw), Class::Fragment),
-            _ => {
-                let characters: Vec<(usize, char)> = CHARACTERS.char_indices().collect();
-                let (at, character) = draw.pick(&characters);
-                (&CHARACTERS[at..at + character.len_utf8()], Class::Fragment)
-            }
+            _ => (draw.pick(&SIGNS), Class::Fragment),
         };
         let known = items.iter().any(|(known, _)| *known == item.0);
         // A piece of a word may be a word itself.
