@@ -5,25 +5,9 @@
 //!
 //! # Kinds of sentence
 //!
-//! | kind | example | share of sentences | held out |
-//! |---|---|---|---|
-//! | `ioi` | When Anna and Paul went to the store, Paul gave a drink to Anna. | 18 % | every tenth pair of names (Mary and John among them); 3 openings, 2 actions |
-//! | `agreement` | The keys to the cabinet are heavy. | 13 % | every fifth noun as the subject; 1 opening, 3 ways to attach a noun |
-//! | `pronoun` | Emma called Mark because she was tired. | 13 % | every tenth pair of names; 2 clauses |
-//! | `capitals` | The capital of France is Paris. | 11 % | 6 of 20 phrasings; all 50 facts are seen |
-//! | `induction` | lamp Tokyo seven lamp Tokyo seven. | 15 % | every seventh word |
-//! | `sums` | 3 plus 4 is 7. | 4 % | every sixth unordered pair of operands; 1 of 5 phrasings |
-//! | `plain` | The girl is called Anna. | 26 % | nothing |
+#![doc = include_str!("kinds.md")]
 //!
-//! **What held out means.** A training sentence of a kind never uses what that kind holds out; other kinds may, so that every word has
-//! an embedding. A name held out of `ioi` stands in pronoun sentences and in plain ones where one person is named twice ("Everyone bought a
-//! drink for Mary"), one held out of `pronoun` in indirect-object sentences; its gender shows only in plain sentences such as "The girl
-//! is called Anna", "Anna likes her hat" and "Anna bought a hat for herself", never beside he or she. A template is held out when any of
-//! its parts is. Held-out task items use reserved words in reserved templates; the items of the `train` split use neither.
-//!
-//! A noun held out of `agreement` stands neither as subject nor as attractor in that form; plain sentences show its number ("The keys at the
-//! market are heavy"). Names held out of `ioi` stand beside another person in other plain forms ("Anna knows Paul, and Paul knows Anna").
-//! The subjects of `pronoun` sentences follow Zipf's law; all else is drawn uniformly.
+//! The subjects of `pronoun` sentences follow Zipf's law; names and nouns are else drawn as said above, all other words uniformly.
 //!
 //! # Variables
 //!
@@ -61,6 +45,9 @@ mod template;
 pub use corpus::Corpus;
 pub use document::{Document, Label};
 pub use task::{TaskItem, tasks};
+
+/// The kinds of sentence with their shares and what is held out of each, as Markdown: a table and what held out means.
+pub const KINDS: &str = include_str!("kinds.md");
 
 /// What may be shown in training, or what is reserved for evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

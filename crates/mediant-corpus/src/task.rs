@@ -51,11 +51,8 @@ fn task_set(seed: u64, kind: Kind, split: Split, wanted: usize) -> Vec<TaskItem>
         let prompt = document.text[..cloze.at].trim_end().to_owned();
         // A continuation that begins like the other is never less probable.
         let nested = cloze.right.starts_with(cloze.wrong) || cloze.wrong.starts_with(cloze.right);
-        // Patterns of signs are for training alone: as questions they would be hard to read.
-        let plain = |c: char| c.is_alphanumeric() || c.is_whitespace();
-        let signs = kind == Kind::Induction && !(prompt.chars().all(plain) && cloze.right.chars().all(plain));
         // The first word of a text has no prompt.
-        if !nested && !signs && !prompt.is_empty() && known.insert((prompt.clone(), cloze.right)) {
+        if !nested && !prompt.is_empty() && known.insert((prompt.clone(), cloze.right)) {
             let continuation = |word| format!(" {word}");
             let (right, wrong) = (continuation(cloze.right), continuation(cloze.wrong));
             items.push(TaskItem { task: kind.name(), split, template, condition, prompt, right, wrong });

@@ -263,7 +263,9 @@ impl SeqWriter {
         Ok(())
     }
 
-    fn done(self) -> Out {
+    fn done(mut self) -> Out {
+        // A plan keeps the configs of all its instances.
+        self.items.shrink_to_fit();
         let seq = Canon::Seq(self.items);
         Ok(match self.variant {
             Some(name) => variant(name, seq),
@@ -303,6 +305,7 @@ struct MapWriter {
 impl MapWriter {
     fn done(mut self) -> Out {
         self.entries.sort_by(|a, b| a.0.cmp(&b.0));
+        self.entries.shrink_to_fit();
         let map = Canon::Map(self.entries);
         Ok(match self.variant {
             Some(name) => variant(name, map),

@@ -62,11 +62,7 @@ impl LockFile {
         let mut stages = BTreeMap::new();
         for (instance, known) in plan.instances.iter().zip(known) {
             let known = known.as_ref()?;
-            let outputs = known
-                .outputs
-                .iter()
-                .map(|(name, output)| (name.clone(), Digest::from(*output.logical.as_bytes())))
-                .collect();
+            let outputs = known.outputs().iter().map(|(name, output)| (name.clone(), output.digest)).collect();
             let locked = LockedStage {
                 recipe: instance.recipe,
                 device: known.made.device.clone(),

@@ -96,6 +96,15 @@ pub struct Member {
 /// Most instances of one pipeline, and most points of one matrix.
 pub const MAX_INSTANCES: usize = 100_000;
 
+/// What is wrong with a pipeline, and what could be expanded all the same, so that it can be checked further.
+#[derive(Debug, Clone)]
+pub struct Incomplete {
+    /// The stages without errors that need none with errors.
+    pub expansion: Expansion,
+    /// The errors.
+    pub diagnostics: Diagnostics,
+}
+
 /// Expands a pipeline into instances.
 ///
 /// An axis is a stage that declares it and a name. A stage has one instance for each point of its own matrix and of the axes of
@@ -104,10 +113,14 @@ pub const MAX_INSTANCES: usize = 100_000;
 /// # Errors
 /// Unknown implementations, stages, ports, axes and labels, missing inputs, loops, axes that clash or that nobody reads;
 /// several at once. Render them with [`Pipeline::sources`].
-pub fn expand(pipeline: &Pipeline, signatures: &dyn Signatures) -> Result<Expansion, Diagnostics> {
+pub fn expand(pipeline: &Pipeline, signatures: &dyn Signatures) -> Result<Expansion, Incomplete> {
     let mut errors = Vec::new();
     let wired = wiring::wire(pipeline, signatures, &mut errors);
     let order = order::sort(pipeline, &wired, &mut errors);
     let instances = instances::build(pipeline, signatures, &wired, &order, &mut errors);
-    Diagnostics::check(errors, Expansion { instances })
+    let expansion = Expansion { instances };
+    match Diagnostics::new(errors) {
+        None => Ok(expansion),
+        Some(diagnostics) => Err(Incomplete { expansion, diagnostics }),
+    }
 }

@@ -40,7 +40,9 @@ pub mod yaml;
 
 pub use de::from_node;
 pub use diagnostic::{Diagnostic, Diagnostics, Failure, Label};
-pub use expand::{Expansion, Instance, MAX_INSTANCES, Member, PortInput, PortSignature, Signatures, expand};
+pub use expand::{
+    Expansion, Incomplete, Instance, MAX_INSTANCES, Member, PortInput, PortSignature, Signatures, expand,
+};
 pub use node::{Entry, Node, Value, node_at};
 pub use pipeline::{
     AxisDecl, AxisValue, Given, InputDecl, MatrixDecl, OutputRef, Pipeline, Reference, ResourcesDecl, Select,

@@ -177,7 +177,8 @@ fn announce(cx: &RunContext<'_, Config>, hooks: &[HookFact], rows: u64) {
     let dtype = DType::from(cx.config().dtype);
     let width: usize = hooks.iter().map(HookFact::width).sum();
     let bytes = rows as f64 * (width * dtype.size()) as f64;
-    cx.note(format!("{rows} rows of {width} numbers over {} in {}: {:.3} GB", hooks.len(), dtype.name(), bytes / 1e9));
+    let points = if let [hook] = hooks { hook.name.clone() } else { format!("{} hook points", hooks.len()) };
+    cx.note(format!("{points}: {rows} rows of {width} numbers in {}, {:.3} GB", dtype.name(), bytes / 1e9));
 }
 
 /// Saves a checkpoint after a batch when more parts are complete than at the last one.

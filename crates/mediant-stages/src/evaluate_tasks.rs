@@ -48,7 +48,7 @@ const PORTS: &[Port] = &[
 impl Stage for EvaluateTasks {
     type Config = Config;
     const NAME: &'static str = "evaluate_tasks";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -1,6 +1,6 @@
 //! `generate_corpus`: English sentences with known structure.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -40,12 +40,12 @@ const TASK_COLUMNS: [&str; 7] = ["task", "split", "group", "condition", "prompt"
 impl Stage for GenerateCorpus {
     type Config = Config;
     const NAME: &'static str = "generate_corpus";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {
             summary: "Short English sentences with known structure, their latent variables, and task sets",
-            details: DETAILS,
+            details: &DETAILS,
             example: "corpus:\n  uses: generate_corpus\n  with: { sentences: 100000, seed: 0 }\n",
         }
     }
@@ -156,22 +156,17 @@ fn task_rows(items: &[TaskItem]) -> Result<RecordBatch, StageError> {
     Ok(RecordBatch::try_from_iter(columns)?)
 }
 
-const DETAILS: &str = "\
-Each document has one to six sentences. The same seed gives the same bytes on every machine.
+static DETAILS: LazyLock<String> = LazyLock::new(|| {
+    [
+        "Each document has one to six sentences. The same seed gives the same bytes on every machine.",
+        mediant_corpus::KINDS.trim_end(),
+        REST,
+    ]
+    .join("\n\n")
+});
 
-| kind | example | share of sentences | held out of it |
-|---|---|---|---|
-| `ioi` | When Anna and Paul went to the store, Paul gave a drink to Anna. | 20 % | every tenth pair of names, Mary and John among them; 3 openings, 2 actions |
-| `agreement` | The keys to the cabinet are heavy. | 16 % | every fifth noun as the subject; 1 opening, 3 ways to attach a noun |
-| `pronoun` | Emma called Mark because she was tired. | 16 % | every tenth pair of names; 2 clauses, 2 links |
-| `capitals` | The capital of France is Paris. | 13 % | 6 of 20 phrasings; all 50 facts are seen |
-| `induction` | lamp Tokyo seven lamp Tokyo seven. | 8 % | every seventh word |
-| `sums` | 3 plus 4 is 7. | 5 % | every sixth unordered pair of operands; 1 of 5 phrasings |
-| `plain` | The girl is called Anna. | 22 % | nothing |
-
-What a kind holds out never stands in a training sentence of that kind, but in others, so that every word has an embedding. The task \
-items of split `held_out` use reserved words in reserved templates (of `induction`, reserved words; of `capitals`, reserved phrasings); \
-those of split `train` use neither. An item's `group` is its template, its `condition` what may make it hard: the order of the names, \
+const REST: &str = "\
+An item's `group` is its template, its `condition` what may make it hard: the order of the names, \
 `match` or `mismatch` of the attractor, `alone` or `distractor`, the country, the sum, the length of the pattern.
 
 Labels: over sentences `kind`, `template`, `order`, `indirect_object`, `subject`, `subject_number`, `attractor_number`, `attractors`, \

@@ -89,7 +89,7 @@ impl Results {
         let instance = &self.plan.instances[index];
         let Some(known) = &self.known[index] else { return Vec::new() };
         let finished = |(output, key): (&'_ Output, &'_ str)| {
-            known.outputs.get(&output_name(&output.name, key)).map(|record| record.object)
+            known.output(&output_name(&output.name, key)).map(|output| output.object)
         };
         let first = instance.outputs.first().map(|output| output.name.as_str());
         instance

@@ -10,7 +10,7 @@ use crate::draw::Draw;
 use crate::lexicon::{Class, NOUNS, Number, Pair, SUBJECTS};
 use crate::template::{Fill, Part, Templates, common, reserved, seen};
 
-const OPENINGS: [Part; 8] = [
+const OPENINGS: [Part; 12] = [
     seen("the", "The "),
     seen("today", "Today the "),
     seen("think", "I think the "),
@@ -18,6 +18,10 @@ const OPENINGS: [Part; 8] = [
     seen("place", "In the {place} the "),
     seen("saw", "We saw that the "),
     seen("now", "Now the "),
+    seen("know", "I know that the "),
+    seen("because", "{name} left because the "),
+    seen("found", "There we found that the "),
+    seen("you_think", "You think that the "),
     reserved("thinks", "Everyone thinks the "),
 ];
 

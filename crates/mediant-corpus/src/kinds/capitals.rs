@@ -8,7 +8,7 @@ use crate::draw::Draw;
 use crate::lexicon::{CAPITALS, Class};
 use crate::template::{Fill, Part, Templates, common, reserved, seen};
 
-const FORMS: [Part; 20] = [
+const FORMS: [Part; 25] = [
     seen("capital_is", "The capital of {country} is {capital}."),
     seen("city_is", "The capital city of {country} is {capital}."),
     seen("called", "The capital of {country} is called {capital}."),
@@ -20,6 +20,11 @@ const FORMS: [Part; 20] = [
     seen("from", "{name} is from {country} and lives in {capital}."),
     seen("flew", "{name} flew to {country} and stayed in {capital}."),
     seen("people", "The people of {country} like the city of {capital}."),
+    seen("live", "The people of {country} live in {capital}."),
+    seen("see", "{name} left for {country} to see {capital}."),
+    seen("home", "{name} came home to {country} and was happy in {capital}."),
+    seen("find", "You find the king of {country} in {capital}."),
+    seen("there", "Everyone who was in {country} was in {capital}."),
     seen("reverse_is", "{given} is the capital of {country}."),
     seen("reverse_lives", "{name} lives in {given}, the capital of {country}."),
     seen("reverse_in", "{given} is in {country}."),

@@ -1,4 +1,4 @@
-//! Repeated random patterns: "lamp Tokyo seven ran lamp Tokyo seven." What came after this word the last time comes now.
+//! Repeated random patterns: "lamp Tokyo ran lamp Tokyo ran." What came after this word the last time comes now.
 //!
 //! The behaviour of Olsson et al. 2022, arXiv:2209.11895, on words with no meaning together.
 
@@ -9,42 +9,100 @@ use crate::document::Sentence;
 use crate::draw::Draw;
 use crate::lexicon::{Class, PATTERN_WORDS, numeral};
 
-/// A pattern has 2 to 24 items.
-const LONGEST: usize = 24;
+/// A pattern has 2 to this many items.
+const LONGEST: usize = 32;
 
 /// A sentence is at most this many items long, so that words of two tokens fit into a context of 128.
-const LONGEST_SENTENCE: usize = 44;
+const LONGEST_SENTENCE: usize = 64;
 
-/// ASCII; then letters whose UTF-8 has each continuation byte; then one character for each byte that the UTF-8 of an assigned character
-/// outside the private planes begins with, and two of those planes.
-const CHARACTERS: &str = "\
-    abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~\
-    ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖ×ØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõö÷øùúûüýþÿ\
-    \u{A3}\u{101}\u{161}\u{192}\u{1CE}\u{21B}\u{259}\u{294}\u{2D0}\u{301}\u{375}\u{3B1}\u{3C3}\u{416}\u{440}\
-    \u{490}\u{4D9}\u{531}\u{562}\u{585}\u{5D0}\u{628}\u{645}\u{686}\u{6CC}\u{710}\u{758}\u{78A}\u{7CA}\u{905}\
-    \u{1E9E}\u{20AC}\u{3042}\u{4E2D}\u{56FD}\u{6587}\u{7684}\u{8A9E}\u{9580}\u{AC00}\u{B098}\u{C0AC}\u{D55C}\
-    \u{FF21}\u{1F600}\u{F0000}\u{100000}";
+/// A period that leaves this remainder by [`RESERVED_OF`] is held out.
+const RESERVED: usize = 5;
+const RESERVED_OF: usize = 6;
 
-/// Each of [`CHARACTERS`].
-static SIGNS: LazyLock<Vec<&str>> = LazyLock::new(|| CHARACTERS.split("").filter(|sign| !sign.is_empty()).collect());
+/// Characters, first and last of each range: printable ASCII several times, then letters of many scripts, so that all bytes of
+/// UTF-8 up to plane 1 occur, and no character so often that a tokenizer would give it a token of its own.
+const RANGES: [(char, char); 38] = [
+    ('!', '/'),
+    ('0', '9'),
+    (':', '@'),
+    ('A', 'Z'),
+    ('A', 'Z'),
+    ('A', 'Z'),
+    ('[', '`'),
+    ('a', 'z'),
+    ('a', 'z'),
+    ('a', 'z'),
+    ('{', '~'),
+    ('\u{A1}', '\u{AC}'),
+    ('\u{C0}', '\u{FF}'),
+    ('\u{100}', '\u{24F}'),
+    ('\u{250}', '\u{2AF}'),
+    ('\u{2B0}', '\u{2FF}'),
+    ('\u{391}', '\u{3A1}'),
+    ('\u{3A3}', '\u{3CE}'),
+    ('\u{400}', '\u{4FF}'),
+    ('\u{531}', '\u{556}'),
+    ('\u{561}', '\u{586}'),
+    ('\u{5D0}', '\u{5EA}'),
+    ('\u{621}', '\u{63A}'),
+    ('\u{671}', '\u{6D3}'),
+    ('\u{712}', '\u{72F}'),
+    ('\u{780}', '\u{7A5}'),
+    ('\u{7CA}', '\u{7EA}'),
+    ('\u{905}', '\u{939}'),
+    ('\u{10D0}', '\u{10F0}'),
+    ('\u{1E00}', '\u{1EFF}'),
+    ('\u{2801}', '\u{28FF}'),
+    ('\u{3041}', '\u{3096}'),
+    ('\u{4E00}', '\u{7FFF}'),
+    ('\u{8000}', '\u{9FA5}'),
+    ('\u{AC00}', '\u{D7A3}'),
+    ('\u{FF21}', '\u{FF5A}'),
+    ('\u{10400}', '\u{1044F}'),
+    ('\u{1F600}', '\u{1F64F}'),
+];
+
+/// The characters of each of [`RANGES`].
+static SIGNS: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
+    static TEXTS: LazyLock<Vec<String>> =
+        LazyLock::new(|| RANGES.iter().map(|&(first, last)| (first..=last).collect()).collect());
+    TEXTS.iter().map(|text| text.split("").filter(|sign| !sign.is_empty()).collect()).collect()
+});
+
+fn sign(draw: &mut Draw) -> &'static str {
+    let range = draw.below(RANGES.len());
+    draw.pick(&SIGNS[range])
+}
+
+/// An item and what stands between it and the one before.
+#[derive(Clone, Copy)]
+struct Item {
+    before: &'static str,
+    text: &'static str,
+    class: Class,
+}
 
 pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
-    let period = 2 + draw.below(LONGEST - 1);
-    let items = items(split, period, draw);
+    let period = period(split, draw);
+    // Half of the training patterns are of words; the others mix words, pieces of words and single characters, with a space, a sign
+    // or nothing between them, so that copying is learned for nearly every token of a byte-level vocabulary.
+    let plain = split == Split::HeldOut || draw.chance(50);
+    let items = items(period, plain, draw);
     // The pattern stands there once and, beginning with two of its items, up to three times more: most items are copies.
     let longest = (4 * period).min(LONGEST_SENTENCE);
     let length = period + 2 + draw.below(longest - period - 1);
     for at in 0..length {
-        let (word, class) = items[at % period];
+        let item = items[at % period];
         if at > 0 {
-            out.punctuation(" ");
+            out.punctuation(item.before);
         }
-        if at + 1 == length {
-            out.ask(word, items[(at + 1 + draw.below(period - 1)) % period].0);
+        // Only patterns of words make questions that can be read.
+        if plain && at + 1 == length {
+            out.ask(item.text, items[(at + 1 + draw.below(period - 1)) % period].text);
         }
         let labels =
-            [("word_class", class.name()), ("position", numeral(at % period)), ("repeat", numeral(at / period))];
-        out.word(word, &labels);
+            [("word_class", item.class.name()), ("position", numeral(at % period)), ("repeat", numeral(at / period))];
+        out.word(item.text, &labels);
     }
     out.punctuation(".");
     out.template = "induction.words";
@@ -53,23 +111,35 @@ pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     out.about("period", numeral(period));
 }
 
-/// Different items. In training half of the patterns hold pieces of words or single characters, so that copying is learned for
-/// tokens of every sort.
-fn items(split: Split, period: usize, draw: &mut Draw) -> Vec<(&'static str, Class)> {
-    let words = PATTERN_WORDS.of(split);
-    let sort = if split == Split::Train { draw.below(20) } else { 0 };
-    let mut items: Vec<(&'static str, Class)> = Vec::with_capacity(period);
+/// The shorter of two draws: short patterns are the ones that copying is first learned from.
+fn period(split: Split, draw: &mut Draw) -> usize {
+    loop {
+        let period = 2 + draw.below(LONGEST - 1).min(draw.below(LONGEST - 1));
+        if (period % RESERVED_OF == RESERVED) == (split == Split::HeldOut) {
+            return period;
+        }
+    }
+}
+
+/// Different items.
+fn items(period: usize, plain: bool, draw: &mut Draw) -> Vec<Item> {
+    let mut items: Vec<Item> = Vec::with_capacity(period);
     while items.len() < period {
-        let (word, class) = draw.pick(words);
-        let item = match sort {
-            0..10 => (word, class),
-            10..16 => (fragment(word, draw), Class::Fragment),
-            _ => (draw.pick(&SIGNS), Class::Fragment),
-        };
-        let known = items.iter().any(|(known, _)| *known == item.0);
-        // A piece of a word may be a word itself.
-        let reserved = split == Split::Train && PATTERN_WORDS.held_out.iter().any(|(word, _)| *word == item.0);
-        if !known && !reserved {
+        let (word, class) = draw.pick(&PATTERN_WORDS);
+        let mut item = Item { before: " ", text: word, class };
+        if !plain {
+            match draw.below(10) {
+                0..3 => {}
+                3..7 => item = Item { text: fragment(word, draw), class: Class::Fragment, ..item },
+                _ => item = Item { text: sign(draw), class: Class::Fragment, ..item },
+            }
+            match draw.below(10) {
+                0..6 => {}
+                6..8 => item.before = "",
+                _ => item.before = sign(draw),
+            }
+        }
+        if !items.iter().any(|known| known.text == item.text) {
             items.push(item);
         }
     }

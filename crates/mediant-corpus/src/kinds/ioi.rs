@@ -10,7 +10,7 @@ use crate::draw::Draw;
 use crate::lexicon::IOI_NAMES;
 use crate::template::{Part, Templates, common, name, reserved, seen};
 
-const OPENINGS: [Part; 14] = [
+const OPENINGS: [Part; 21] = [
     seen("when_went", "When {a} and {b} went to the {place}, "),
     seen("while_were", "While {a} and {b} were at the {place}, "),
     seen("after_left", "After {a} and {b} left the {place}, "),
@@ -22,6 +22,13 @@ const OPENINGS: [Part; 14] = [
     seen("met", "{a} met {b} at the {place}, and "),
     seen("near_sat", "Near the {place} {a} sat with {b}, and "),
     seen("was_with", "{a} was at the {place} with {b} when "),
+    seen("now_are", "Now {a} and {b} are at the {place}, and "),
+    seen("here_found", "Here {a} and {b} found a {object}, and "),
+    seen("live_near", "{a} and {b} live near the {place}, so "),
+    seen("in_saw", "In the {place} {a} saw {b}, so "),
+    seen("friends", "{a} and {b} are friends, and "),
+    seen("because_of", "Because of the {object} {a} called {b}, and "),
+    seen("was_there", "{a} was there when {b} left the {place}, and "),
     reserved("as_walked", "As {a} and {b} walked to the {place}, "),
     reserved("yesterday_dinner", "Yesterday {a} and {b} had dinner at the {place}, and "),
     reserved("because_were", "Because {a} and {b} were at the {place}, "),

@@ -8,7 +8,7 @@ use crate::draw::Draw;
 use crate::lexicon::{Class, Gender, PRONOUN_NAMES, ROLES};
 use crate::template::{Fill, Part, Templates, common, name, reserved, seen};
 
-const CLAUSES: [Part; 13] = [
+const CLAUSES: [Part; 19] = [
     seen("home", " went home "),
     seen("stayed", " stayed at the {place} "),
     seen("ran", " ran to the {place} "),
@@ -19,6 +19,12 @@ const CLAUSES: [Part; 13] = [
     seen("helped", " helped {other} "),
     seen("saw", " saw {other} "),
     seen("sat", " sat with {other} "),
+    seen("worked", " worked at the {place} "),
+    seen("walked", " walked home "),
+    seen("found", " found a {object} at the {place} "),
+    seen("left", " left "),
+    seen("met", " met {other} "),
+    seen("left_with", " left the {place} with {other} "),
     reserved("slept", " slept at the {place} "),
     seen("thanked", " thanked {other} "),
     reserved("helped_at", " helped {other} at the {place} "),

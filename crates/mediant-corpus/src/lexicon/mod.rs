@@ -198,8 +198,8 @@ pub(crate) static PRONOUN_NAMES: LazyLock<Reserve<Name>> = LazyLock::new(|| name
 /// Subjects across attractors: every fifth noun is never one.
 pub(crate) static SUBJECTS: LazyLock<Reserve<Pair>> = LazyLock::new(|| Reserve::every(pairs(words::NOUNS), 5, 0));
 
-/// Words for repeated patterns: every seventh never is in one.
-pub(crate) static PATTERN_WORDS: LazyLock<Reserve<(&str, Class)>> = LazyLock::new(|| {
+/// All words: what repeated patterns are drawn from.
+pub(crate) static PATTERN_WORDS: LazyLock<Vec<(&str, Class)>> = LazyLock::new(|| {
     let both = |pairs: &[Pair], first: Class, second: Class| {
         pairs.iter().flat_map(|&(a, b)| [(a, first), (b, second)]).collect::<Vec<_>>()
     };
@@ -216,5 +216,5 @@ pub(crate) static PATTERN_WORDS: LazyLock<Reserve<(&str, Class)>> = LazyLock::ne
     words.extend((0..25).map(|n| (numeral(n), Class::Number)));
     let mut seen = HashSet::new();
     words.retain(|(word, _)| seen.insert(*word));
-    Reserve::every(words, 7, 3)
+    words
 });

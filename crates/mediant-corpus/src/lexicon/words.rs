@@ -68,17 +68,17 @@ pub(super) const CAPITALS: &str = "\
 pub(super) const LITERALS: [(Class, &str); 9] = [
     (Class::Determiner, "The the a My"),
     (Class::Pronoun, "I We we You you Everyone There It that who"),
-    (Class::Conjunction, "When While After Before As Once Because If and but so because when while after before"),
-    (Class::Adverb, "Then Today Now Yesterday there here home always plus"),
+    (Class::Conjunction, "When While After Before As Once Because If and but so because when while after before as"),
+    (Class::Adverb, "Then Today Now Here Yesterday there here home always plus"),
     (Class::Preposition, "to for at with from in of near In Near At by"),
     (Class::Number, "one two three four five"),
-    (Class::Adjective, "main equal long"),
-    (Class::Noun, "capital city king queen sum day hello name people dinner house"),
+    (Class::Adjective, "main equal long tired happy"),
+    (Class::Noun, "capital city king queen sum day hello name people dinner house friends"),
     (
         Class::Verb,
         "went was were met sat had left came worked walked gave handed give showed sold decided \
          wanted sent bought brought said passed offered is are has have lives flew stayed visited \
          moved live know knows likes lost smiled ran slept found saw called helped thanked think thinks \
-         add get make like",
+         add get make like see find",
     ),
 ];

@@ -1,24 +1,23 @@
 use std::collections::BTreeMap;
 
-use mediant_corpus::Corpus;
+use mediant_corpus::{Corpus, KINDS};
 use proptest::prelude::*;
 
 use crate::{Sentence, training};
 
-/// A change of these lines is a change of every corpus: the stage's version goes up with it.
+/// A change of these lines is a change of every corpus: the stage's version goes up with it, and models trained on it are old.
 #[test]
 fn the_text_of_seed_0_is_fixed() {
-    let texts: Vec<_> = Corpus::new(0, 8).map(|document| document.text).collect();
+    let texts: Vec<_> = Corpus::new(0, 3).map(|document| document.text).collect();
     let expected = [
-        "The capital of Spain is called Madrid.",
-        "Today George and Max worked at the museum, and George decided to give a bottle to Max.",
-        "Nina called Emily after Emily saw Nina.",
-        "lamp Vie pilot Su ar thre pri ro nd oe r mp Davi J m 3 o lamp Vie pilot Su ar thre pri ro nd oe r mp Davi J m 3 o lamp \
-         Vie pilot Su ar thre pri ro nd. Betty was at the station, and the student said hello to Betty. Everyone offered Kyle a \
-         gift after dinner. The woman helped David while she wanted the book. gardens helped Keith bell was students sat Morocco \
-         gardens helped Keith bell was students sat Morocco gardens.",
+        "4 plus 0 is 4.",
+        "George met Max at the museum, and George sent a bottle to Max.",
+        "Nancy called Heidi after Nancy saw Heidi.",
     ];
     assert_eq!(texts, expected);
+    let bytes = Corpus::new(0, 20_000).flat_map(|document| document.text.into_bytes());
+    let sum = bytes.fold(0_u64, |sum, byte| sum.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte));
+    assert_eq!(sum, 0x8400_f49c_cda1_b674);
 }
 
 proptest! {
@@ -57,19 +56,15 @@ fn kinds_come_in_their_shares_and_patterns_hold_their_share_of_words() {
             *words.entry(sentence.kind).or_insert(0) += sentence.values("word_class").len();
         }
     }
-    for (kind, percent) in [
-        ("ioi", 18),
-        ("agreement", 13),
-        ("pronoun", 13),
-        ("capitals", 11),
-        ("induction", 15),
-        ("sums", 4),
-        ("plain", 26),
-    ] {
+    let rows = KINDS.lines().filter(|line| line.starts_with("| `"));
+    let told: Vec<_> = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>()).collect();
+    assert_eq!(told.len(), sentences.len());
+    for row in told {
+        let (kind, percent) = (row[1].trim_matches('`'), row[3].trim_end_matches(" %").parse::<f64>().unwrap());
         // 60,000 draws: three standard deviations are under half a percent.
         let found = f64::from(sentences[kind]) / 600.0;
-        assert!((found - f64::from(percent)).abs() < 0.5, "{kind}: {found} percent");
+        assert!((found - percent).abs() < 0.5, "{kind}: {found} percent");
     }
     let share = words["induction"] as f64 / words.values().sum::<usize>() as f64;
-    assert!((0.25..0.45).contains(&share), "patterns hold {share} of the words");
+    assert!((0.2..0.3).contains(&share), "patterns hold {share} of the words");
 }

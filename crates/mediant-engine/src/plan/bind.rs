@@ -26,17 +26,15 @@ pub(super) struct Checked {
     pub(super) resources: Resources,
 }
 
+/// Checks what could be expanded; `found` are the errors so far.
 pub(super) fn bind(
     pipeline: &Pipeline,
     expansion: Expansion,
+    found: Vec<Diagnostic>,
     catalogue: &Catalogue,
 ) -> Result<Vec<Checked>, Diagnostics> {
-    let mut binder = Binder {
-        pipeline,
-        done: Vec::with_capacity(expansion.instances.len()),
-        found: Vec::new(),
-        seen: BTreeSet::new(),
-    };
+    let mut binder =
+        Binder { pipeline, done: Vec::with_capacity(expansion.instances.len()), found, seen: BTreeSet::new() };
     for instance in expansion.instances {
         let uses = &pipeline.stages[instance.stage].uses.value;
         let checked = catalogue.get(uses).and_then(|stage| binder.instance(instance, stage));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mediant_artifact::{Digest, MANIFEST};
-use mediant_store::{Id, ObjectState, OutputRecord};
+use mediant_store::{Id, ObjectState, Outputs};
 use rayon::prelude::*;
 use serde::Deserialize;
 
@@ -19,10 +19,33 @@ use crate::keys::{Domain, Origin};
 /// The result of an instance, found in the store or just made.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// By the name of [`output_name`].
-    pub outputs: BTreeMap<String, OutputRecord>,
+    /// By the name of [`output_name`], in its order. A list and not a map: most have one entry, and there is one for each of
+    /// ten thousand instances.
+    outputs: Vec<(String, KnownOutput)>,
     /// Where it was made and the numbers that stand for it, for the lock file.
     pub made: Made,
+}
+
+impl Known {
+    pub(crate) fn new(outputs: &Outputs, made: Made) -> Self {
+        Self { outputs: known_outputs(outputs).map(|(name, output)| (name.clone(), output)).collect(), made }
+    }
+
+    /// Its artifacts, by the name of [`output_name`] and in its order.
+    pub fn outputs(&self) -> &[(String, KnownOutput)] {
+        &self.outputs
+    }
+
+    /// One of its artifacts.
+    pub fn output(&self, name: &str) -> Option<KnownOutput> {
+        self.outputs.iter().find(|(known, _)| known == name).map(|(_, output)| *output)
+    }
+}
+
+fn known_outputs(outputs: &Outputs) -> impl Iterator<Item = (&String, KnownOutput)> {
+    outputs.iter().map(|(name, record)| {
+        (name, KnownOutput { object: record.object, digest: Digest::from(*record.logical.as_bytes()) })
+    })
 }
 
 /// The part of the provenance that lock files show.
@@ -94,7 +117,7 @@ pub struct Judge<'a> {
     forced: BTreeSet<usize>,
     /// With `--device-strict`: the only device whose results count.
     strict: Option<Device>,
-    /// What the store holds under each recipe key, read ahead in parallel.
+    /// What the store holds under each recipe key, read ahead in parallel, until it is decided about.
     found: Vec<Option<Found>>,
     known: Vec<Option<Known>>,
 }
@@ -141,8 +164,7 @@ impl<'a> Judge<'a> {
     pub fn resolve(&self, member: &PlannedMember) -> Option<KnownOutput> {
         let producer = &self.plan.instances[member.producer];
         let name = output_name(&producer.outputs[member.output].name, &member.key);
-        let record = self.known[member.producer].as_ref()?.outputs.get(&name)?;
-        Some(KnownOutput { object: record.object, digest: Digest::from(*record.logical.as_bytes()) })
+        self.known[member.producer].as_ref()?.output(&name)
     }
 
     /// The content key of an instance; `None` until all its inputs are known.
@@ -183,22 +205,22 @@ impl<'a> Judge<'a> {
         if self.forced.contains(&index) {
             return Ok(Status::Run(Why::Forced));
         }
+        let mut found = self.found[index].take();
         // Results with the same values share an object, so what was damaged may have been made again by another action.
-        if self.found[index].as_ref().is_some_and(|found| found.damage.is_some()) {
-            self.found[index] = lookup(self.plan, self.plan.instances[index].recipe)?;
+        if found.as_ref().is_some_and(|found| found.damage.is_some()) {
+            found = lookup(self.plan, self.plan.instances[index].recipe)?;
         }
         let mut why = Why::New;
-        if let Some(found) = &self.found[index] {
+        if let Some(found) = found {
             if found.inputs != inputs {
                 why = Why::InputsDiffer;
-            } else if let Some((object, reason)) = &found.damage {
-                why = Why::Damaged { object: *object, reason: reason.clone() };
+            } else if let Some((object, reason)) = found.damage {
+                why = Why::Damaged { object, reason };
             } else if let Some(strict) = self.strict.filter(|strict| strict.kind() != found.known.made.device) {
                 why = Why::OtherDevice(format!("{} and not on {}", found.known.made.device, strict.kind()));
             } else {
-                let known = found.known.clone();
-                self.known[index] = Some(known.clone());
-                return Ok(Status::Cached(known, Hit::Recipe));
+                self.known[index] = Some(found.known.clone());
+                return Ok(Status::Cached(found.known, Hit::Recipe));
             }
         }
         if matches!(why, Why::New | Why::InputsDiffer)
@@ -216,7 +238,8 @@ impl<'a> Judge<'a> {
         let Some(found) = lookup_id(self.plan, content.action)? else { return Ok(None) };
         let same_device = self.strict.is_none_or(|strict| strict.kind() == found.known.made.device);
         // The action that the content key leads to may since have been replaced by one with other inputs.
-        let same = found.known.outputs == content.outputs;
+        let same =
+            known_outputs(&content.outputs).eq(found.known.outputs().iter().map(|(name, output)| (name, *output)));
         Ok((found.damage.is_none() && same_device && same).then_some(found.known))
     }
 }
@@ -246,5 +269,5 @@ fn lookup_id(plan: &Plan, recipe: Id) -> Result<Option<Found>> {
         }
     }
     let made = record.provenance.parse().unwrap_or_default();
-    Ok(Some(Found { inputs: record.inputs, known: Known { outputs: record.outputs, made }, damage }))
+    Ok(Some(Found { inputs: record.inputs, known: Known::new(&record.outputs, made), damage }))
 }

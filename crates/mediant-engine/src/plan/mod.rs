@@ -123,8 +123,11 @@ impl Plan {
         let project = Project::of(&pipeline.dir)?;
         let render =
             |diagnostics: mediant_spec::Diagnostics| Error::Input(diagnostics.render(&pipeline.sources, options.color));
-        let expansion = mediant_spec::expand(&pipeline, catalogue).map_err(render)?;
-        let bound = bind::bind(&pipeline, expansion, catalogue).map_err(render)?;
+        let (expansion, found) = match mediant_spec::expand(&pipeline, catalogue) {
+            Ok(expansion) => (expansion, Vec::new()),
+            Err(wrong) => (wrong.expansion, wrong.diagnostics.into_vec()),
+        };
+        let bound = bind::bind(&pipeline, expansion, found, catalogue).map_err(render)?;
 
         let store = Store::open(&project.store(options.store.as_deref()))?;
         let stats = StatIndex::load(&store);

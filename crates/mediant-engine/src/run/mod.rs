@@ -90,7 +90,7 @@ pub fn run(
         judge,
         forced,
         pool: Pool::new(options.worker.clone(), plan.store.root(), sender),
-        queue: Queue::new(plan, options.cpus.max(options.jobs), options.jobs),
+        queue: Queue::new(plan, options),
         waiting: plan
             .graph
             .node_indices()
@@ -375,7 +375,7 @@ impl Run<'_> {
             }
         }
         let made = Made { device: self.options.device.kind().to_owned(), metrics: done.metrics };
-        self.judge.learn(index, Known { outputs: done.outputs, made });
+        self.judge.learn(index, Known::new(&done.outputs, made));
         let ready = self.settle(index);
         self.consider(ready)
     }
@@ -443,12 +443,15 @@ impl Run<'_> {
 }
 
 impl Queue {
-    fn new(plan: &Plan, cpus: usize, jobs: usize) -> Self {
+    fn new(plan: &Plan, options: &RunOptions) -> Self {
+        let cpus = options.cpus.max(options.jobs);
+        // On a CPU nothing is computed on a GPU, whatever a stage would occupy there.
+        let gpus = |asked| if options.device == Device::Cpu { 0 } else { asked };
         let needs = plan.instances.iter().map(|instance| Need {
             cpus: instance.threads(cpus),
             memory: instance.resources.memory,
-            gpus: instance.resources.gpus,
+            gpus: gpus(instance.resources.gpus),
         });
-        Self::of(needs.collect(), queue::priorities(plan), cpus, jobs)
+        Self::of(needs.collect(), queue::priorities(plan), cpus, options.jobs)
     }
 }

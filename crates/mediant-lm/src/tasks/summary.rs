@@ -28,7 +28,8 @@ pub fn summarize(items: &[TaskItem], verdicts: &[Verdict], seed: u64) -> Vec<Met
     for (index, item) in items.iter().enumerate() {
         sets.entry((&item.task, item.split.as_deref())).or_default().push(index);
     }
-    let mut rows = Vec::new();
+    // What people ask first comes first: the tasks as a whole.
+    let (mut rows, mut of_parts) = (Vec::new(), Vec::new());
     for ((task, split), members) in sets {
         let set = Set { task, split, items, verdicts, seed };
         rows.extend(set.rows(None, &members));
@@ -41,8 +42,9 @@ pub fn summarize(items: &[TaskItem], verdicts: &[Verdict], seed: u64) -> Vec<Met
                 .chain(condition.map(|condition| ("condition", condition)));
             named.for_each(|part| parts.entry(part).or_default().push(index));
         }
-        rows.extend(parts.into_iter().flat_map(|(part, members)| set.rows(Some(part), &members)));
+        of_parts.extend(parts.into_iter().flat_map(|(part, members)| set.rows(Some(part), &members)));
     }
+    rows.append(&mut of_parts);
     rows
 }
 

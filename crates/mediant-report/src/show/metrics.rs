@@ -7,8 +7,10 @@ use mediant_artifact::MetricRow;
 use crate::table::{Cell, TextTable};
 
 /// One row a metric: name, value, unit, n and interval; seed, split, numerator, denominator and tags where any metric has
-/// them.
-pub fn metrics_table(metrics: &[MetricRow]) -> TextTable {
+/// them. The first `limit` metrics, and how many more there are.
+pub fn metrics_table(metrics: &[MetricRow], limit: usize) -> TextTable {
+    let all = metrics.len() as u64;
+    let metrics = &metrics[..metrics.len().min(limit)];
     const FIXED: [&str; 5] = ["metric", "value", "unit", "n", "interval"];
     let tags: BTreeSet<&str> = metrics.iter().flat_map(|m| m.tags.keys().map(String::as_str)).collect();
     let columns = ["metric"].into_iter().chain(tags.iter().copied());
@@ -31,5 +33,6 @@ pub fn metrics_table(metrics: &[MetricRow]) -> TextTable {
         ]);
         table.push(row);
     }
+    super::rows::more(&mut table, all, "metric");
     table.without_empty_columns(&FIXED)
 }

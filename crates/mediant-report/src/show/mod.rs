@@ -22,6 +22,8 @@ use crate::vector;
 pub struct ShowOptions<'a> {
     /// How many first rows.
     pub head: usize,
+    /// How many metrics.
+    pub metrics: usize,
     /// Turns token ids into text, where the tokenizer is at hand.
     pub decode: Option<Decode<'a>>,
 }
@@ -80,7 +82,9 @@ pub fn show(artifact: &Artifact, title: &str, options: &ShowOptions<'_>) -> Resu
         }
         Kind::Activations => vectors::show(artifact, options.head, &mut page)?,
         Kind::Dictionary => dictionary::show(artifact, &mut page)?,
-        Kind::Metrics => page.table("Metrics", metrics_table(&mediant_artifact::read_metrics(artifact)?)),
+        Kind::Metrics => {
+            page.table("Metrics", metrics_table(&mediant_artifact::read_metrics(artifact)?, options.metrics))
+        }
         Kind::Table => {
             let meta: TableMeta = artifact.meta()?;
             page.facts("Table", [("title", Cell::text(meta.title)), ("description", Cell::text(meta.description))]);

@@ -5,7 +5,7 @@ use mediant_report::{ShowOptions, Terminal, show};
 
 use super::artifacts::{self, Made};
 
-const PLAIN: ShowOptions<'_> = ShowOptions { head: 2, decode: None };
+const PLAIN: ShowOptions<'_> = ShowOptions { head: 2, metrics: 20, decode: None };
 
 fn page(made: &Made, options: &ShowOptions<'_>) -> String {
     show(&made.artifact, "stage", options).unwrap().to_terminal(Terminal::PLAIN)
@@ -49,7 +49,7 @@ fn metrics_show_their_tags() {
 #[test]
 fn tokens_are_decoded_where_the_tokenizer_is_at_hand() {
     let decode = |ids: &[i32]| ids.iter().map(|id| format!("<{id}>")).collect::<String>();
-    let options = ShowOptions { head: 1, decode: Some(&decode) };
+    let options = ShowOptions { head: 1, metrics: 20, decode: Some(&decode) };
     let page = page(&artifacts::tokens(), &options);
     assert!(page.contains("<0><1><2>"), "{page}");
     assert!(page.contains("… 2 more sequences"), "{page}");

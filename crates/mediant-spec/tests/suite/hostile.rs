@@ -103,7 +103,7 @@ fn many_errors_are_counted() {
         writeln!(text, "  s{stage}: {{ uses: load_model, inputs: {{ x: s{stage}x }} }}").unwrap();
     }
     let pipeline = parse(Path::new("p.yaml"), &text, &[]).unwrap();
-    let errors = expand(&pipeline, &Catalogue).unwrap_err();
+    let errors = expand(&pipeline, &Catalogue).unwrap_err().diagnostics;
     assert_eq!(errors.iter().count(), 4_000);
     assert_snapshot!(errors.render(&pipeline.sources, false).lines().last().unwrap(), @"4000 errors, the first 50 shown");
 }

@@ -45,7 +45,7 @@ fn survive(text: &str) {
     match parse(Path::new("p.yaml"), text, &[]) {
         Err(failure) => assert!(!failure.to_string().is_empty()),
         Ok(pipeline) => match expand(&pipeline, &Catalogue) {
-            Err(errors) => assert!(!rendered(&pipeline, &errors).is_empty()),
+            Err(wrong) => assert!(!rendered(&pipeline, &wrong.diagnostics).is_empty()),
             Ok(expansion) => {
                 for instance in &expansion.instances {
                     if let Err(errors) = from_node::<Vec<u8>>(&instance.with) {
@@ -143,7 +143,7 @@ proptest! {
             selecting += &format!("  t{index}: {{ uses: tokenize, inputs: {{ model: {reference} }} }}\n");
         }
         let pipeline = parse(Path::new("p.yaml"), &selecting, &[]).unwrap_or_else(|failure| panic!("{failure}"));
-        let expansion = expand(&pipeline, &Catalogue).unwrap_or_else(|errors| panic!("{}", errors.render(&pipeline.sources, false)));
+        let expansion = expand(&pipeline, &Catalogue).unwrap_or_else(|wrong| panic!("{}", wrong.diagnostics.render(&pipeline.sources, false)));
         for (index, instance) in expansion.instances.iter().filter(|instance| instance.label.starts_with('t')).enumerate() {
             prop_assert_eq!(instance.inputs[0].members[0].producer, index);
         }

@@ -57,7 +57,8 @@ pub(super) fn read(text: &str) -> Pipeline {
 
 pub(super) fn expanded(text: &str) -> Expansion {
     let pipeline = read(text);
-    expand(&pipeline, &Catalogue).unwrap_or_else(|errors| panic!("{}", errors.render(&pipeline.sources, false)))
+    expand(&pipeline, &Catalogue)
+        .unwrap_or_else(|wrong| panic!("{}", wrong.diagnostics.render(&pipeline.sources, false)))
 }
 
 /// The rendered errors of a wrong pipeline.
@@ -70,7 +71,7 @@ pub(super) fn wrong_with(text: &str, overrides: &[&str]) -> String {
     match parse(Path::new("lab/p.yaml"), text, &overrides) {
         Err(failure) => failure.to_string(),
         Ok(pipeline) => match expand(&pipeline, &Catalogue) {
-            Err(errors) => errors.render(&pipeline.sources, false),
+            Err(wrong) => wrong.diagnostics.render(&pipeline.sources, false),
             Ok(expansion) => panic!("this pipeline is right:\n{}", show(&expansion)),
         },
     }

@@ -24,9 +24,9 @@ pub(crate) struct Show {
     /// What to show: a stage, a stage.output, an instance such as sae[seed=0]
     #[arg(value_name = "STAGE[.OUTPUT]")]
     selector: Option<String>,
-    /// How many first rows
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    head: usize,
+    /// How many first rows [default: 10; of metrics 200, and all with --json]
+    #[arg(long, value_name = "N")]
+    head: Option<usize>,
     /// One JSON object a result, a line each
     #[arg(long)]
     json: bool,
@@ -51,7 +51,7 @@ impl Show {
         };
         let found = results.select(selector)?;
         if found.len() > 1 && found.iter().all(|finished| finished.output.kind == Kind::Metrics) {
-            self.print(&united(selector, &found)?);
+            self.print(&united(selector, &found, self.most_metrics())?);
             return Ok(());
         }
         for (i, finished) in found.iter().enumerate() {
@@ -71,7 +71,15 @@ impl Show {
             tokenizer.and_then(|tokenizer| tokenizer.decode(&ids).ok()).unwrap_or_default()
         };
         let decode: Option<mediant_report::Decode<'_>> = if tokenizer.is_some() { Some(&decode) } else { None };
-        Ok(mediant_report::show(artifact, title, &ShowOptions { head: self.head, decode })?)
+        Ok(mediant_report::show(
+            artifact,
+            title,
+            &ShowOptions { head: self.head.unwrap_or(10), metrics: self.most_metrics(), decode },
+        )?)
+    }
+
+    fn most_metrics(&self) -> usize {
+        self.head.unwrap_or(if self.json { usize::MAX } else { 200 })
     }
 
     fn print(&self, page: &Page) {
@@ -107,7 +115,7 @@ fn list(results: &Results) -> Result<Page, Failure> {
 }
 
 /// The metrics of many instances, with their axes as columns.
-fn united(selector: &str, found: &[Finished<'_>]) -> Result<Page, Failure> {
+fn united(selector: &str, found: &[Finished<'_>], most: usize) -> Result<Page, Failure> {
     let mut rows: Vec<MetricRow> = Vec::new();
     for finished in found {
         let axes = finished.axes();
@@ -117,7 +125,7 @@ fn united(selector: &str, found: &[Finished<'_>]) -> Result<Page, Failure> {
         }));
     }
     let mut page = Page::new(format!("{selector}: {}", mediant_report::number::plural(found.len() as u64, "instance")));
-    page.table("Metrics", metrics_table(&rows));
+    page.table("Metrics", metrics_table(&rows, most));
     Ok(page)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use mediant_engine::{Status as State, describe};
+use mediant_engine::{Status as State, describe, output_name};
 use serde_json::json;
 
 use crate::cli::PipelineArgs;
@@ -30,16 +30,19 @@ impl Status {
         }
         let mut rows = Vec::new();
         for (index, status) in &statuses {
-            let label = &plan.instances[*index].label;
+            let instance = &plan.instances[*index];
+            let label = &instance.label;
             match status {
                 State::Cached(known, _) => {
-                    for (name, output) in &known.outputs {
+                    for (output, key) in instance.artifacts() {
+                        let (name, kind) = (output_name(&output.name, key), output.kind.name());
+                        let Some(output) = known.output(&name) else { continue };
                         let path = plan.store.object_path(output.object);
                         if self.json {
-                            rows.push(json!({ "stage": label, "state": "done", "output": name, "kind": output.kind, "path": path, "digest": output.logical }));
+                            rows.push(json!({ "stage": label, "state": "done", "output": name, "kind": kind, "path": path, "digest": output.digest }));
                         } else {
                             let shown = path.strip_prefix(plan.store.root()).unwrap_or(&path);
-                            anstream::println!("done     {label}.{name}  {}  {}", output.kind, shown.display());
+                            anstream::println!("done     {label}.{name}  {kind}  {}", shown.display());
                         }
                     }
                 }

@@ -33,11 +33,11 @@ pub(crate) fn summary(plan: &Plan, outcome: &Outcome) {
 fn show(plan: &Plan, index: usize, known: &Known) {
     let instance = &plan.instances[index];
     let Some((output, key)) = instance.artifacts().next() else { return };
-    let Some(record) = known.outputs.get(&output_name(&output.name, key)) else { return };
-    let Ok(artifact) = Artifact::open(&plan.store.object_path(record.object)) else { return };
+    let Some(found) = known.output(&output_name(&output.name, key)) else { return };
+    let Ok(artifact) = Artifact::open(&plan.store.object_path(found.object)) else { return };
     let table = match output.kind {
         Kind::Table => mediant_report::head(&artifact, mediant_report::main_table(Kind::Table), MOST_ROWS).ok(),
-        Kind::Metrics => read_metrics(&artifact).ok().map(|rows| mediant_report::metrics_table(&rows)),
+        Kind::Metrics => read_metrics(&artifact).ok().map(|rows| mediant_report::metrics_table(&rows, MOST_ROWS)),
         _ => None,
     };
     if let Some(table) = table {

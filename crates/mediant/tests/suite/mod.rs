@@ -3,5 +3,6 @@ mod keys;
 mod model;
 mod project;
 mod runs;
+mod shipped;
 mod staleness;
 mod wrong;

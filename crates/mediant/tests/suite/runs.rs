@@ -90,6 +90,18 @@ fn two_runs_together_do_each_action_once_and_both_succeed() {
 }
 
 #[test]
+fn stages_that_would_share_a_gpu_run_together_where_there_is_none() {
+    let project = diamond("1");
+    let text = std::fs::read_to_string(project.path("pipeline.yaml")).unwrap();
+    project.write("pipeline.yaml", &text.replace("uses: command\n", "uses: command\n    resources: { gpus: 1 }\n"));
+    let (code, events, errors) = end(start(&project, &["--jobs", "2", "--device", "cpu"]));
+    assert_eq!(code, Some(0), "{errors}");
+    let kinds: Vec<_> = events.iter().filter_map(|event| event["type"].as_str()).collect();
+    let kinds: Vec<_> = kinds.into_iter().filter(|kind| ["started", "finished"].contains(kind)).collect();
+    assert_eq!(kinds[..2], ["started", "started"], "{kinds:?}");
+}
+
+#[test]
 fn ctrl_c_stops_the_run_and_keeps_what_is_done() {
     let project = diamond("15");
     // One job: left, then right.
