@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexMap;
 use mediant_artifact::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,7 @@ pub struct LockedStage {
     /// Kind of device that computed it.
     pub device: String,
     /// Logical digest of every output.
-    pub outputs: BTreeMap<String, Digest>,
+    pub outputs: IndexMap<String, Digest>,
     /// Headline metrics.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,

@@ -17,8 +17,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // A reader that has seen enough (`mediant stages | head`) is no error of ours.
     restore_broken_pipe();
+    huge_pages(false);
     let cli = cli::Cli::parse();
     exit::finish(commands::dispatch(cli))
+}
+
+/// Huge pages suit the tensors of a worker; of a plan's small objects they make twice the memory. The allocator asks for them, workers
+/// inherit what the run had, and this has the last word. Where the system knows no such switch, nothing is lost but memory.
+pub(crate) fn huge_pages(wanted: bool) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(!wanted);
+    #[cfg(not(target_os = "linux"))]
+    let _ = wanted;
 }
 
 /// Rust ignores SIGPIPE and turns it into a panic of `println!`; a command-line program should just end.

@@ -14,6 +14,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn run(self) -> CommandResult {
+        crate::huge_pages(true);
         // To the action's log, which is where this process's standard error goes.
         tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
         mediant_engine::serve(mediant_stages::catalogue(), &self.store).map_err(Failure::Other)
