@@ -83,7 +83,8 @@ pub fn show(artifact: &Artifact, title: &str, options: &ShowOptions<'_>) -> Resu
         Kind::Activations => vectors::show(artifact, options.head, &mut page)?,
         Kind::Dictionary => dictionary::show(artifact, &mut page)?,
         Kind::Metrics => {
-            page.table("Metrics", metrics_table(&mediant_artifact::read_metrics(artifact)?, options.metrics))
+            let metrics = mediant_artifact::read_metrics(artifact)?;
+            page.table("Metrics", metrics_table(&metrics, options.metrics));
         }
         Kind::Table => {
             let meta: TableMeta = artifact.meta()?;
