@@ -7,7 +7,7 @@
 //!
 #![doc = include_str!("kinds.md")]
 //!
-//! The subjects of `pronoun` sentences follow Zipf's law; names and nouns are else drawn as said above, all other words uniformly.
+//! The subjects of `pronoun` sentences are drawn by Zipf's law, everything else uniformly but for what is said above.
 //!
 //! # Variables
 //!

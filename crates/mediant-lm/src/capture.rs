@@ -1,6 +1,6 @@
 //! Activations of many sequences, streamed into an artifact.
 
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use mediant_artifact::{ActivationsWriter, Tokens};
@@ -48,14 +48,21 @@ impl Capture {
         &self,
         model: &Model<C>,
         tokens: &Tokens,
-        writer: ActivationsWriter,
+        mut writer: ActivationsWriter,
         mut progress: impl FnMut(u64, u64) -> Result<(), E>,
-        written: impl FnMut(&ActivationsWriter) -> Result<(), E> + Send,
+        mut written: impl FnMut(&ActivationsWriter) -> Result<(), E> + Send,
     ) -> Result<ActivationsWriter, E> {
         let (first, mut skip) = self.resume_at(tokens, writer.rows());
+        let context = tokens.meta.context;
         thread::scope(|scope| {
-            let (send, receive) = sync_channel(0);
-            let written = scope.spawn(move || write_all(receive, writer, written));
+            let (send, receive) = sync_channel::<Rows<C>>(0);
+            let written = scope.spawn(move || {
+                for rows in receive {
+                    self.write(&mut writer, rows, context)?;
+                    written(&writer)?;
+                }
+                Ok(writer)
+            });
             let computed = (|| {
                 for range in batches(tokens, model.config(), self.width(model.config(), tokens.meta.context)) {
                     let range = range.start.max(first)..range.end;
@@ -95,30 +102,17 @@ impl Capture {
         tokens: &Tokens,
         range: std::ops::Range<usize>,
         skip: usize,
-    ) -> Result<Rows> {
+    ) -> Result<Rows<C>> {
         let sequences: Vec<&[i32]> = range.clone().map(|i| tokens.sequence(i)).collect();
         let batch = Batch::new(model.config(), &sequences, &model.device())?;
         let places = range.clone().flat_map(|i| self.kept(tokens, i).map(move |position| (i, position)));
         let places: Vec<(usize, usize)> = places.skip(skip).collect();
         let first = tokens.offsets[range.start];
-        let batch_rows: Vec<usize> = places.iter().map(|(i, position)| tokens.offsets[*i] + position - first).collect();
-        let mut values = vec![Vec::new(); self.hooks.len()];
+        let kept: Vec<usize> = places.iter().map(|(i, position)| tokens.offsets[*i] + position - first).collect();
+        let mut values = vec![None; self.hooks.len()];
         let mut take = |point: HookPoint, x: Tensor<C, 3>| {
-            let [rows, units, width] = x.dims();
-            let all =
-                x.into_data().into_vec::<f32>().map_err(|e| Error::Hook(format!("`{point}` cannot be read: {e:?}")))?;
-            let beyond = if point.per_key() { tokens.meta.context - width } else { 0 };
-            let fill = if point.site() == Some(crate::Site::AttnScores) { f32::NEG_INFINITY } else { 0.0 };
-            let chosen = if batch_rows.len() == rows && beyond == 0 {
-                all
-            } else {
-                let padding = vec![fill; beyond];
-                let row = |row: &usize| all[row * units * width..(row + 1) * units * width].chunks_exact(width);
-                let units = batch_rows.iter().flat_map(row);
-                units.flat_map(|unit| unit.iter().chain(&padding)).copied().collect()
-            };
             if let Some(index) = self.hooks.iter().position(|hook| *hook == point) {
-                values[index] = chosen;
+                values[index] = Some(x);
             }
             Ok(())
         };
@@ -127,36 +121,45 @@ impl Capture {
             example: places.iter().map(|(i, _)| *i as u32).collect(),
             position: places.iter().map(|(_, position)| *position as u32).collect(),
             token: places.iter().map(|(i, position)| tokens.sequence(*i)[*position]).collect(),
+            kept,
             values,
         })
     }
+
+    /// Writes the kept rows of a batch; reading them from the device happens here, beside the next forward pass.
+    fn write<C: Compute>(&self, writer: &mut ActivationsWriter, rows: Rows<C>, context: usize) -> Result<()> {
+        writer.index(&rows.example, &rows.position, &rows.token)?;
+        for ((hook, &point), values) in writer.hooks_mut().iter_mut().zip(&self.hooks).zip(rows.values) {
+            let values = values.ok_or_else(|| Error::Hook(format!("the forward pass did not come to `{point}`")))?;
+            hook.write_f32(&chosen(point, values, &rows.kept, context)?)?;
+        }
+        Ok(())
+    }
 }
 
-/// The kept rows of one batch.
-struct Rows {
+/// The `kept` rows of `[tokens, units, width]` values; where there is one a key, filled up to `context` keys.
+fn chosen<C: Compute>(point: HookPoint, x: Tensor<C, 3>, kept: &[usize], context: usize) -> Result<Vec<f32>> {
+    let [rows, units, width] = x.dims();
+    let all = x.into_data().into_vec::<f32>().map_err(|e| Error::Hook(format!("`{point}` cannot be read: {e:?}")))?;
+    let beyond = if point.per_key() { context - width } else { 0 };
+    if kept.len() == rows && beyond == 0 {
+        return Ok(all);
+    }
+    let fill = if point.site() == Some(crate::Site::AttnScores) { f32::NEG_INFINITY } else { 0.0 };
+    let padding = vec![fill; beyond];
+    let row = |row: &usize| all[row * units * width..(row + 1) * units * width].chunks_exact(width);
+    let units = kept.iter().flat_map(row);
+    Ok(units.flat_map(|unit| unit.iter().chain(&padding)).copied().collect())
+}
+
+/// What a batch gives.
+struct Rows<C: Compute> {
+    /// One entry a kept row, as in the artifact's index.
     example: Vec<u32>,
     position: Vec<u32>,
     token: Vec<i32>,
-    /// By hook, in the order of the artifact.
-    values: Vec<Vec<f32>>,
-}
-
-fn write_all<E: From<Error>>(
-    batches: Receiver<Rows>,
-    mut writer: ActivationsWriter,
-    mut written: impl FnMut(&ActivationsWriter) -> Result<(), E>,
-) -> Result<ActivationsWriter, E> {
-    for rows in batches {
-        write(&mut writer, &rows)?;
-        written(&writer)?;
-    }
-    Ok(writer)
-}
-
-fn write(writer: &mut ActivationsWriter, rows: &Rows) -> Result<()> {
-    writer.index(&rows.example, &rows.position, &rows.token)?;
-    for (hook, values) in writer.hooks_mut().iter_mut().zip(&rows.values) {
-        hook.write_f32(values)?;
-    }
-    Ok(())
+    /// Which rows of the batch are kept.
+    kept: Vec<usize>,
+    /// All rows, by hook in the order of the artifact.
+    values: Vec<Option<Tensor<C, 3>>>,
 }

@@ -155,5 +155,5 @@ pair. Prompt and continuation are tokenized together. With s = log p(text) of ei
   the context leaves one answer (indirect object, induction, capitals), and nothing where it leaves many.
 
 Each is given for every task and split (tag `task`, column `split`), and within it for every `group` and every `condition`. 95 percent \
-intervals: of a task, a percentile bootstrap of 1,000 draws over groups, since items of one template are alike; of one group or \
+intervals: of a task, a percentile bootstrap of 1,000 draws over groups, since items of one template are alike (over items where there are fewer than two groups); of one group or \
 condition, Wilson's interval for shares and a bootstrap over items for the difference.";

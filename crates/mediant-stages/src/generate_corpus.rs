@@ -32,6 +32,9 @@ fn five_hundred() -> u32 {
     500
 }
 
+/// Task items are made in memory.
+const MOST_ITEMS: u32 = 1_000_000;
+
 /// Documents written at a time.
 const BATCH: usize = 1024;
 
@@ -76,6 +79,9 @@ impl Stage for GenerateCorpus {
             0 => Err(Problems::config("sentences", "a corpus needs at least one sentence")),
             sentences if sentences > u64::from(u32::MAX) => {
                 Err(Problems::config("sentences", "a corpus has at most 4294967295 sentences"))
+            }
+            _ if config.items > MOST_ITEMS => {
+                Err(Problems::config("items", format!("a task set has at most {MOST_ITEMS} items")))
             }
             _ => Ok(()),
         }

@@ -19,8 +19,8 @@ const LONGEST_SENTENCE: usize = 64;
 const RESERVED: usize = 5;
 const RESERVED_OF: usize = 6;
 
-/// Characters, first and last of each range: printable ASCII several times, then letters of many scripts, so that all bytes of
-/// UTF-8 up to plane 1 occur, and no character so often that a tokenizer would give it a token of its own.
+/// Characters, first and last of each range: printable ASCII, letters more often, then letters of many scripts. Most bytes that UTF-8
+/// has up to plane 1 occur in them, and each character is so rare that byte-level BPE leaves it in pieces, which makes its bytes tokens to copy.
 const RANGES: [(char, char); 38] = [
     ('!', '/'),
     ('0', '9'),

@@ -270,21 +270,31 @@ fn wanted(instances: &[Planned], graph: &DiGraph<(), ()>, targets: &[String]) ->
 }
 
 fn select(instances: &[Planned], selector: &str) -> Result<Vec<usize>> {
-    let (stage, fixed) = match selector.split_once('[') {
-        None => (selector, Vec::new()),
-        Some((stage, rest)) => {
-            let inner = rest.strip_suffix(']').unwrap_or(rest);
-            (stage, inner.split(',').filter_map(|pair| pair.split_once('=')).collect())
-        }
+    // As it is shown: labels may hold whatever the matrix does.
+    if let Some(exact) = instances.iter().position(|instance| instance.label == selector) {
+        return Ok(vec![exact]);
+    }
+    let Some((stage, fixed)) = read_selector(selector) else {
+        return Err(Error::Input(format!(
+            "error: `{selector}` names no stage and no instance\nhelp: write `stage` or `stage[axis=label,…]`\n"
+        )));
     };
-    let fits = |instance: &Planned| {
-        instance.label.split('[').next() == Some(stage)
-            && fixed.iter().all(|(axis, label)| instance.axes.iter().any(|(a, l)| a == axis && l == label))
-    };
-    let found: Vec<usize> =
-        instances.iter().enumerate().filter(|(_, instance)| fits(instance)).map(|(index, _)| index).collect();
+    let name = |instance: &&Planned| instance.label.split('[').next() == Some(stage);
+    let fits = |instance: &Planned| fixed.iter().all(|(axis, label)| has(instance, axis, label));
+    let of_stage: Vec<&Planned> = instances.iter().filter(name).collect();
+    let found: Vec<usize> = (0..instances.len()).filter(|&i| name(&&instances[i]) && fits(&instances[i])).collect();
     if !found.is_empty() {
         return Ok(found);
+    }
+    if let Some((axis, label)) = fixed.iter().find(|(axis, label)| !of_stage.iter().any(|i| has(i, axis, label)))
+        && !of_stage.is_empty()
+    {
+        let labels: Vec<String> = of_stage.iter().take(8).map(|instance| format!("`{}`", instance.label)).collect();
+        let more = if of_stage.len() > 8 { ", …" } else { "" };
+        return Err(Error::Input(format!(
+            "error: no instance of `{stage}` has {axis}={label}\nhelp: it has {}{more}\n",
+            labels.join(", ")
+        )));
     }
     let labels = instances.iter().map(|instance| instance.label.as_str());
     let stages = instances.iter().filter_map(|instance| instance.label.split('[').next());
@@ -292,4 +302,15 @@ fn select(instances: &[Planned], selector: &str) -> Result<Vec<usize>> {
         .map(|near| format!("\nhelp: did you mean `{near}`?"))
         .unwrap_or_default();
     Err(Error::Input(format!("error: the pipeline has no stage `{selector}`{hint}\n")))
+}
+
+fn has(instance: &Planned, axis: &str, label: &str) -> bool {
+    instance.axes.iter().any(|(a, l)| a == axis && l == label)
+}
+
+/// `stage` or `stage[axis=label,…]` in its parts.
+fn read_selector(text: &str) -> Option<(&str, Vec<(&str, &str)>)> {
+    let Some((stage, rest)) = text.split_once('[') else { return Some((text, Vec::new())) };
+    let pairs = rest.strip_suffix(']')?.split(',').map(|pair| pair.split_once('='));
+    Some((stage, pairs.collect::<Option<_>>()?))
 }

@@ -47,6 +47,12 @@ impl Export {
             let path = path.to_owned();
             move |error: std::io::Error| Failure::Other(format!("{}: {error}", path.display()))
         };
+        if self.folder.exists() && !self.folder.is_dir() {
+            return Err(Failure::input(format!(
+                "{} is a file; what is exported goes into a folder",
+                self.folder.display()
+            )));
+        }
         fs::create_dir_all(&self.folder).map_err(failed(&self.folder))?;
         // Everything is written aside first, in the same file system, so that nothing is ever half there.
         let draft =

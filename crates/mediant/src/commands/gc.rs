@@ -62,7 +62,7 @@ impl Gc {
                     json!({ "dry_run": true, "bytes": plan.bytes(), "objects": objects, "actions": plan.actions, "kept_objects": plan.kept_objects })
                 );
             } else {
-                anstream::print!("{plan}");
+                anstream::println!("{plan}");
                 anstream::println!("nothing was removed (--dry-run)");
             }
             return Ok(());

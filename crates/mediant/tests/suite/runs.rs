@@ -231,3 +231,18 @@ fn locked_runs_refuse_what_the_lock_does_not_say() {
     insta::assert_snapshot!(words.collect::<Vec<_>>().join(" "));
     assert_eq!(lines(&project).len(), 6, "nothing ran");
 }
+
+#[test]
+fn a_selector_that_means_nothing_is_an_error() {
+    let project = Project::new();
+    let stage = "{ uses: table, matrix: { k: [4, 8] }, with: { rows: [{ k: \"${matrix.k}\" }] } }";
+    project.write("pipeline.yaml", &format!("mediant: 1\nstages:\n  sae: {stage}\n"));
+    let mut told = String::new();
+    for selector in ["sae[k:4]", "sae[]", "sae[k=4", "sae[k=4,x]", "sae[k=5]", "sae[q=4]", "sea", ""] {
+        let refused = project.mediant(&["run", "pipeline.yaml", selector]);
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{selector}");
+        told += &refused.stderr;
+    }
+    assert_eq!(project.ran(&["sae[k=4]"]), "sae[k=4]");
+    insta::assert_snapshot!(told);
+}

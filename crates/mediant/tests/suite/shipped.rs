@@ -36,6 +36,10 @@ fn the_shipped_models_know_the_grammar() {
     project.ran(&[]);
     let found = project.mediant(&["query", "pipeline.yaml", ACCURACIES, "--csv"]);
     assert_eq!(found.code, Some(0), "{}", found.stderr);
+    // Whole tasks come first: twelve sets, three metrics each. Then their parts, of which there are many.
+    let show = |rows| project.mediant(&["show", "pipeline.yaml", "tasks[model=tiny-gpt2]", "--head", rows]).stdout;
+    assert!(!show("36").contains("condition") && show("36").contains(" more metrics"));
+    assert!(show("37").contains("condition"));
     for model in ["tiny-gpt2", "tiny-gpt2-seed1"] {
         for task in ["ioi", "agreement", "pronoun", "capitals", "induction"] {
             let row = format!("{model},\"{{\"\"task\"\":\"\"{task}\"\"}}\",");
