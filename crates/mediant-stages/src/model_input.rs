@@ -7,6 +7,7 @@ use mediant_spec::did_you_mean;
 
 /// Whether the model at one port can read the tokens at another.
 pub(crate) fn check_tokens(inputs: &InputFacts, model_port: &str, tokens_port: &str) -> Result<(), Problems> {
+    check_some(inputs, tokens_port)?;
     let (Some(model), Some(tokens)) = (inputs.model(model_port), inputs.tokens(tokens_port)) else {
         return Ok(());
     };
@@ -27,6 +28,17 @@ pub(crate) fn check_tokens(inputs: &InputFacts, model_port: &str, tokens_port: &
         problems.push(Problems::input(tokens_port, message));
     }
     problems.finish()
+}
+
+/// There are tokens, as far as is known.
+pub(crate) fn check_some(inputs: &InputFacts, port: &str) -> Result<(), Problems> {
+    match inputs.tokens(port).and_then(|tokens| tokens.sequences) {
+        Some(0) => {
+            let empty = Problems::input(port, "there are no such tokens");
+            Err(empty.help("give the stage that made them a `test_fraction` above 0"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The hook points that names and globs stand for, each once, in the order of the forward pass. `field` is the option that

@@ -135,7 +135,11 @@ impl Stage for Tokenize {
             sequences: None,
             tokens: None,
         };
-        Ok(["train", "test"].map(|output| (output.to_owned(), Facts::Tokens(facts.clone()))).into())
+        let mut test = facts.clone();
+        if config.test_fraction == 0.0 {
+            (test.sequences, test.tokens) = (Some(0), Some(0));
+        }
+        Ok(vec![("train".to_owned(), Facts::Tokens(facts)), ("test".to_owned(), Facts::Tokens(test))])
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {

@@ -13,6 +13,8 @@ use mediant_tensor::schedule::Schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model_input::check_some;
+
 /// The stage.
 #[derive(Clone, Copy)]
 pub(crate) struct TrainLm;
@@ -213,6 +215,9 @@ fn infer_model(config: &Config, inputs: &InputFacts) -> Result<ModelFacts, Probl
         return Err(Problems::input("tokens", "there are no tokens to learn from"));
     };
     let mut problems = Problems::none();
+    for port in ["tokens", "test"] {
+        problems.push(check_some(inputs, port).err().unwrap_or_default());
+    }
     let known = tokens.vocab_size.or(tokenizer.map(|tokenizer| tokenizer.vocab_size));
     let vocab_size = match (config.vocab_size, known) {
         (Some(asked), Some(known)) if asked < known => {
@@ -250,7 +255,10 @@ fn infer_model(config: &Config, inputs: &InputFacts) -> Result<ModelFacts, Probl
         problems.push(Problems::config(format!("checkpoints[{i}]"), message));
     }
     if config.warmup >= steps {
-        problems.push(Problems::config("warmup", format!("is as long as the whole training of {steps} steps")));
+        problems.push(Problems::config(
+            "warmup",
+            format!("the warmup of {} steps is as long as the whole training", config.warmup),
+        ));
     }
     let carried = match (tokenizer, digest.or(tokens.tokenizer)) {
         (None, _) => ModelTokenizer::Absent,
