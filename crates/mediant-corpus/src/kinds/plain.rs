@@ -144,7 +144,7 @@ pub(super) fn write(draw: &mut Draw, out: &mut Sentence) {
     });
 }
 
-/// Names that a task holds out, more often than the others: they are as frequent in the corpus as those, only not in the task's form.
+/// A name; those that a task holds out more often than others, since the task's own form never shows them.
 fn name_of(draw: &mut Draw) -> Name {
     if draw.chance(RESERVED) {
         let reserved = if draw.chance(50) { &IOI_NAMES } else { &PRONOUN_NAMES };

@@ -117,7 +117,7 @@ pub struct Judge<'a> {
     forced: BTreeSet<usize>,
     /// With `--device-strict`: the only device whose results count.
     strict: Option<Device>,
-    /// What the store holds under each recipe key, read ahead in parallel, until it is decided about.
+    /// What the store holds under each recipe key, read ahead in parallel.
     found: Vec<Option<Found>>,
     known: Vec<Option<Known>>,
 }
@@ -205,22 +205,22 @@ impl<'a> Judge<'a> {
         if self.forced.contains(&index) {
             return Ok(Status::Run(Why::Forced));
         }
-        let mut found = self.found[index].take();
         // Results with the same values share an object, so what was damaged may have been made again by another action.
-        if found.as_ref().is_some_and(|found| found.damage.is_some()) {
-            found = lookup(self.plan, self.plan.instances[index].recipe)?;
+        if self.found[index].as_ref().is_some_and(|found| found.damage.is_some()) {
+            self.found[index] = lookup(self.plan, self.plan.instances[index].recipe)?;
         }
         let mut why = Why::New;
-        if let Some(found) = found {
+        if let Some(found) = &self.found[index] {
             if found.inputs != inputs {
                 why = Why::InputsDiffer;
-            } else if let Some((object, reason)) = found.damage {
-                why = Why::Damaged { object, reason };
+            } else if let Some((object, reason)) = &found.damage {
+                why = Why::Damaged { object: *object, reason: reason.clone() };
             } else if let Some(strict) = self.strict.filter(|strict| strict.kind() != found.known.made.device) {
                 why = Why::OtherDevice(format!("{} and not on {}", found.known.made.device, strict.kind()));
             } else {
-                self.known[index] = Some(found.known.clone());
-                return Ok(Status::Cached(found.known, Hit::Recipe));
+                let known = found.known.clone();
+                self.known[index] = Some(known.clone());
+                return Ok(Status::Cached(known, Hit::Recipe));
             }
         }
         if matches!(why, Why::New | Why::InputsDiffer)
