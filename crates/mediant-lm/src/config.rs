@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::arch::{Architecture, Fields, Slot};
-use crate::{Error, HookPoint, Result, Site};
+use crate::arch::{Architecture, BlockSlot, Fields, Slot};
+use crate::{Activation, Biases, Error, HookPoint, NormKind, PositionKind, Result, Site};
 
 /// The parts of a model and their sizes. The forward pass is assembled from this alone; an architecture says how it is
 /// read from a `config.json` and where the parts' tensors are.
@@ -31,45 +31,62 @@ pub struct LmConfig {
     pub norm: NormKind,
     /// What is added under the root of the norms.
     pub norm_eps: f64,
+    /// Whether there is also a norm after each part (Gemma 2).
+    pub post_norms: bool,
+    /// Whether attention and MLP both read the residual stream before the block (GPT-NeoX).
+    pub parallel: bool,
     /// How positions enter.
     pub positions: PositionKind,
-    /// The MLP.
-    pub mlp: MlpKind,
+    /// What embeddings are multiplied by (Gemma).
+    pub embed_scale: Option<f32>,
+    /// Factor on the products of queries and keys; mostly `1/√d_head`.
+    pub attention_scale: f32,
+    /// `c` of the soft cap `c · tanh(score / c)` on attention scores (Gemma 2).
+    pub attention_softcap: Option<f64>,
+    /// `c` of the soft cap on logits (Gemma 2).
+    pub logit_softcap: Option<f64>,
+    /// By layer, how many keys a query sees, itself included, where that is limited (GPT-Neo, Gemma 2).
+    pub windows: Vec<Option<usize>>,
+    /// The MLP's activation function.
+    pub activation: Activation,
+    /// Whether the MLP is `(f(x W_gate) · x W_in) W_out` rather than `f(x W_in) W_out`.
+    pub gated: bool,
+    /// Which projections have a bias.
+    pub biases: Biases,
     /// Whether the unembedding is the embedding.
     pub tied: bool,
 }
 
-/// A kind of normalisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormKind {
-    /// LayerNorm with weight and bias.
-    Layer,
-    /// RMSNorm with weight.
-    Rms,
-}
-
-/// How positions enter the model.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PositionKind {
-    /// A learned vector per position is added to the embedding.
-    Learned,
-    /// Queries and keys are rotated; the two halves of a head are the pairs' first and second parts (not interleaved).
-    Rotary {
-        /// Base of the wavelengths.
-        theta: f64,
-    },
-}
-
-/// A kind of MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MlpKind {
-    /// `gelu_new(x W_in + b) W_out + b`.
-    GeluNew,
-    /// SwiGLU: `(silu(x W_gate) · x W_in) W_out`.
-    SiluGated,
-}
-
 impl LmConfig {
+    /// A model without sizes and with nothing special, for a description to fill in.
+    pub(crate) fn plain(architecture: &'static Architecture, d_model: usize, d_head: usize) -> Self {
+        Self {
+            architecture,
+            n_layers: 0,
+            d_model,
+            n_heads: 0,
+            n_kv_heads: 0,
+            d_head,
+            d_mlp: 0,
+            vocab_size: 0,
+            context: 0,
+            norm: NormKind::Layer,
+            norm_eps: 0.0,
+            post_norms: false,
+            parallel: false,
+            positions: PositionKind::Learned,
+            embed_scale: None,
+            attention_scale: (1.0 / (d_head as f64).sqrt()) as f32,
+            attention_softcap: None,
+            logit_softcap: None,
+            windows: Vec::new(),
+            activation: Activation::GeluNew,
+            gated: false,
+            biases: Biases::default(),
+            tied: false,
+        }
+    }
+
     /// Reads a `config.json`. Every field is accounted for: used, checked against the one value that is built, or known
     /// to leave the numbers alone.
     ///
@@ -113,15 +130,16 @@ impl LmConfig {
             let why = format!("is {}, which does not divide the {} query heads", self.n_kv_heads, self.n_heads);
             return Err(Error::config("number of key/value heads", why));
         }
-        if matches!(self.positions, PositionKind::Rotary { .. }) && !self.d_head.is_multiple_of(2) {
-            return Err(Error::config("d_head", format!("is {}, but rotary positions need an even one", self.d_head)));
+        if let PositionKind::Rotary { dims, .. } = self.positions
+            && (dims == 0 || !dims.is_multiple_of(2))
+        {
+            let why = format!("is {}, of which {dims} numbers turn; rotary positions need an even number", self.d_head);
+            return Err(Error::config("d_head", why));
+        }
+        if self.windows.contains(&Some(0)) {
+            return Err(Error::config("sliding_window", "is 0: a query would see no key"));
         }
         Ok(())
-    }
-
-    /// Factor on the products of queries and keys: `1/√d_head`.
-    pub fn attention_scale(&self) -> f32 {
-        (1.0 / (self.d_head as f64).sqrt()) as f32
     }
 
     /// Columns of the packed query, key and value projection.
@@ -129,9 +147,41 @@ impl LmConfig {
         (self.n_heads + 2 * self.n_kv_heads) * self.d_head
     }
 
+    /// How many keys a query of this layer sees, itself included, where that is limited.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.windows.get(layer).copied().flatten()
+    }
+
+    /// Whether the model has this parameter.
+    pub fn has(&self, slot: Slot) -> bool {
+        let layer_norm = self.norm == NormKind::Layer;
+        match slot {
+            Slot::Embed | Slot::FinalNormWeight => true,
+            Slot::PosEmbed => self.positions == PositionKind::Learned,
+            Slot::FinalNormBias => layer_norm,
+            Slot::Unembed => !self.tied,
+            Slot::UnembedBias => self.biases.unembed,
+            Slot::Block(layer, _) if layer >= self.n_layers => false,
+            Slot::Block(_, part) => match part {
+                BlockSlot::Norm1Bias | BlockSlot::Norm2Bias => layer_norm,
+                BlockSlot::QkvBias => self.biases.qkv,
+                BlockSlot::OutBias => self.biases.out,
+                BlockSlot::UpBias | BlockSlot::DownBias => self.biases.mlp,
+                BlockSlot::GateWeight => self.gated,
+                BlockSlot::PostNorm1Weight | BlockSlot::PostNorm2Weight => self.post_norms,
+                BlockSlot::Norm1Weight
+                | BlockSlot::Norm2Weight
+                | BlockSlot::QkvWeight
+                | BlockSlot::OutWeight
+                | BlockSlot::UpWeight
+                | BlockSlot::DownWeight => true,
+            },
+        }
+    }
+
     /// The parameters this model has, in a fixed order.
     pub fn slots(&self) -> Vec<Slot> {
-        Slot::all(self.n_layers).filter(|slot| !(self.architecture.pieces)(self, *slot).is_empty()).collect()
+        Slot::all(self.n_layers).filter(|&slot| self.has(slot)).collect()
     }
 
     /// Number of parameters; a tied unembedding counts once.
@@ -145,8 +195,17 @@ impl LmConfig {
         match point {
             HookPoint::PosEmbed => !rotary,
             HookPoint::Block(layer, _) if layer >= self.n_layers => false,
-            HookPoint::Block(_, Site::RotQ | Site::RotK) => rotary,
-            HookPoint::Block(_, Site::MlpPreLinear) => self.mlp == MlpKind::SiluGated,
+            HookPoint::Block(_, site) => match site {
+                // One input for a query head and its keys means nothing where several heads share keys.
+                Site::AttnIn => self.n_heads == self.n_kv_heads,
+                Site::RotQ | Site::RotK => rotary,
+                Site::MlpPreLinear => self.gated,
+                Site::ResidMid => !self.parallel,
+                Site::Ln1PostScale | Site::Ln1PostNormalized | Site::Ln2PostScale | Site::Ln2PostNormalized => {
+                    self.post_norms
+                }
+                _ => true,
+            },
             _ => true,
         }
     }
@@ -155,6 +214,7 @@ impl LmConfig {
     pub fn hooks(&self) -> Vec<HookPoint> {
         let blocks = (0..self.n_layers).flat_map(|layer| Site::ALL.map(|site| HookPoint::Block(layer, site)));
         let all = [HookPoint::Embed, HookPoint::PosEmbed].into_iter().chain(blocks);
-        all.chain([HookPoint::FinalScale, HookPoint::FinalNormalized]).filter(|&point| self.has_hook(point)).collect()
+        let end = [HookPoint::FinalScale, HookPoint::FinalNormalized, HookPoint::Logits];
+        all.chain(end).filter(|&point| self.has_hook(point)).collect()
     }
 }

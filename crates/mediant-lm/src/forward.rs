@@ -1,108 +1,89 @@
-//! The forward pass, assembled from the parts that a config names.
+//! Passes through a model: whole, in part, and on from where another came to.
 
-use std::collections::BTreeSet;
-
-use mediant_tensor::ops::{
-    embedding, gelu_new, layer_norm, layer_norm_parts, linear, rms_norm, rms_norm_parts, silu_mul,
-};
+use mediant_tensor::ops::embedding;
 use mediant_tensor::{Compute, Int, Tensor, ops};
 
-use crate::attention::Rotation;
-use crate::model::{Block, Linear, Norm};
-use crate::{Batch, Edit, Error, HookPoint, KvCache, Model, NormKind, Result, Site};
+use crate::walk::{Stop, Walk};
+use crate::{Batch, Error, HookPoint, Hooks, KvCache, Model, Result, Rows};
 
-/// Receives activations as a pass reaches them. The shape is that of [`Edit`]'s activation.
-pub type Reader<'a, C> = dyn FnMut(HookPoint, Tensor<C, 3>) -> Result<()> + 'a;
-
-/// What to read and what to change during a pass. A reader sees what the edits at the same point leave; several edits at
-/// one point apply in the order given. Reading changes no later bit.
-pub struct Hooks<'a, C: Compute> {
-    edits: Vec<(HookPoint, &'a dyn Edit<C>)>,
-    points: BTreeSet<HookPoint>,
-    reader: Option<&'a mut Reader<'a, C>>,
+/// How far a pass has come. It can go on from there as often as wanted ([`Model::advance`], [`Model::last_hidden`]), with other edits each
+/// time: what lies before is computed once.
+#[derive(Clone, Debug)]
+pub enum State<C: Compute> {
+    /// Before the embeddings.
+    Start,
+    /// Before block `layer`, or before the last norm if there are no more blocks; `hook_resid_pre` comes next.
+    Block {
+        /// The block.
+        layer: usize,
+        /// The residual stream `[rows, d_model]`.
+        resid: Tensor<C, 2>,
+    },
+    /// In block `layer`; `attn.hook_z` comes next.
+    Heads {
+        /// The block.
+        layer: usize,
+        /// The residual stream before the block, `[rows, d_model]`.
+        resid: Tensor<C, 2>,
+        /// The heads' weighted values, `[rows, heads, d_head]`.
+        z: Tensor<C, 3>,
+    },
+    /// In block `layer`, after attention; `hook_resid_mid` comes next, in a model that has it.
+    Mid {
+        /// The block.
+        layer: usize,
+        /// The residual stream, `[rows, d_model]`.
+        resid: Tensor<C, 2>,
+        /// What attention adds, where the MLP does not read it (parallel blocks).
+        beside: Option<Tensor<C, 2>>,
+    },
 }
 
-impl<'a, C: Compute> Hooks<'a, C> {
-    /// Nothing.
-    pub fn none() -> Self {
-        Self { edits: Vec::new(), points: BTreeSet::new(), reader: None }
-    }
-
-    /// Also changes the activation at `point`.
-    #[must_use]
-    pub fn edit(mut self, point: HookPoint, edit: &'a dyn Edit<C>) -> Self {
-        self.edits.push((point, edit));
-        self
-    }
-
-    /// Hands the activations at `points` to `reader`, in the order of the pass.
-    #[must_use]
-    pub fn read<'b>(self, points: impl IntoIterator<Item = HookPoint>, reader: &'b mut Reader<'b, C>) -> Hooks<'b, C>
-    where
-        'a: 'b,
-    {
-        Hooks { edits: self.edits, points: points.into_iter().collect(), reader: Some(reader) }
-    }
+/// A place that a pass can come to, as [`State`] describes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Before this block.
+    Block(usize),
+    /// In this block, before `attn.hook_z`.
+    Heads(usize),
+    /// In this block, after attention.
+    Mid(usize),
 }
 
-/// Why a pass ended before the last layer.
-pub(crate) enum Stop {
-    /// Everything that was asked for has been read.
-    Done,
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// One pass under way.
-pub(crate) struct Walk<'w, 'a, C: Compute> {
-    pub(crate) batch: &'w Batch<C>,
-    pub(crate) cache: Option<&'w mut KvCache<C>>,
-    pub(crate) rotation: Option<Rotation<C>>,
-    hooks: Hooks<'a, C>,
-    /// Where to stop: the last point that is read, if nothing else is wanted.
-    last: Option<HookPoint>,
-}
-
-impl<C: Compute> Walk<'_, '_, C> {
-    /// Whether anybody changes the activation at this point.
-    pub(crate) fn edits(&self, point: HookPoint) -> bool {
-        self.hooks.edits.iter().any(|(at, _)| *at == point)
-    }
-
-    /// Whether anybody reads or changes the activation at this point.
-    pub(crate) fn wants(&self, point: HookPoint) -> bool {
-        self.hooks.points.contains(&point) || self.edits(point)
-    }
-
-    /// Passes a hook point with an activation `[rows, units, width]`.
-    pub(crate) fn visit(&mut self, point: HookPoint, mut x: Tensor<C, 3>) -> Result<Tensor<C, 3>, Stop> {
-        for (_, edit) in self.hooks.edits.iter().filter(|(at, _)| *at == point) {
-            let shape = x.dims();
-            x = edit.apply(point, x, self.batch)?;
-            if x.dims() != shape {
-                return Err(Error::Hook(format!("an edit at `{point}` gave shape {:?} for {shape:?}", x.dims())).into());
-            }
+impl Place {
+    /// Where it stands in the order of a pass.
+    fn order(self) -> (usize, u8) {
+        match self {
+            Self::Block(layer) => (layer, 0),
+            Self::Heads(layer) => (layer, 1),
+            Self::Mid(layer) => (layer, 2),
         }
-        if self.hooks.points.contains(&point)
-            && let Some(reader) = &mut self.hooks.reader
-        {
-            reader(point, x.clone())?;
-        }
-        if self.last == Some(point) { Err(Stop::Done) } else { Ok(x) }
     }
 
-    /// Passes a hook point with an activation `[rows, width]`.
-    pub(crate) fn at(&mut self, point: HookPoint, x: Tensor<C, 2>) -> Result<Tensor<C, 2>, Stop> {
-        if !self.wants(point) {
-            return Ok(x);
+    /// The last place from which a pass still comes through `point`: what an edit there leaves unchanged lies before.
+    pub fn before(point: HookPoint, layers: usize) -> Self {
+        match point {
+            HookPoint::Embed | HookPoint::PosEmbed => Self::Block(0),
+            HookPoint::Block(layer, site) if site < crate::Site::Z => Self::Block(layer),
+            HookPoint::Block(layer, site) if site < crate::Site::ResidMid => Self::Heads(layer),
+            HookPoint::Block(layer, _) => Self::Mid(layer),
+            HookPoint::FinalScale | HookPoint::FinalNormalized | HookPoint::Logits => Self::Block(layers),
         }
-        let [rows, width] = x.dims();
-        Ok(self.visit(point, x.reshape([rows, 1, width]))?.reshape([rows, width]))
+    }
+}
+
+impl<C: Compute> State<C> {
+    fn order(&self) -> Option<(usize, u8)> {
+        match self {
+            Self::Start => None,
+            Self::Block { layer, .. } => Some(Place::Block(*layer).order()),
+            Self::Heads { layer, .. } => Some(Place::Heads(*layer).order()),
+            Self::Mid { layer, .. } => Some(Place::Mid(*layer).order()),
+        }
+    }
+
+    fn has_reached(&self, place: Place) -> bool {
+        self.order() >= Some(place.order())
     }
 }
 
@@ -112,27 +93,74 @@ impl<C: Compute> Model<C> {
     /// # Errors
     /// [`Error::Hook`] for a point that the model does not have, and whatever a reader or an edit gives.
     pub fn read(&self, batch: &Batch<C>, hooks: Hooks<'_, C>) -> Result<()> {
-        match hooks.points.last().copied() {
-            Some(last) => self.pass(batch, hooks, Some(last), None).map(drop),
-            None => Ok(()),
+        let Some(last) = hooks.last_read() else { return Ok(()) };
+        let mut walk = Walk::new(&self.config, batch, hooks, Rows::All)?;
+        walk.stop_at = Some(last);
+        match self.to_logits(State::Start, &mut walk) {
+            Ok(_) | Err(Stop::Done) => Ok(()),
+            Err(Stop::Failed(error)) => Err(error),
         }
     }
 
     /// The rows after the last norm `[rows, d_model]`: what the unembedding takes.
     ///
     /// # Errors
-    /// As [`Model::read`].
+    /// As [`Model::read`]; and for a hook at `logits`, which this does not come to.
     pub fn hidden(&self, batch: &Batch<C>, hooks: Hooks<'_, C>) -> Result<Tensor<C, 2>> {
-        self.goes_on(self.pass(batch, hooks, None, None))
+        self.hidden_from(batch, State::Start, Rows::All, hooks)
     }
 
-    /// [`Model::hidden`] for tokens that go on after those in a cache, which takes them up.
-    pub(crate) fn hidden_after(&self, batch: &Batch<C>, cache: &mut KvCache<C>) -> Result<Tensor<C, 2>> {
-        self.goes_on(self.pass(batch, Hooks::none(), None, Some(cache)))
+    /// The rows after the last norm, `[sequences, d_model]` for [`Rows::Last`], of a pass that goes on from `state`.
+    ///
+    /// # Errors
+    /// As [`Model::hidden`].
+    pub fn hidden_from(
+        &self,
+        batch: &Batch<C>,
+        state: State<C>,
+        rows: Rows,
+        hooks: Hooks<'_, C>,
+    ) -> Result<Tensor<C, 2>> {
+        self.without_logits(Walk::new(&self.config, batch, hooks, rows)?, state)
     }
 
-    fn goes_on(&self, end: Result<Option<Tensor<C, 2>>>) -> Result<Tensor<C, 2>> {
-        end?.ok_or_else(|| Error::Hook("the pass ended early".to_owned()))
+    /// The last rows after the last norm `[sequences, d_model]`, for tokens that go on after those in a cache, which takes them up.
+    pub(crate) fn hidden_after(
+        &self,
+        batch: &Batch<C>,
+        cache: &mut KvCache<C>,
+        hooks: Hooks<'_, C>,
+    ) -> Result<Tensor<C, 2>> {
+        let mut walk = Walk::new(&self.config, batch, hooks, Rows::Last)?;
+        walk.cache = Some(cache);
+        self.without_logits(walk, State::Start)
+    }
+
+    /// The logits `[rows, vocabulary]`, or `[sequences, vocabulary]` for [`Rows::Last`], of a pass that goes on from `state`.
+    ///
+    /// # Errors
+    /// As [`Model::read`].
+    pub fn logits_from(
+        &self,
+        batch: &Batch<C>,
+        state: State<C>,
+        rows: Rows,
+        hooks: Hooks<'_, C>,
+    ) -> Result<Tensor<C, 2>> {
+        let mut walk = Walk::new(&self.config, batch, hooks, rows)?;
+        not_stopped(self.to_logits(state, &mut walk))
+    }
+
+    /// Goes on from `state` to a later place, through the hooks that lie between.
+    ///
+    /// # Errors
+    /// As [`Model::read`]; and if `state` lies after `place`.
+    pub fn advance(&self, batch: &Batch<C>, state: State<C>, place: Place, hooks: Hooks<'_, C>) -> Result<State<C>> {
+        if state.order() > Some(place.order()) {
+            return Err(Error::Hook(format!("a pass cannot go back to {place:?}")));
+        }
+        let mut walk = Walk::new(&self.config, batch, hooks, Rows::All)?;
+        not_stopped(self.to_place(state, Some(place), &mut walk))
     }
 
     /// The logits `[rows, vocabulary]` of rows after the last norm.
@@ -141,18 +169,27 @@ impl<C: Compute> Model<C> {
         let rows = hidden.dims()[0];
         // The matrix library takes another path, with other last bits, when the product has at most 256 numbers or one row.
         let enough = 2.max(256 / self.config.vocab_size + 1);
-        if rows >= enough {
-            return hidden.matmul(unembed);
+        let logits = if rows >= enough {
+            hidden.matmul(unembed)
+        } else {
+            let padding = Tensor::zeros([enough - rows, self.config.d_model], &hidden.device());
+            Tensor::cat(vec![hidden, padding], 0).matmul(unembed).narrow(0, 0, rows)
+        };
+        let logits = match &self.unembed_bias {
+            Some(bias) => logits + bias.clone().unsqueeze(),
+            None => logits,
+        };
+        match self.config.logit_softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
         }
-        let padding = Tensor::zeros([enough - rows, self.config.d_model], &hidden.device());
-        Tensor::cat(vec![hidden, padding], 0).matmul(unembed).narrow(0, 0, rows)
     }
 
     /// Cross-entropy in nats of every token but the first of each sequence, given those before it: sequence after
     /// sequence, each with one number less than it has tokens. Logits exist for a few rows at a time.
     ///
     /// # Errors
-    /// As [`Model::read`].
+    /// As [`Model::hidden`].
     pub fn losses(&self, batch: &Batch<C>, hooks: Hooks<'_, C>) -> Result<Vec<f32>> {
         const LOGITS_BYTES: usize = 64 << 20;
         let hidden = self.hidden(batch, hooks)?;
@@ -172,111 +209,83 @@ impl<C: Compute> Model<C> {
         Ok(batch.sequences().iter().flat_map(|s| &all[s.start..s.start + s.len - 1]).copied().collect())
     }
 
-    /// The whole pass; `None` if it stopped at `last`.
-    fn pass(
-        &self,
-        batch: &Batch<C>,
-        hooks: Hooks<'_, C>,
-        last: Option<HookPoint>,
-        cache: Option<&mut KvCache<C>>,
-    ) -> Result<Option<Tensor<C, 2>>> {
-        let asked = hooks.points.iter().chain(hooks.edits.iter().map(|(point, _)| point));
-        if let Some(point) = asked.into_iter().find(|point| !self.config.has_hook(**point)) {
-            return Err(Error::Hook(format!(
-                "this {} model has no hook point `{point}`",
-                self.config.architecture.model_type
-            )));
+    fn without_logits(&self, mut walk: Walk<'_, '_, C>, state: State<C>) -> Result<Tensor<C, 2>> {
+        if walk.wants(HookPoint::Logits) {
+            return Err(Error::Hook(
+                "`logits` cannot be read or changed here: they exist for a few rows at a time".into(),
+            ));
         }
-        let rotation = Rotation::new(&self.config, batch);
-        let mut walk = Walk { batch, cache, rotation, hooks, last };
-        match self.all_layers(&mut walk) {
-            Ok(hidden) => Ok(Some(hidden)),
-            Err(Stop::Done) => Ok(None),
-            Err(Stop::Failed(error)) => Err(error),
-        }
+        not_stopped(self.to_hidden(state, &mut walk))
     }
 
-    fn all_layers(&self, walk: &mut Walk<'_, '_, C>) -> Result<Tensor<C, 2>, Stop> {
+    fn to_logits(&self, state: State<C>, walk: &mut Walk<'_, '_, C>) -> Result<Tensor<C, 2>, Stop> {
+        let hidden = self.to_hidden(state, walk)?;
+        let logits = walk.at(HookPoint::Logits, self.logits(hidden))?;
+        Ok(walk.trim(None, logits))
+    }
+
+    fn to_hidden(&self, state: State<C>, walk: &mut Walk<'_, '_, C>) -> Result<Tensor<C, 2>, Stop> {
+        let State::Block { resid, .. } = self.to_place(state, None, walk)? else {
+            return Err(Error::Hook("the pass ended in the middle of a block".to_owned()).into());
+        };
+        let resid = walk.trim(Some(HookPoint::FinalScale), resid);
+        let hidden = self.norm(&self.ln_final, resid, HookPoint::FinalScale, HookPoint::FinalNormalized, walk)?;
+        Ok(walk.trim(Some(HookPoint::Logits), hidden))
+    }
+
+    /// On to a place, or through all blocks.
+    fn to_place(
+        &self,
+        mut state: State<C>,
+        place: Option<Place>,
+        walk: &mut Walk<'_, '_, C>,
+    ) -> Result<State<C>, Stop> {
+        let end = place.unwrap_or(Place::Block(self.config.n_layers));
+        while !state.has_reached(end) {
+            state = match state {
+                State::Start => State::Block { layer: 0, resid: self.embeddings(walk)? },
+                State::Block { layer, resid } => {
+                    let block = self.blocks.get(layer).ok_or_else(|| no_block(layer))?;
+                    let (resid, z) = self.heads(layer, block, resid, walk)?;
+                    State::Heads { layer, resid, z }
+                }
+                State::Heads { layer, resid, z } => {
+                    let block = self.blocks.get(layer).ok_or_else(|| no_block(layer))?;
+                    self.attention_out(layer, block, resid, z, walk)?
+                }
+                State::Mid { layer, resid, beside } => {
+                    let block = self.blocks.get(layer).ok_or_else(|| no_block(layer))?;
+                    State::Block { layer: layer + 1, resid: self.mlp(layer, block, resid, beside, walk)? }
+                }
+            };
+        }
+        Ok(state)
+    }
+
+    fn embeddings(&self, walk: &mut Walk<'_, '_, C>) -> Result<Tensor<C, 2>, Stop> {
         let rows_of =
             |table: &Tensor<C, 2>, ids| embedding(table.clone(), ids).reshape([walk.batch.rows(), self.config.d_model]);
         let embed = rows_of(&self.embed, walk.batch.ids());
+        let embed = match self.config.embed_scale {
+            Some(scale) => embed * scale,
+            None => embed,
+        };
         let positions = self.pos_embed.as_ref().map(|table| rows_of(table, walk.batch.positions()));
-        let mut x = walk.at(HookPoint::Embed, embed)?;
-        if let Some(positions) = positions {
-            x = x + walk.at(HookPoint::PosEmbed, positions)?;
-        }
-        for (layer, block) in self.blocks.iter().enumerate() {
-            x = self.block(layer, block, x, walk)?;
-        }
-        self.norm(&self.ln_final, x, HookPoint::FinalScale, HookPoint::FinalNormalized, walk)
-    }
-
-    fn block(
-        &self,
-        layer: usize,
-        block: &Block<C>,
-        x: Tensor<C, 2>,
-        walk: &mut Walk<'_, '_, C>,
-    ) -> Result<Tensor<C, 2>, Stop> {
-        let at = |site| HookPoint::Block(layer, site);
-        let x = walk.at(at(Site::ResidPre), x)?;
-        let normalized = self.norm(&block.ln1, x.clone(), at(Site::Ln1Scale), at(Site::Ln1Normalized), walk)?;
-        let z = self.attend(layer, block, normalized, walk)?;
-        let attn_out = walk.at(at(Site::AttnOut), block.out.apply(z))?;
-        let x = walk.at(at(Site::ResidMid), x + attn_out)?;
-        let normalized = self.norm(&block.ln2, x.clone(), at(Site::Ln2Scale), at(Site::Ln2Normalized), walk)?;
-        let post = match &block.gate {
-            None => {
-                let pre = walk.at(at(Site::MlpPre), block.up.apply(normalized))?;
-                gelu_new(pre)
-            }
-            Some(gate) => {
-                let pre = walk.at(at(Site::MlpPre), linear(normalized.clone(), gate.clone(), None))?;
-                let up = walk.at(at(Site::MlpPreLinear), block.up.apply(normalized))?;
-                silu_mul(pre, up)
-            }
-        };
-        let post = walk.at(at(Site::MlpPost), post)?;
-        let mlp_out = walk.at(at(Site::MlpOut), block.down.apply(post))?;
-        walk.at(at(Site::ResidPost), x + mlp_out)
-    }
-
-    /// A norm with its two hook points. The fused kernel's result is used unless an edit stands inside the norm, so that
-    /// reading there changes nothing.
-    fn norm(
-        &self,
-        norm: &Norm<C>,
-        x: Tensor<C, 2>,
-        scale_at: HookPoint,
-        normalized_at: HookPoint,
-        walk: &mut Walk<'_, '_, C>,
-    ) -> Result<Tensor<C, 2>, Stop> {
-        let eps = self.config.norm_eps;
-        let weight = norm.weight.clone();
-        let fused = |x| match &norm.bias {
-            Some(bias) => layer_norm(x, weight.clone(), bias.clone(), eps),
-            None => rms_norm(x, weight.clone(), eps),
-        };
-        if !walk.wants(scale_at) && !walk.wants(normalized_at) {
-            return Ok(fused(x));
-        }
-        let edited = walk.edits(scale_at) || walk.edits(normalized_at);
-        let parts = match self.config.norm {
-            NormKind::Layer => layer_norm_parts(x.clone(), eps),
-            NormKind::Rms => rms_norm_parts(x.clone(), eps),
-        };
-        let scale = walk.at(scale_at, parts.scale)?;
-        let unit = walk.at(normalized_at, parts.centered / scale)?;
-        Ok(match &norm.bias {
-            _ if !edited => fused(x),
-            Some(bias) => unit * weight.unsqueeze() + bias.clone().unsqueeze(),
-            None => unit * weight.unsqueeze(),
+        let embed = walk.at(HookPoint::Embed, embed)?;
+        Ok(match positions {
+            Some(positions) => embed + walk.at(HookPoint::PosEmbed, positions)?,
+            None => embed,
         })
     }
 }
 
-impl<C: Compute> Linear<C> {
-    pub(crate) fn apply(&self, x: Tensor<C, 2>) -> Tensor<C, 2> {
-        linear(x, self.weight.clone(), self.bias.clone())
-    }
+fn no_block(layer: usize) -> Error {
+    Error::Hook(format!("the model has no block {layer}"))
+}
+
+fn not_stopped<T>(end: Result<T, Stop>) -> Result<T> {
+    end.map_err(|stop| match stop {
+        Stop::Failed(error) => error,
+        Stop::Done => Error::Hook("the pass ended early".to_owned()),
+    })
 }

@@ -1,12 +1,12 @@
 //! Continuing texts token by token.
 
+use mediant_tensor::Compute;
 use mediant_tensor::random::{stream, unit_f64};
-use mediant_tensor::{Compute, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, Error, KvCache, Model, Result};
+use crate::{Batch, Error, Hooks, KvCache, Model, Result};
 
 /// How the next token is chosen from the logits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -106,10 +106,8 @@ fn continue_all<C: Compute>(
         let fresh: Vec<&[i32]> = texts.iter().map(|text| &text.fresh[..]).collect();
         let past: Vec<usize> = texts.iter().map(|text| text.past).collect();
         let batch = Batch::after(config, &fresh, &past, &model.device())?;
-        let hidden = model.hidden_after(&batch, &mut cache)?;
-        let lasts: Vec<i32> = batch.sequences().iter().map(|s| (s.start + s.len - 1) as i32).collect();
-        let lasts = Tensor::from_data(TensorData::new(lasts, [texts.len()]), &model.device());
-        let logits = model.logits(hidden.select(0, lasts)).into_data();
+        let hidden = model.hidden_after(&batch, &mut cache, Hooks::none())?;
+        let logits = model.logits(hidden).into_data();
         let logits = logits.as_slice::<f32>().map_err(|e| Error::Tokens(format!("logits cannot be read: {e:?}")))?;
         for (text, logits) in texts.iter_mut().zip(logits.chunks_exact(config.vocab_size)) {
             let next = choose(logits, sampling, &mut text.draws);

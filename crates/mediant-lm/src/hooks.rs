@@ -21,6 +21,8 @@ pub enum HookPoint {
     FinalScale,
     /// `ln_final.hook_normalized`
     FinalNormalized,
+    /// `logits`
+    Logits,
 }
 
 /// A place in a block, in the order in which a pass reaches them.
@@ -28,6 +30,14 @@ pub enum HookPoint {
 pub enum Site {
     /// The residual stream before the block.
     ResidPre,
+    /// A copy of it for each head to read.
+    AttnIn,
+    /// A copy of it for each head's queries.
+    QInput,
+    /// A copy of it for each head's keys.
+    KInput,
+    /// A copy of it for each head's values.
+    VInput,
     /// `√(mean(centred²) + eps)` of the norm before attention.
     Ln1Scale,
     /// The centred rows (RMSNorm does not centre) over that scale, before weight and bias.
@@ -48,10 +58,18 @@ pub enum Site {
     Pattern,
     /// Each head's weighted sum of values.
     Z,
+    /// What each head adds to the residual stream; the bias is nobody's. In Gemma 2 the norm after attention comes between.
+    Result,
+    /// As [`Site::Ln1Scale`], of the norm after attention.
+    Ln1PostScale,
+    /// As [`Site::Ln1Normalized`], of the norm after attention.
+    Ln1PostNormalized,
     /// What attention adds to the residual stream.
     AttnOut,
-    /// The residual stream after attention.
+    /// The residual stream after attention. A model whose attention and MLP stand side by side has none.
     ResidMid,
+    /// A copy of the residual stream for the MLP to read.
+    MlpIn,
     /// As [`Site::Ln1Scale`], before the MLP.
     Ln2Scale,
     /// As [`Site::Ln1Normalized`], before the MLP.
@@ -62,6 +80,10 @@ pub enum Site {
     MlpPreLinear,
     /// The MLP's hidden layer.
     MlpPost,
+    /// As [`Site::Ln1Scale`], of the norm after the MLP.
+    Ln2PostScale,
+    /// As [`Site::Ln1Normalized`], of the norm after the MLP.
+    Ln2PostNormalized,
     /// What the MLP adds to the residual stream.
     MlpOut,
     /// The residual stream after the block.
@@ -70,8 +92,12 @@ pub enum Site {
 
 impl Site {
     /// Every site, in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 30] = [
         Self::ResidPre,
+        Self::AttnIn,
+        Self::QInput,
+        Self::KInput,
+        Self::VInput,
         Self::Ln1Scale,
         Self::Ln1Normalized,
         Self::Q,
@@ -82,13 +108,19 @@ impl Site {
         Self::AttnScores,
         Self::Pattern,
         Self::Z,
+        Self::Result,
+        Self::Ln1PostScale,
+        Self::Ln1PostNormalized,
         Self::AttnOut,
         Self::ResidMid,
+        Self::MlpIn,
         Self::Ln2Scale,
         Self::Ln2Normalized,
         Self::MlpPre,
         Self::MlpPreLinear,
         Self::MlpPost,
+        Self::Ln2PostScale,
+        Self::Ln2PostNormalized,
         Self::MlpOut,
         Self::ResidPost,
     ];
@@ -97,6 +129,10 @@ impl Site {
     pub fn name(self) -> &'static str {
         match self {
             Self::ResidPre => "hook_resid_pre",
+            Self::AttnIn => "hook_attn_in",
+            Self::QInput => "hook_q_input",
+            Self::KInput => "hook_k_input",
+            Self::VInput => "hook_v_input",
             Self::Ln1Scale => "ln1.hook_scale",
             Self::Ln1Normalized => "ln1.hook_normalized",
             Self::Q => "attn.hook_q",
@@ -107,13 +143,19 @@ impl Site {
             Self::AttnScores => "attn.hook_attn_scores",
             Self::Pattern => "attn.hook_pattern",
             Self::Z => "attn.hook_z",
+            Self::Result => "attn.hook_result",
+            Self::Ln1PostScale => "ln1_post.hook_scale",
+            Self::Ln1PostNormalized => "ln1_post.hook_normalized",
             Self::AttnOut => "hook_attn_out",
             Self::ResidMid => "hook_resid_mid",
+            Self::MlpIn => "hook_mlp_in",
             Self::Ln2Scale => "ln2.hook_scale",
             Self::Ln2Normalized => "ln2.hook_normalized",
             Self::MlpPre => "mlp.hook_pre",
             Self::MlpPreLinear => "mlp.hook_pre_linear",
             Self::MlpPost => "mlp.hook_post",
+            Self::Ln2PostScale => "ln2_post.hook_scale",
+            Self::Ln2PostNormalized => "ln2_post.hook_normalized",
             Self::MlpOut => "hook_mlp_out",
             Self::ResidPost => "hook_resid_post",
         }
@@ -134,13 +176,16 @@ impl HookPoint {
         matches!(self.site(), Some(Site::AttnScores | Site::Pattern))
     }
 
-    /// Shape at one position: `[d_model]`, `[heads, d_head]`, `[d_mlp]`, `[1]` for a scale, and `[heads, keys]` for
-    /// attention scores and patterns, whose position is the query's.
+    /// Shape at one position: `[d_model]`, `[heads, d_head]`, `[heads, d_model]`, `[d_mlp]`, `[vocabulary]`, `[1]` for a scale,
+    /// and `[heads, keys]` for attention scores and patterns, whose position is the query's.
     pub fn shape(self, config: &LmConfig, keys: usize) -> Vec<usize> {
         match self {
             Self::FinalScale => vec![1],
+            Self::Logits => vec![config.vocab_size],
             Self::Block(_, site) => match site {
-                Site::Ln1Scale | Site::Ln2Scale => vec![1],
+                Site::Ln1Scale | Site::Ln1PostScale | Site::Ln2Scale | Site::Ln2PostScale => vec![1],
+                Site::AttnIn | Site::QInput | Site::Result => vec![config.n_heads, config.d_model],
+                Site::KInput | Site::VInput => vec![config.n_kv_heads, config.d_model],
                 Site::Q | Site::RotQ | Site::Z => vec![config.n_heads, config.d_head],
                 Site::K | Site::RotK | Site::V => vec![config.n_kv_heads, config.d_head],
                 Site::AttnScores | Site::Pattern => vec![config.n_heads, keys],
@@ -160,6 +205,7 @@ impl fmt::Display for HookPoint {
             Self::Block(layer, site) => write!(f, "blocks.{layer}.{}", site.name()),
             Self::FinalScale => f.write_str("ln_final.hook_scale"),
             Self::FinalNormalized => f.write_str("ln_final.hook_normalized"),
+            Self::Logits => f.write_str("logits"),
         }
     }
 }
@@ -173,7 +219,7 @@ impl FromStr for HookPoint {
             let site = Site::ALL.into_iter().find(|site| site.name() == rest)?;
             Some(Self::Block(layer.parse().ok()?, site))
         };
-        let outside = [Self::Embed, Self::PosEmbed, Self::FinalScale, Self::FinalNormalized];
+        let outside = [Self::Embed, Self::PosEmbed, Self::FinalScale, Self::FinalNormalized, Self::Logits];
         outside
             .into_iter()
             .find(|point| point.to_string() == name)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mediant_tensor::{Compute, Tensor, TensorData};
+use mediant_tensor::{Autodiff, Compute, Tensor, TensorData};
 
 use crate::{BlockSlot, Error, LmConfig, Result, Slot};
 
@@ -18,6 +18,8 @@ pub struct Model<C: Compute> {
     pub(crate) ln_final: Norm<C>,
     /// `[vocabulary, d_model]`; none if the embedding serves.
     pub(crate) unembed: Option<Tensor<C, 2>>,
+    /// `[vocabulary]`, of processed weights.
+    pub(crate) unembed_bias: Option<Tensor<C, 1>>,
 }
 
 #[derive(Clone, Debug)]
@@ -26,11 +28,15 @@ pub(crate) struct Block<C: Compute> {
     /// Queries, keys and values side by side: `[d_model, (heads + 2 kv_heads) d_head]`.
     pub(crate) qkv: Linear<C>,
     pub(crate) out: Linear<C>,
+    /// The norm after attention, where there is one.
+    pub(crate) ln1_post: Option<Norm<C>>,
     pub(crate) ln2: Norm<C>,
     /// Of a gated MLP.
     pub(crate) gate: Option<Tensor<C, 2>>,
     pub(crate) up: Linear<C>,
     pub(crate) down: Linear<C>,
+    /// The norm after the MLP, where there is one.
+    pub(crate) ln2_post: Option<Norm<C>>,
 }
 
 #[derive(Clone, Debug)]
@@ -131,6 +137,10 @@ impl<C: Compute> Parts<C> {
         Ok(Norm { weight: self.vector(weight).ok_or_else(|| missing(weight))?, bias: self.vector(bias) })
     }
 
+    fn post_norm(&mut self, weight: Slot) -> Option<Norm<C>> {
+        self.vector(weight).map(|weight| Norm { weight, bias: None })
+    }
+
     fn linear(&mut self, weight: Slot, bias: Slot) -> Result<Linear<C>> {
         Ok(Linear { weight: self.matrix(weight).ok_or_else(|| missing(weight))?, bias: self.vector(bias) })
     }
@@ -141,10 +151,12 @@ impl<C: Compute> Parts<C> {
             ln1: self.norm(slot(BlockSlot::Norm1Weight), slot(BlockSlot::Norm1Bias))?,
             qkv: self.linear(slot(BlockSlot::QkvWeight), slot(BlockSlot::QkvBias))?,
             out: self.linear(slot(BlockSlot::OutWeight), slot(BlockSlot::OutBias))?,
+            ln1_post: self.post_norm(slot(BlockSlot::PostNorm1Weight)),
             ln2: self.norm(slot(BlockSlot::Norm2Weight), slot(BlockSlot::Norm2Bias))?,
             gate: self.matrix(slot(BlockSlot::GateWeight)),
             up: self.linear(slot(BlockSlot::UpWeight), slot(BlockSlot::UpBias))?,
             down: self.linear(slot(BlockSlot::DownWeight), slot(BlockSlot::DownBias))?,
+            ln2_post: self.post_norm(slot(BlockSlot::PostNorm2Weight)),
         })
     }
 }
@@ -166,6 +178,7 @@ impl<C: Compute> Model<C> {
             blocks: (0..config.n_layers).map(|layer| parts.block(layer)).collect::<Result<_>>()?,
             ln_final: parts.norm(Slot::FinalNormWeight, Slot::FinalNormBias)?,
             unembed: parts.matrix(Slot::Unembed),
+            unembed_bias: parts.vector(Slot::UnembedBias),
             config,
         })
     }
@@ -177,11 +190,16 @@ impl<C: Compute> Model<C> {
             |slot, tensor: Option<&Tensor<C, 1>>| all.extend(tensor.map(|t| (slot, Parameter::Vector(t.clone()))));
         vector(Slot::FinalNormWeight, Some(&self.ln_final.weight));
         vector(Slot::FinalNormBias, self.ln_final.bias.as_ref());
+        vector(Slot::UnembedBias, self.unembed_bias.as_ref());
         for (layer, block) in self.blocks.iter().enumerate() {
             vector(Slot::Block(layer, BlockSlot::Norm1Weight), Some(&block.ln1.weight));
             vector(Slot::Block(layer, BlockSlot::Norm1Bias), block.ln1.bias.as_ref());
             vector(Slot::Block(layer, BlockSlot::QkvBias), block.qkv.bias.as_ref());
             vector(Slot::Block(layer, BlockSlot::OutBias), block.out.bias.as_ref());
+            let post = [(BlockSlot::PostNorm1Weight, &block.ln1_post), (BlockSlot::PostNorm2Weight, &block.ln2_post)];
+            for (slot, norm) in post {
+                vector(Slot::Block(layer, slot), norm.as_ref().map(|norm| &norm.weight));
+            }
             vector(Slot::Block(layer, BlockSlot::Norm2Weight), Some(&block.ln2.weight));
             vector(Slot::Block(layer, BlockSlot::Norm2Bias), block.ln2.bias.as_ref());
             vector(Slot::Block(layer, BlockSlot::UpBias), block.up.bias.as_ref());
@@ -211,6 +229,19 @@ impl<C: Compute> Model<C> {
     /// Where its parameters are.
     pub fn device(&self) -> C::Device {
         self.embed.device()
+    }
+
+    /// The same parameters in the backend with gradients, none of them tracked. Nothing is copied.
+    ///
+    /// # Errors
+    /// None that a model that exists can give.
+    pub(crate) fn untracked(&self) -> Result<Model<Autodiff<C>>> {
+        let lift = |parameter| match parameter {
+            Parameter::Vector(tensor) => Parameter::Vector(Tensor::from_inner(tensor)),
+            Parameter::Matrix(tensor) => Parameter::Matrix(Tensor::from_inner(tensor)),
+        };
+        let parameters = self.parameters().into_iter().map(|(slot, parameter)| (slot, lift(parameter)));
+        Model::new(self.config.clone(), parameters)
     }
 
     /// The unembedding `[vocabulary, d_model]`, which may be the embedding.

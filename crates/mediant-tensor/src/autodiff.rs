@@ -53,6 +53,8 @@ macro_rules! run {
 
 operation!(GeluNew, 1, B, FloatTensor<B>, |x, grad| [B::gelu_new_backward(x, grad)]);
 
+operation!(GeluErf, 1, B, FloatTensor<B>, |x, grad| [B::gelu_erf_backward(x, grad)]);
+
 operation!(SiluMul, 2, B, (FloatTensor<B>, FloatTensor<B>), |(gate, up), grad| {
     B::silu_mul_backward(gate, up, grad)
 });
@@ -113,6 +115,10 @@ impl<B: Compute, const N: usize> Backward<B, N> for Linear {
 impl<B: Compute, S: CheckpointStrategy> Compute for Autodiff<B, S> {
     fn gelu_new(x: FloatTensor<Self>) -> FloatTensor<Self> {
         run!(GeluNew, [x], x.primitive.clone(), B::gelu_new(x.primitive))
+    }
+
+    fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        run!(GeluErf, [x], x.primitive.clone(), B::gelu_erf(x.primitive))
     }
 
     fn silu_mul(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {

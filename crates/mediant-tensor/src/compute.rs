@@ -28,6 +28,16 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
         plain::gelu_new_backward::<Self>(x, grad)
     }
 
+    /// See [`crate::ops::gelu`].
+    fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::gelu_erf::<Self>(x)
+    }
+
+    /// Gradient of [`Self::gelu_erf`] at `x`, times `grad`.
+    fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::gelu_erf_backward::<Self>(x, grad)
+    }
+
     /// See [`crate::ops::silu_mul`].
     fn silu_mul(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         plain::silu_mul::<Self>(gate, up)

@@ -52,6 +52,16 @@ impl Compute for Flex {
         tensor(kernels::gelu_new(floats(&x)), x.shape())
     }
 
+    fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let x = contiguous(x);
+        tensor(kernels::gelu_erf(floats(&x)), x.shape())
+    }
+
+    fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x, grad) = (contiguous(x), contiguous(grad));
+        tensor(kernels::gelu_erf_backward(floats(&x), floats(&grad)), x.shape())
+    }
+
     fn gelu_new_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         let (x, grad) = (contiguous(x), contiguous(grad));
         tensor(kernels::gelu_new_backward(floats(&x), floats(&grad)), x.shape())

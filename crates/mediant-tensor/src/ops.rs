@@ -21,6 +21,11 @@ pub fn gelu_new<C: Compute, const D: usize>(x: Tensor<C, D>) -> Tensor<C, D> {
     wrap(C::gelu_new(bare(x)))
 }
 
+/// GELU by the error function: `x Φ(x)`, with Φ the normal distribution (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+pub fn gelu<C: Compute, const D: usize>(x: Tensor<C, D>) -> Tensor<C, D> {
+    wrap(C::gelu_erf(bare(x)))
+}
+
 /// `silu(gate) · up` with `silu(x) = x · sigmoid(x)`: the SwiGLU of Llama (Shazeer 2020, arXiv:2002.05202).
 /// Both have one shape.
 pub fn silu_mul<C: Compute, const D: usize>(gate: Tensor<C, D>, up: Tensor<C, D>) -> Tensor<C, D> {

@@ -58,6 +58,25 @@ fn gelu_gate<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
     activation::sigmoid((square * CUBIC + 1.0) * x * TWO_ROOT_2_PI)
 }
 
+/// [`crate::ops::gelu`].
+pub fn gelu_erf<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let x = rows::<B>(x);
+    shaped(x.clone() * normal_distribution(x), shape)
+}
+
+/// Gradient of [`gelu_erf`]: `Φ(x) + x φ(x)`.
+pub fn gelu_erf_backward<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let x = rows::<B>(x);
+    let density = (x.clone() * x.clone() * -0.5).exp() * (1.0 / std::f64::consts::TAU.sqrt());
+    shaped((normal_distribution(x.clone()) + x * density) * rows::<B>(grad), shape)
+}
+
+fn normal_distribution<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+    ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5
+}
+
 /// [`crate::ops::silu_mul`].
 pub fn silu_mul<B: Backend>(gate: FloatTensor<B>, up: FloatTensor<B>) -> FloatTensor<B> {
     let shape = gate.shape();

@@ -143,6 +143,27 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A value of any type that may be absent or null.
+    pub(crate) fn value(&self, name: &str) -> Option<&'a Value> {
+        self.get(name)
+    }
+
+    /// A list with one of two words for each layer, as whether it is the first of them; absent or null is none.
+    pub(crate) fn layer_types(&self, name: &str, yes: &str, no: &str, layers: usize) -> Result<Option<Vec<bool>>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let word = |value: &Value| match value.as_str() {
+            Some(word) if word == yes => Some(true),
+            Some(word) if word == no => Some(false),
+            _ => None,
+        };
+        let words: Option<Vec<bool>> = value.as_array().and_then(|list| list.iter().map(word).collect());
+        match words {
+            Some(words) if words.len() == layers => Ok(Some(words)),
+            Some(words) => Err(Error::config(name, format!("names {} layers, but there are {layers}", words.len()))),
+            None => Err(Error::config(name, format!("is {value}, not a list of `{yes}` and `{no}`"))),
+        }
+    }
+
     /// A mapping that may be absent or null.
     pub(crate) fn mapping(&self, name: &str) -> Result<Option<&'a Map<String, Value>>> {
         self.get(name).map(|value| value.as_object().ok_or_else(|| Error::config(name, "is not a mapping"))).transpose()

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{Architecture, BlockSlot, Fields, Piece, Slot};
-use crate::{Error, LmConfig, MlpKind, NormKind, PositionKind, Result};
+use super::{Architecture, BlockSlot, Fields, Piece, Slot, d_head, with_prefix};
+use crate::{Activation, Biases, LmConfig, NormKind, Result};
 
 pub(super) static GPT2: Architecture =
     Architecture { model_type: "gpt2", read, pieces, canonical, buffers: &[".attn.bias", ".attn.masked_bias"] };
@@ -26,31 +26,26 @@ fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmCo
     fields.only("add_cross_attention", false)?;
     fields.only("is_encoder_decoder", false)?;
     let (d_model, n_heads) = (fields.size("n_embd")?, fields.size("n_head")?);
-    if n_heads == 0 || !d_model.is_multiple_of(n_heads) {
-        return Err(Error::config("n_head", format!("is {n_heads}, which does not divide n_embd = {d_model}")));
-    }
+    let d_head = d_head("n_head", d_model, n_heads)?;
     Ok(LmConfig {
-        architecture,
         n_layers: fields.size("n_layer")?,
-        d_model,
         n_heads,
         n_kv_heads: n_heads,
-        d_head: d_model / n_heads,
         d_mlp: fields.optional_size("n_inner")?.unwrap_or(d_model.saturating_mul(4)),
         vocab_size: fields.size("vocab_size")?,
         context: fields.size("n_positions")?,
         norm: NormKind::Layer,
         norm_eps: fields.optional_positive("layer_norm_epsilon")?.unwrap_or(1e-5),
-        positions: PositionKind::Learned,
-        mlp: MlpKind::GeluNew,
+        activation: Activation::GeluNew,
+        biases: Biases { qkv: true, out: true, mlp: true, unembed: false },
         tied: fields.flag("tie_word_embeddings", true)?,
+        ..LmConfig::plain(architecture, d_model, d_head)
     })
 }
 
 /// The bare `GPT2Model` has no `transformer.` before its names.
 fn canonical(name: &str) -> Cow<'_, str> {
-    let bare = ["wte.", "wpe.", "h.", "ln_f."].iter().any(|start| name.starts_with(start));
-    if bare { Cow::Owned(format!("transformer.{name}")) } else { Cow::Borrowed(name) }
+    with_prefix(name, "transformer.", &["wte.", "wpe.", "h.", "ln_f."])
 }
 
 fn pieces(config: &LmConfig, slot: Slot) -> Vec<Piece> {
@@ -59,8 +54,8 @@ fn pieces(config: &LmConfig, slot: Slot) -> Vec<Piece> {
         Slot::PosEmbed => "transformer.wpe.weight".to_owned(),
         Slot::FinalNormWeight => "transformer.ln_f.weight".to_owned(),
         Slot::FinalNormBias => "transformer.ln_f.bias".to_owned(),
-        Slot::Unembed if config.tied => return vec![],
         Slot::Unembed => "lm_head.weight".to_owned(),
+        Slot::UnembedBias => return vec![],
         Slot::Block(layer, part) => {
             let part = match part {
                 BlockSlot::Norm1Weight => "ln_1.weight",
@@ -71,11 +66,11 @@ fn pieces(config: &LmConfig, slot: Slot) -> Vec<Piece> {
                 BlockSlot::OutBias => "attn.c_proj.bias",
                 BlockSlot::Norm2Weight => "ln_2.weight",
                 BlockSlot::Norm2Bias => "ln_2.bias",
-                BlockSlot::GateWeight => return vec![],
                 BlockSlot::UpWeight => "mlp.c_fc.weight",
                 BlockSlot::UpBias => "mlp.c_fc.bias",
                 BlockSlot::DownWeight => "mlp.c_proj.weight",
                 BlockSlot::DownBias => "mlp.c_proj.bias",
+                BlockSlot::GateWeight | BlockSlot::PostNorm1Weight | BlockSlot::PostNorm2Weight => return vec![],
             };
             format!("transformer.h.{layer}.{part}")
         }

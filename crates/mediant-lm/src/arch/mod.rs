@@ -2,8 +2,13 @@
 //! checkpoint make up each part of the forward pass. A new one is one more file and one more line in [`Architecture::ALL`].
 
 mod fields;
+mod gemma2;
 mod gpt2;
+mod gpt_neo;
+mod gpt_neox;
 mod llama;
+mod qwen2;
+mod rope;
 mod slot;
 
 use std::borrow::Cow;
@@ -20,8 +25,8 @@ pub struct Architecture {
     pub model_type: &'static str,
     /// Reads the config. Fields it does not ask for are unknown, and refused.
     pub(crate) read: fn(&Fields<'_>, &'static Self) -> Result<LmConfig>,
-    /// The checkpoint tensors that make up a parameter, side by side along its last dimension; none if this model does
-    /// not have it.
+    /// The checkpoint tensors that make up a parameter that the model has ([`LmConfig::has`]), side by side along its last
+    /// dimension.
     pub(crate) pieces: fn(&LmConfig, Slot) -> Vec<Piece>,
     /// The name that `pieces` uses for a tensor that some checkpoints call otherwise.
     pub(crate) canonical: fn(&str) -> Cow<'_, str>,
@@ -31,7 +36,8 @@ pub struct Architecture {
 
 impl Architecture {
     /// Every architecture that is built.
-    pub const ALL: [&'static Self; 2] = [&gpt2::GPT2, &llama::LLAMA];
+    pub const ALL: [&'static Self; 6] =
+        [&gpt2::GPT2, &gpt_neo::GPT_NEO, &gpt_neox::GPT_NEOX, &llama::LLAMA, &qwen2::QWEN2, &gemma2::GEMMA2];
 
     /// The architecture of this `model_type`.
     ///
@@ -57,5 +63,22 @@ impl PartialEq for Architecture {
 impl fmt::Debug for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.model_type)
+    }
+}
+
+/// Width of a head: `d_model` divided by the number of heads.
+fn d_head(field: &str, d_model: usize, n_heads: usize) -> Result<usize> {
+    if n_heads == 0 || !d_model.is_multiple_of(n_heads) {
+        return Err(Error::config(field, format!("is {n_heads}, which does not divide the width {d_model}")));
+    }
+    Ok(d_model / n_heads)
+}
+
+/// Adds `start` to the names of a bare model, which has no head and no prefix; `bare` lists how its tensors begin.
+fn with_prefix<'n>(name: &'n str, start: &str, bare: &[&str]) -> Cow<'n, str> {
+    if bare.iter().any(|begin| name.starts_with(begin)) {
+        Cow::Owned(format!("{start}{name}"))
+    } else {
+        Cow::Borrowed(name)
     }
 }

@@ -20,6 +20,8 @@ pub enum Slot {
     FinalNormBias,
     /// Unembedding, unless it is the embedding.
     Unembed,
+    /// Its bias `[vocabulary]`, which processed weights have.
+    UnembedBias,
 }
 
 /// A parameter of a block.
@@ -37,6 +39,8 @@ pub enum BlockSlot {
     OutWeight,
     /// Its bias.
     OutBias,
+    /// Gain of the norm after attention (Gemma 2).
+    PostNorm1Weight,
     /// Gain of the norm before the MLP.
     Norm2Weight,
     /// Its bias.
@@ -51,16 +55,19 @@ pub enum BlockSlot {
     DownWeight,
     /// Its bias.
     DownBias,
+    /// Gain of the norm after the MLP (Gemma 2).
+    PostNorm2Weight,
 }
 
 impl BlockSlot {
-    const ALL: [(Self, &'static str); 13] = [
+    const ALL: [(Self, &'static str); 15] = [
         (Self::Norm1Weight, "ln1.weight"),
         (Self::Norm1Bias, "ln1.bias"),
         (Self::QkvWeight, "attn.qkv.weight"),
         (Self::QkvBias, "attn.qkv.bias"),
         (Self::OutWeight, "attn.out.weight"),
         (Self::OutBias, "attn.out.bias"),
+        (Self::PostNorm1Weight, "ln1_post.weight"),
         (Self::Norm2Weight, "ln2.weight"),
         (Self::Norm2Bias, "ln2.bias"),
         (Self::GateWeight, "mlp.gate.weight"),
@@ -68,6 +75,7 @@ impl BlockSlot {
         (Self::UpBias, "mlp.up.bias"),
         (Self::DownWeight, "mlp.down.weight"),
         (Self::DownBias, "mlp.down.bias"),
+        (Self::PostNorm2Weight, "ln2_post.weight"),
     ];
 }
 
@@ -78,6 +86,7 @@ impl Slot {
             Self::FinalNormWeight,
             Self::FinalNormBias,
             Self::Unembed,
+            Self::UnembedBias,
         ])
     }
 
@@ -88,6 +97,7 @@ impl Slot {
             Self::Embed | Self::Unembed => vec![config.vocab_size, d],
             Self::PosEmbed => vec![config.context, d],
             Self::FinalNormWeight | Self::FinalNormBias => vec![d],
+            Self::UnembedBias => vec![config.vocab_size],
             Self::Block(_, slot) => match slot {
                 BlockSlot::QkvWeight => vec![d, config.qkv_width()],
                 BlockSlot::QkvBias => vec![config.qkv_width()],
@@ -98,9 +108,11 @@ impl Slot {
                 BlockSlot::Norm1Weight
                 | BlockSlot::Norm1Bias
                 | BlockSlot::OutBias
+                | BlockSlot::PostNorm1Weight
                 | BlockSlot::Norm2Weight
                 | BlockSlot::Norm2Bias
-                | BlockSlot::DownBias => vec![d],
+                | BlockSlot::DownBias
+                | BlockSlot::PostNorm2Weight => vec![d],
             },
         }
     }
@@ -119,6 +131,7 @@ impl fmt::Display for Slot {
             Self::FinalNormWeight => f.write_str("ln_final.weight"),
             Self::FinalNormBias => f.write_str("ln_final.bias"),
             Self::Unembed => f.write_str("unembed.weight"),
+            Self::UnembedBias => f.write_str("unembed.bias"),
             Self::Block(layer, slot) => {
                 let name = BlockSlot::ALL.into_iter().find(|(s, _)| s == slot).map_or("", |(_, name)| name);
                 write!(f, "blocks.{layer}.{name}")
@@ -136,17 +149,27 @@ pub struct Piece {
     pub shape: Vec<usize>,
     /// Whether the checkpoint holds it as `[out, in]` where the parameter is `[in, out]`.
     pub transposed: bool,
+    /// Number of heads, if the checkpoint's outputs are query, key and value of one head after the other (GPT-NeoX), where
+    /// the parameter has all queries, all keys, all values.
+    pub heads: Option<usize>,
+    /// Whether the checkpoint holds the number less one (Gemma's gains).
+    pub less_one: bool,
 }
 
 impl Piece {
     /// A tensor stored as the parameter is.
     pub(crate) fn stored(tensor: String, shape: Vec<usize>) -> Self {
-        Self { tensor, shape, transposed: false }
+        Self { tensor, shape, transposed: false, heads: None, less_one: false }
     }
 
     /// The weight of a PyTorch `Linear`, stored `[outputs, inputs]`.
     pub(crate) fn linear(tensor: String, inputs: usize, outputs: usize) -> Self {
-        Self { tensor, shape: vec![outputs, inputs], transposed: true }
+        Self { tensor, shape: vec![outputs, inputs], transposed: true, heads: None, less_one: false }
+    }
+
+    /// Queries, keys and values stored by head.
+    pub(crate) fn by_head(self, heads: usize) -> Self {
+        Self { heads: Some(heads), ..self }
     }
 
     /// Size along the parameter's last dimension.

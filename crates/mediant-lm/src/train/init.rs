@@ -71,7 +71,11 @@ pub fn initial(config: &LmConfig, slot: Slot, start: Start, seed: u64) -> Vec<f3
             return values;
         }
         Slot::Embed | Slot::PosEmbed | Slot::Unembed => std,
-        Slot::FinalNormWeight | Slot::Block(_, BlockSlot::Norm1Weight | BlockSlot::Norm2Weight) => {
+        Slot::FinalNormWeight
+        | Slot::Block(
+            _,
+            BlockSlot::Norm1Weight | BlockSlot::PostNorm1Weight | BlockSlot::Norm2Weight | BlockSlot::PostNorm2Weight,
+        ) => {
             values.fill(1.0);
             return values;
         }
@@ -79,6 +83,7 @@ pub fn initial(config: &LmConfig, slot: Slot, start: Start, seed: u64) -> Vec<f3
         Slot::Block(_, BlockSlot::OutWeight | BlockSlot::DownWeight) => std / (2.0 * config.n_layers as f64).sqrt(),
         Slot::Block(_, BlockSlot::QkvWeight | BlockSlot::GateWeight | BlockSlot::UpWeight) => std,
         Slot::FinalNormBias
+        | Slot::UnembedBias
         | Slot::Block(
             _,
             BlockSlot::Norm1Bias

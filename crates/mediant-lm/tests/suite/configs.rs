@@ -61,11 +61,11 @@ fn what_would_change_the_numbers_is_refused_by_name() {
 #[test]
 fn both_spellings_of_the_rotary_base_are_read() {
     let theta = |changes| llama(changes).unwrap().positions;
-    assert_eq!(theta(json!({"rope_theta": 5e5})), PositionKind::Rotary { theta: 5e5 });
+    assert_eq!(theta(json!({"rope_theta": 5e5})), PositionKind::Rotary { theta: 5e5, dims: 8 });
     let new = json!({"rope_theta": null, "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}});
-    assert_eq!(theta(new), PositionKind::Rotary { theta: 5e5 });
-    assert_eq!(theta(json!({"rope_theta": null})), PositionKind::Rotary { theta: 1e4 });
-    assert_eq!(theta(json!({"rope_scaling": {"type": "default"}})), PositionKind::Rotary { theta: 1e4 });
+    assert_eq!(theta(new), PositionKind::Rotary { theta: 5e5, dims: 8 });
+    assert_eq!(theta(json!({"rope_theta": null})), PositionKind::Rotary { theta: 1e4, dims: 8 });
+    assert_eq!(theta(json!({"rope_scaling": {"type": "default"}})), PositionKind::Rotary { theta: 1e4, dims: 8 });
 }
 
 #[test]

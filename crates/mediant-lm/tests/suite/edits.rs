@@ -1,12 +1,17 @@
 //! Changing activations: identity edits, ablations, splices, and their limits.
 
-use mediant_lm::{Batch, Edit, HookPoint, Hooks, Model, Positions, Result, Site, Splice, Zero};
+use mediant_lm::{Batch, Edit, HookPoint, Hooks, Model, Place, Positions, Result, Rows, Site, Splice, State, Zero};
 use mediant_tensor::{Flex, Tensor};
 
-use super::support::{difference, gpt2_json, llama_json, random_ids, random_model};
+use super::support::{difference, fixture_model, gpt2_json, llama_json, random_ids, random_model};
 
 fn models() -> [Model<Flex>; 2] {
     [random_model(&gpt2_json(2, 32, 4, 60, 40), 1), random_model(&llama_json(2, 32, 4, 2, 60, 40), 2)]
+}
+
+/// One of each architecture.
+fn all_models() -> impl Iterator<Item = Model<Flex>> {
+    models().into_iter().chain(["gpt_neo", "gpt_neox", "qwen2", "gemma2"].map(fixture_model))
 }
 
 fn read(model: &Model<Flex>, batch: &Batch<Flex>, point: HookPoint, hooks: Hooks<'_, Flex>) -> Vec<f32> {
@@ -17,6 +22,16 @@ fn read(model: &Model<Flex>, batch: &Batch<Flex>, point: HookPoint, hooks: Hooks
     };
     model.read(batch, hooks.read([point], &mut take)).unwrap();
     values
+}
+
+fn logits(
+    model: &Model<Flex>,
+    batch: &Batch<Flex>,
+    state: State<Flex>,
+    rows: Rows,
+    hooks: Hooks<'_, Flex>,
+) -> Vec<f32> {
+    model.logits_from(batch, state, rows, hooks).unwrap().into_data().into_vec().unwrap()
 }
 
 /// Gives back what it gets.
@@ -30,15 +45,42 @@ impl Edit<Flex> for Same {
 
 #[test]
 fn an_edit_that_changes_nothing_changes_nothing_at_any_point() {
-    for model in models() {
+    for model in all_models() {
         let (a, b) = (random_ids(60, 23, 1), random_ids(60, 9, 2));
         let batch = Batch::new(model.config(), &[&a, &b, &b], &model.device()).unwrap();
-        let plain = model.losses(&batch, Hooks::none()).unwrap();
+        let plain = logits(&model, &batch, State::Start, Rows::All, Hooks::none());
         for point in model.config().hooks() {
-            let edited = model.losses(&batch, Hooks::none().edit(point, &Same)).unwrap();
+            let edited = logits(&model, &batch, State::Start, Rows::All, Hooks::none().edit(point, &Same));
             // Inside norms and attention an edit takes the computation apart, which rounds otherwise.
             let off = difference(&plain, &edited);
             assert!(off < 1e-5, "{point}: {off:e}");
+        }
+    }
+}
+
+#[test]
+fn a_pass_goes_on_from_any_place() {
+    for model in all_models() {
+        let (a, b) = (random_ids(60, 23, 1), random_ids(60, 9, 2));
+        let batch = Batch::new(model.config(), &[&a, &b, &b], &model.device()).unwrap();
+        let layers = model.config().n_layers;
+        let plain = logits(&model, &batch, State::Start, Rows::All, Hooks::none());
+        let vocabulary = model.config().vocab_size;
+        let last: Vec<f32> =
+            [22, 31, 40].iter().flat_map(|row| &plain[row * vocabulary..][..vocabulary]).copied().collect();
+        let places = (0..layers).flat_map(|layer| [Place::Block(layer), Place::Heads(layer), Place::Mid(layer)]);
+        for place in places.chain([Place::Block(layers)]) {
+            let state = model.advance(&batch, State::Start, place, Hooks::none()).unwrap();
+            assert!(logits(&model, &batch, state.clone(), Rows::All, Hooks::none()) == plain, "{place:?}");
+            // Fewer rows take another path through attention and the matrix library.
+            let off = difference(&logits(&model, &batch, state, Rows::Last, Hooks::none()), &last);
+            assert!(off < 1e-4, "{place:?}: {off:e}");
+        }
+        for point in model.config().hooks() {
+            let mut take = |_, _| Ok(());
+            let hooks = Hooks::none().read([point], &mut take);
+            let off = difference(&logits(&model, &batch, State::Start, Rows::Last, hooks), &last);
+            assert!(off < 1e-4, "{point}: {off:e}");
         }
     }
 }

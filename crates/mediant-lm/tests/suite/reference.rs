@@ -47,14 +47,23 @@ fn check(name: &str) {
     for layer in 0..layers {
         close(&format!("hidden_states.{layer}"), &found[&format!("blocks.{layer}.hook_resid_pre")]);
     }
+    close("logits", &found["logits"]);
+    // TransformerLens has a hook before and one after the unembedding, whose rows are `ln_final`'s and `logits`.
     let hooks: BTreeSet<_> = expected.arrays.keys().filter_map(|key| key.strip_prefix("hook.")).collect();
-    // TransformerLens' names for the rows that `Model::hidden` and `Model::logits` give.
     let left_out: Vec<_> = hooks.iter().filter(|hook| !found.contains_key(**hook)).copied().collect();
-    assert_eq!(left_out, ["unembed.hook_in", "unembed.hook_out"]);
-    assert_eq!(found.len(), hooks.len() - left_out.len(), "points that TransformerLens does not have");
-    for (hook, values) in &found {
-        close(&format!("hook.{hook}"), values);
+    assert!(hooks.is_empty() || left_out == ["unembed.hook_in", "unembed.hook_out"], "{left_out:?}");
+    for hook in hooks.difference(&left_out.iter().copied().collect()) {
+        close(&format!("hook.{hook}"), &found[*hook]);
     }
+    let beyond: Vec<_> = found.keys().filter(|hook| !hooks.is_empty() && !hooks.contains(hook.as_str())).collect();
+    assert!(beyond.iter().all(|hook| optional(hook)), "points that TransformerLens does not have: {beyond:?}");
+}
+
+/// What TransformerLens has only when a model is set to (`use_attn_in`, `use_split_qkv_input`, `use_attn_result`, `use_hook_mlp_in`), and the
+/// logits, which are no hook there.
+fn optional(hook: &str) -> bool {
+    let sites = ["hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input", "attn.hook_result", "hook_mlp_in"];
+    hook == "logits" || sites.iter().any(|site| hook.ends_with(site))
 }
 
 #[test]
@@ -63,25 +72,45 @@ fn gpt2_equals_transformers_and_transformer_lens() {
 }
 
 #[test]
+fn gpt_neo_equals_transformers_and_transformer_lens() {
+    check("gpt_neo");
+}
+
+#[test]
+fn gpt_neox_equals_transformers_and_transformer_lens() {
+    check("gpt_neox");
+}
+
+#[test]
 fn llama_equals_transformers_and_transformer_lens() {
     check("llama");
 }
 
 #[test]
+fn qwen2_equals_transformers() {
+    check("qwen2");
+}
+
+#[test]
+fn gemma2_equals_transformers() {
+    check("gemma2");
+}
+
+#[test]
 fn hook_shapes_are_those_of_the_activations() {
-    for name in ["gpt2", "llama"] {
+    for name in ["gpt2", "gpt_neo", "gpt_neox", "llama"] {
         let model = fixture_model(name);
         let expected = Expected::of(name);
         let len = expected.ids[0].len();
         for point in model.config().hooks() {
-            let shape = &expected.arrays[&format!("hook.{point}")].0;
+            assert_eq!(point.to_string().parse::<HookPoint>().unwrap(), point);
+            let Some((shape, _)) = expected.arrays.get(&format!("hook.{point}")) else { continue };
             // Examples × positions × shape; attention maps are examples × heads × queries × keys.
             let per_position: Vec<usize> = match point.site() {
                 Some(Site::AttnScores | Site::Pattern) => vec![shape[1], shape[3]],
                 _ => shape[2..].to_vec(),
             };
             assert_eq!(point.shape(model.config(), len), per_position, "{name}: {point}");
-            assert_eq!(point.to_string().parse::<HookPoint>().unwrap(), point);
         }
     }
 }

@@ -95,6 +95,33 @@ pub(crate) fn llama_json(
     })
 }
 
+/// The `config.json` of a small GPT-NeoX.
+pub(crate) fn neox_json(layers: usize, width: usize, heads: usize, vocabulary: usize, context: usize) -> Value {
+    json!({
+        "model_type": "gpt_neox", "num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads,
+        "intermediate_size": 3 * width, "vocab_size": vocabulary, "max_position_embeddings": context,
+        "hidden_act": "gelu", "rotary_pct": 0.5, "tie_word_embeddings": false
+    })
+}
+
+/// The `config.json` of a small Gemma 2, with a window of 16 in the first of two layers.
+pub(crate) fn gemma2_json(
+    layers: usize,
+    width: usize,
+    heads: usize,
+    kv_heads: usize,
+    vocabulary: usize,
+    context: usize,
+) -> Value {
+    json!({
+        "model_type": "gemma2", "num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "head_dim": 16, "intermediate_size": 3 * width, "vocab_size": vocabulary,
+        "max_position_embeddings": context, "hidden_activation": "gelu_pytorch_tanh", "rms_norm_eps": 1e-6,
+        "query_pre_attn_scalar": 16, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+        "sliding_window": 16, "rope_theta": 10000.0
+    })
+}
+
 /// A model with random weights, larger than at initialisation so that every part matters.
 pub(crate) fn random_model(config: &Value, seed: u64) -> Model<Flex> {
     let config = LmConfig::from_json(config).unwrap();

@@ -1,4 +1,4 @@
-use super::math::exp;
+use super::math::{erf, exp};
 use super::{build, simd};
 
 /// Elements a task works on.
@@ -44,6 +44,22 @@ pub(crate) fn gelu_new_backward(x: &[f32], grad: &[f32]) -> Vec<f32> {
         let slope = TWO_ROOT_2_PI * (1.0 + 3.0 * CUBIC * x * x);
         grad * (gate + x * slope * gate * (1.0 - gate))
     })
+}
+
+/// The normal distribution.
+#[inline(always)]
+fn phi(x: f32) -> f32 {
+    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+pub(crate) fn gelu_erf(x: &[f32]) -> Vec<f32> {
+    map2(x, x, |x, _| x * phi(x))
+}
+
+pub(crate) fn gelu_erf_backward(x: &[f32], grad: &[f32]) -> Vec<f32> {
+    /// 1/√(2π)
+    const DENSITY: f32 = 0.398_942_3;
+    map2(x, grad, |x, grad| grad * (phi(x) + x * DENSITY * exp(-0.5 * x * x)))
 }
 
 pub(crate) fn silu_mul(gate: &[f32], up: &[f32]) -> Vec<f32> {

@@ -19,7 +19,7 @@ pub mod topk;
 
 pub(crate) use attention::{GradientsMut, Heads, attention, attention_backward};
 pub use build::{build, simd};
-pub(crate) use elementwise::{gelu_new, gelu_new_backward, silu_mul, silu_mul_backward};
+pub(crate) use elementwise::{gelu_erf, gelu_erf_backward, gelu_new, gelu_new_backward, silu_mul, silu_mul_backward};
 pub(crate) use loss::{token_nll, token_nll_backward, unembed_loss};
 pub use math::exp;
 pub(crate) use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward, sum_rows};

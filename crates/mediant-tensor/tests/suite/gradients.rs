@@ -36,6 +36,7 @@ fn cases() -> Vec<Case> {
     };
     // Sizes that are no multiple of a vector or a block, beside some that are.
     let mut all = vec![
+        case("gelu", &[&[3, 7, 37]], of(|[x]| A::gelu_erf(x)), of(|[x]| plain::gelu_erf::<A>(x))),
         case("gelu_new", &[&[3, 7, 37]], of(|[x]| A::gelu_new(x)), of(|[x]| plain::gelu_new::<A>(x))),
         case(
             "silu_mul",

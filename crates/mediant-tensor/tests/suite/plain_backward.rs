@@ -29,6 +29,7 @@ fn assert_same<const N: usize>(name: &str, kernel: [FloatTensor<Flex>; N], plain
 #[test]
 fn elementwise() {
     let x = |seed| tensor([9, 37], seed);
+    assert_same("gelu", [Flex::gelu_erf_backward(x(1), x(2))], [plain::gelu_erf_backward::<Flex>(x(1), x(2))]);
     assert_same("gelu_new", [Flex::gelu_new_backward(x(1), x(2))], [plain::gelu_new_backward::<Flex>(x(1), x(2))]);
     assert_same(
         "silu_mul",
