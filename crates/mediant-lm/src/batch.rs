@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use mediant_tensor::{Compute, Int, Tensor, TensorData};
+use mediant_tensor::{Autodiff, Compute, Int, Tensor, TensorData};
 
-use crate::{Error, LmConfig, Result};
+use crate::{Error, LmConfig, Result, Spans};
 
 /// Token sequences laid end to end, so that one of any length costs only its own rows: there is no padding to compute or
 /// to mask. Activations are rows in (sequence, position) order; only attention looks at where sequences begin.
@@ -13,6 +13,8 @@ pub struct Batch<C: Compute> {
     ids: Tensor<C, 2, Int>,
     positions: Tensor<C, 2, Int>,
     sequences: Vec<Sequence>,
+    spans: Vec<Spans>,
+    examples: Vec<u64>,
 }
 
 /// Where a sequence stands in a batch.
@@ -57,7 +59,47 @@ impl<C: Compute> Batch<C> {
         }
         let rows = ids.len();
         let int = |values| Tensor::from_data(TensorData::new::<i32, _>(values, [1, rows]), device);
-        Ok(Self { ids: int(ids), positions: int(positions), sequences: places })
+        Ok(Self {
+            ids: int(ids),
+            positions: int(positions),
+            sequences: places,
+            spans: Vec::new(),
+            examples: Vec::new(),
+        })
+    }
+
+    /// With the named spans of each sequence.
+    #[must_use]
+    pub fn with_spans(self, spans: Vec<Spans>) -> Self {
+        Self { spans, ..self }
+    }
+
+    /// With the number of each sequence in its data set, which random edits draw by.
+    #[must_use]
+    pub fn with_examples(self, examples: Vec<u64>) -> Self {
+        Self { examples, ..self }
+    }
+
+    /// The named spans of each sequence, where there are any.
+    pub fn spans(&self) -> &[Spans] {
+        &self.spans
+    }
+
+    /// The number of a sequence in its data set; its place in the batch if none was given.
+    pub fn example(&self, sequence: usize) -> u64 {
+        self.examples.get(sequence).copied().unwrap_or(sequence as u64)
+    }
+
+    /// The same batch for another backend of the same device, such as the one with gradients.
+    pub(crate) fn lifted(&self) -> Batch<Autodiff<C>> {
+        let lift = |x: &Tensor<C, 2, Int>| Tensor::from_inner(x.clone());
+        Batch {
+            ids: lift(&self.ids),
+            positions: lift(&self.positions),
+            sequences: self.sequences.clone(),
+            spans: self.spans.clone(),
+            examples: self.examples.clone(),
+        }
     }
 
     /// Token ids `[1, rows]`.

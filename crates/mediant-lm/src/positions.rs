@@ -1,14 +1,18 @@
 //! Which positions of a sequence are meant.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use mediant_tensor::{Compute, Tensor, TensorData};
+use mediant_tensor::Compute;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Batch;
+use crate::{Batch, Error, Result};
 
-/// A choice of positions, made for each sequence by its own length.
+/// Named parts of a sequence: token positions `start..end`.
+pub type Spans = BTreeMap<String, (u32, u32)>;
+
+/// A choice of positions, made for each sequence by its own length and, in prompts, by its named spans.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
@@ -21,19 +25,56 @@ pub enum Positions {
     ExcludeFirst(u32),
     /// These positions; negative ones count from the end, −1 being the last. Those outside a sequence are skipped.
     At(Vec<i32>),
+    /// From the first of the two up to but not including the second; negative ones count from the end.
+    Range(i32, i32),
+    /// The positions of this span of a prompt.
+    Span(String),
+    /// All positions but those of this span of a prompt.
+    ExceptSpan(String),
 }
 
 impl Positions {
-    /// Whether `position` is meant in a sequence of `len` tokens.
+    /// Whether `position` is meant in a sequence of `len` tokens. Spans are not: see [`Self::rows`].
     pub fn includes(&self, position: usize, len: usize) -> bool {
+        let (from_start, from_end) = (position as i64, position as i64 - len as i64);
+        let reached = |at: i32| if at < 0 { from_end >= i64::from(at) } else { from_start >= i64::from(at) };
         match self {
             Self::All => true,
             Self::Last => position + 1 == len,
             Self::ExcludeFirst(n) => position >= *n as usize,
-            Self::At(list) => {
-                let (from_start, from_end) = (position as i64, position as i64 - len as i64);
-                list.iter().any(|&at| i64::from(at) == from_start || i64::from(at) == from_end)
+            Self::At(list) => list.iter().any(|&at| i64::from(at) == from_start || i64::from(at) == from_end),
+            Self::Range(from, to) => reached(*from) && !reached(*to),
+            Self::Span(_) | Self::ExceptSpan(_) => false,
+        }
+    }
+
+    /// For each row of a batch, whether it is meant.
+    ///
+    /// # Errors
+    /// [`Error::Hook`] for a span that a sequence does not have.
+    pub fn rows<C: Compute>(&self, batch: &Batch<C>) -> Result<Vec<bool>> {
+        let mut rows = Vec::with_capacity(batch.rows());
+        for (index, s) in batch.sequences().iter().enumerate() {
+            let positions = s.past..s.past + s.len;
+            match self.span() {
+                None => rows.extend(positions.map(|position| self.includes(position, s.past + s.len))),
+                Some(name) => {
+                    let known = batch.spans().get(index).and_then(|spans| spans.get(name));
+                    let &(start, end) =
+                        known.ok_or_else(|| Error::Hook(format!("sequence {index} has no span `{name}`")))?;
+                    let inside = matches!(self, Self::Span(_));
+                    rows.extend(positions.map(|at| (start as usize..end as usize).contains(&at) == inside));
+                }
             }
+        }
+        Ok(rows)
+    }
+
+    /// The span that is named, if one is.
+    pub fn span(&self) -> Option<&str> {
+        match self {
+            Self::Span(name) | Self::ExceptSpan(name) => Some(name),
+            _ => None,
         }
     }
 
@@ -42,23 +83,6 @@ impl Positions {
         let Self::At(list) = self else { return None };
         let reached = |at: i64| if at < 0 { -at <= context as i64 } else { at < context as i64 };
         list.iter().copied().enumerate().find(|(_, at)| !reached(i64::from(*at)))
-    }
-
-    /// `changed` at the selected rows of a batch, `original` at the others.
-    pub fn replace<C: Compute>(&self, original: Tensor<C, 3>, changed: Tensor<C, 3>, batch: &Batch<C>) -> Tensor<C, 3> {
-        if *self == Self::All {
-            return changed;
-        }
-        let selected: Vec<bool> = batch
-            .sequences()
-            .iter()
-            .flat_map(|s| (s.past..s.past + s.len).map(move |position| self.includes(position, s.past + s.len)))
-            .collect();
-        let rows = selected.len();
-        let mask =
-            Tensor::<C, 3, burn::tensor::Bool>::from_data(TensorData::new(selected, [rows, 1, 1]), &original.device());
-        let mask = mask.expand(original.dims());
-        original.mask_where(mask, changed)
     }
 }
 
@@ -69,6 +93,9 @@ impl fmt::Display for Positions {
             Self::Last => f.write_str("last"),
             Self::ExcludeFirst(n) => write!(f, "exclude_first {n}"),
             Self::At(list) => write!(f, "at {list:?}"),
+            Self::Range(from, to) => write!(f, "range {from}..{to}"),
+            Self::Span(name) => write!(f, "span {name}"),
+            Self::ExceptSpan(name) => write!(f, "except_span {name}"),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use mediant_artifact::{MetricRow, Tokens};
 use mediant_dict::Sae;
 use mediant_dict::evaluate::{Density, Sums as Reconstruction};
-use mediant_lm::{Batch, Edit, HookPoint, Hooks, Model, Positions, Zero, batches};
+use mediant_lm::{Batch, Edit, HookPoint, Hooks, Model, Positions, Replace, batches};
 use mediant_tensor::{Compute, Tensor, TensorData};
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -186,7 +186,7 @@ impl SaeEvaluation {
 
         let put = Put(Tensor::from_data(TensorData::new(spliced, shape), &device));
         let sae = model.losses(&batch, Hooks::none().edit(self.hook, &put))?;
-        let zero = model.losses(&batch, Hooks::none().edit(self.hook, &Zero { positions: Positions::All }))?;
+        let zero = model.losses(&batch, Hooks::none().edit(self.hook, &Replace::zero(Positions::All)))?;
         let mut losses = clean.into_iter().zip(sae).zip(zero);
         for (sums, sequence) in sums.iter_mut().zip(batch.sequences()) {
             let predicted = sequence.rows().skip(1).zip(losses.by_ref());

@@ -1,6 +1,6 @@
 //! Changing activations: identity edits, ablations, splices, and their limits.
 
-use mediant_lm::{Batch, Edit, HookPoint, Hooks, Model, Place, Positions, Result, Rows, Site, Splice, State, Zero};
+use mediant_lm::{Batch, Edit, HookPoint, Hooks, Model, Place, Positions, Replace, Result, Rows, Site, Splice, State};
 use mediant_tensor::{Flex, Tensor};
 
 use super::support::{difference, fixture_model, gpt2_json, llama_json, random_ids, random_model};
@@ -95,7 +95,7 @@ fn zero_ablation_silences_a_part_at_the_chosen_positions() {
             HookPoint::Block(1, Site::ResidMid),
             HookPoint::Block(1, Site::ResidPre),
         );
-        let zero = Zero { positions: Positions::At(vec![0, -1]) };
+        let zero = Replace::zero(Positions::At(vec![0, -1]));
         let ablated = read(&model, &batch, mid, Hooks::none().edit(out, &zero));
         let before = read(&model, &batch, pre, Hooks::none());
         let plain = read(&model, &batch, mid, Hooks::none());
@@ -135,7 +135,7 @@ fn a_pattern_of_zeros_leaves_no_attention() {
     for model in models() {
         let (a, b) = (random_ids(60, 11, 1), random_ids(60, 4, 2));
         let batch = Batch::new(model.config(), &[&a, &b], &model.device()).unwrap();
-        let zero = Zero::default();
+        let zero = Replace::zero(Positions::All);
         let z = read(
             &model,
             &batch,
