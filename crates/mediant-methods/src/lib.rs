@@ -3,10 +3,18 @@
 //! - [`sae_eval`]: how well an autoencoder reconstructs, and what splicing it into its model costs.
 //! - [`compare`]: metrics of many instances side by side.
 //! - [`bootstrap`]: intervals of any metric that is computed from sums.
+//! - [`Pairs`], [`Metric`], [`Recorder`]: prompts beside their counterfactuals, what is measured of the answers, and effects on
+//!   their way to scores. The methods that make effects are built of these.
 
 pub mod bootstrap;
 pub mod compare;
 mod error;
+mod metric;
+mod pairs;
+mod record;
 pub mod sae_eval;
 
 pub use error::{Error, Result};
+pub use metric::{Answers, Metric};
+pub use pairs::{Pair, Pairs};
+pub use record::{About, Recorder};

@@ -13,6 +13,7 @@ mod generate;
 mod generate_corpus;
 mod load_model;
 mod model_input;
+mod prompts_input;
 mod table;
 mod tokenize;
 mod train_lm;
