@@ -1,6 +1,6 @@
 //! Reading prompts.
 
-use arrow::array::{Array, Int32Array, ListArray, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Int32Array, ListArray, RecordBatch, StringArray, UInt32Array};
 
 use super::super::column::{column, items};
 use super::{PROMPTS, Prompt, PromptsMeta, SPANS, VARIABLES, VERSIONS, Version, describe, version_names};
