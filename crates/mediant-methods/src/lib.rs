@@ -11,10 +11,15 @@ pub mod compare;
 mod error;
 mod metric;
 mod pairs;
+mod patch;
 mod record;
 pub mod sae_eval;
+mod sweep;
+mod targets;
 
 pub use error::{Error, Result};
 pub use metric::{Answers, Metric};
 pub use pairs::{Pair, Pairs};
+pub use patch::{Ablation, Direction, ablate, patch};
 pub use record::{About, Recorder};
+pub use targets::{By, Target, kind, layer, misfit, targets, usual_division};

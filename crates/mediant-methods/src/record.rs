@@ -55,12 +55,7 @@ impl Recorder {
     ///
     /// # Errors
     /// If the artifact cannot be begun.
-    pub fn new(
-        artifact: ArtifactWriter,
-        about: About,
-        examples: &[Example],
-        mediators: Vec<Mediator>,
-    ) -> Result<Self> {
+    pub fn new(artifact: ArtifactWriter, about: About, examples: &[Example], mediators: Vec<Mediator>) -> Result<Self> {
         let mut known = BTreeMap::new();
         let group_of = examples.iter().map(|example| {
             let next = known.len();

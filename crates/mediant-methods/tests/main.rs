@@ -4,3 +4,7 @@
 
 #[path = "suite/sae_eval.rs"]
 mod sae_eval;
+#[path = "suite/patching.rs"]
+mod patching;
+#[path = "suite/prompts.rs"]
+mod prompts;

@@ -19,7 +19,11 @@ pub(crate) const PROMPTS: Port =
 pub(crate) fn outputs() -> Vec<Output> {
     vec![
         Output::new("scores", Kind::Scores, "A score a mediator, with its numerator, denominator and interval."),
-        Output::new("effects", Kind::Effects, "A row an example and mediator: clean, counterfactual and patched value."),
+        Output::new(
+            "effects",
+            Kind::Effects,
+            "A row an example and mediator: clean, counterfactual and patched value.",
+        ),
     ]
 }
 
