@@ -9,17 +9,23 @@
 pub mod bootstrap;
 pub mod compare;
 mod error;
+mod knockout;
 mod metric;
 mod pairs;
 mod patch;
+mod path;
 mod record;
 pub mod sae_eval;
 mod sweep;
 mod targets;
+mod trace;
 
 pub use error::{Error, Result};
+pub use knockout::{Cuts, knock_out};
 pub use metric::{Answers, Metric};
 pub use pairs::{Pair, Pairs};
 pub use patch::{Ablation, Direction, ablate, patch};
+pub use path::{Receiver, Sender, path_patch, paths, reaches};
 pub use record::{About, Recorder};
 pub use targets::{By, Target, kind, layer, misfit, targets, usual_division};
+pub use trace::{Restored, TOKEN_GROUPS, Tracing, subject_std, trace, traced};

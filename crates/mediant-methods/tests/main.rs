@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "suite/sae_eval.rs"]
-mod sae_eval;
 #[path = "suite/patching.rs"]
 mod patching;
 #[path = "suite/prompts.rs"]
 mod prompts;
+#[path = "suite/sae_eval.rs"]
+mod sae_eval;

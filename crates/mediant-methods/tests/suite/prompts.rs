@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mediant_artifact::{Artifact, ArtifactWriter, Contrast, Digest, Effects, HookFact, Kind, Prompt, ScoreRow, Version, read_scores};
+use mediant_artifact::{
+    Artifact, ArtifactWriter, Contrast, Digest, Effects, HookFact, Kind, Prompt, ScoreRow, Version, read_scores,
+};
 use mediant_lm::{HfFolder, HookPoint, Model, import, load};
 use mediant_methods::{About, Metric, Pairs, Recorder, Target};
 use mediant_tensor::Flex;
@@ -41,7 +43,8 @@ impl Reference {
         let (clean, corrupt, right, wrong) = (ids("clean"), ids("corrupt"), ids("right"), ids("wrong"));
         let length = clean.len() / right.len();
         let prompts = clean.chunks(length).zip(corrupt.chunks(length)).zip(right.iter().zip(&wrong));
-        let prompts = prompts.map(|((clean, corrupt), (&right, &wrong))| prompt(clean, corrupt, right, wrong)).collect();
+        let prompts =
+            prompts.map(|((clean, corrupt), (&right, &wrong))| prompt(clean, corrupt, right, wrong)).collect();
         let floats = file.tensors().into_iter().filter(|(_, view)| view.dtype() == safetensors::Dtype::F32);
         let arrays = floats.map(|(name, view)| {
             (name, view.data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect())
@@ -68,7 +71,10 @@ fn prompt(clean: &[i32], corrupt: &[i32], right: i32, wrong: i32) -> Prompt {
         ids: ids.to_vec(),
         right: vec![right],
         wrong: vec![wrong],
-        spans: BTreeMap::from([("first".to_owned(), (0, 2)), ("last".to_owned(), (ids.len() as u32 - 1, ids.len() as u32))]),
+        spans: BTreeMap::from([
+            ("first".to_owned(), (0, 2)),
+            ("last".to_owned(), (ids.len() as u32 - 1, ids.len() as u32)),
+        ]),
         variables: BTreeMap::new(),
     };
     Prompt {
