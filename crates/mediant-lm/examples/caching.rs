@@ -130,7 +130,7 @@ fn random_model() -> Model<Flex> {
 fn read_model(folder: &Path) -> Model<Flex> {
     let artifact = TempDir::new().unwrap();
     let writer = ArtifactWriter::create(artifact.path(), Kind::Model).unwrap();
-    import(&HfFolder::open(folder).unwrap(), writer, |_, _| Ok::<_, Error>(())).unwrap();
+    import(&HfFolder::open(folder).unwrap(), Processing::default(), writer, |_, _| Ok::<_, Error>(())).unwrap();
     load(&Artifact::open(artifact.path()).unwrap(), &Default::default()).unwrap()
 }
 

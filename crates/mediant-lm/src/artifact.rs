@@ -1,5 +1,7 @@
 //! Models as artifacts: from a Hugging Face folder or from a device, and back to a device.
 
+use std::borrow::Cow;
+
 use mediant_artifact::{
     Artifact, ArtifactWriter, DType, Digest, Manifest, ModelMeta, ModelReader, ModelWriter, Norms, Processing,
 };
@@ -8,31 +10,61 @@ use serde_json::Value;
 
 use crate::checkpoint::HfFolder;
 use crate::layout::{cut, place};
+use crate::processing::process;
 use crate::{Error, LmConfig, Model, Parameter, Piece, Result, Slot};
 
 /// Copies a Hugging Face folder into an artifact: tensors one at a time in their own formats, and the files beside them.
-/// `progress` hears how many tensors of how many are done, and may stop the work with an error.
+/// With weight processing the parameters are in f32 and under names of our own ([`LmConfig::pieces`]), and one block is in
+/// memory at a time. `progress` hears how many tensors of how many are done, and may stop the work with an error.
 ///
 /// # Errors
-/// [`Error::Weights`] for a value that is not a finite number, and whatever writing gives.
+/// [`Error::Weights`] for a value that is not a finite number, what [`LmConfig::processed`] says, and whatever writing gives.
 pub fn import<E: From<Error>>(
     folder: &HfFolder,
+    processing: Processing,
     artifact: ArtifactWriter,
     mut progress: impl FnMut(u64, u64) -> Result<(), E>,
 ) -> Result<Manifest, E> {
+    let config = folder.config().processed(processing)?;
     let mut writer = ModelWriter::new(artifact).map_err(Error::from)?;
-    let pieces = all_pieces(folder.config());
-    let total = pieces.len() as u64;
-    for (done, piece) in pieces.iter().enumerate() {
-        let (dtype, bytes) = folder.tensor(&piece.tensor)?;
+    let total = all_pieces(&config).len() as u64;
+    let mut done = 0;
+    let mut write = |piece: &Piece, dtype, bytes: &[u8]| {
         check_finite(&piece.tensor, dtype, bytes)?;
         writer.tensor(&piece.tensor, dtype, &piece.shape, bytes).map_err(Error::from)?;
-        progress(done as u64 + 1, total)?;
+        done += 1;
+        progress(done, total)
+    };
+    if processing == Processing::default() {
+        for piece in all_pieces(&config) {
+            let (dtype, bytes) = folder.tensor(&piece.tensor)?;
+            write(&piece, dtype, bytes)?;
+        }
+    } else {
+        let read = |slot| unprocessed(folder, slot, &config);
+        process(&config, read, |slot, values| {
+            let pieces = config.pieces(slot);
+            pieces.iter().try_for_each(|piece| write(piece, DType::F32, bytemuck::cast_slice(values)))
+        })?;
     }
-    Ok(finish(writer, folder.config(), folder.config_json(), &folder.files()?)?)
+    Ok(finish(writer, &config, folder.config_json(), &folder.files()?)?)
 }
 
-/// Writes a model from a device, in f32 and under the names of its architecture. `config_json` is what its config was read
+/// A parameter as the checkpoint has it: the embedding for an unembedding that it does not have, zeros for a bias.
+fn unprocessed(folder: &HfFolder, slot: Slot, processed: &LmConfig) -> Result<Vec<f32>> {
+    let config = folder.config();
+    let slot = if slot == Slot::Unembed && config.tied { Slot::Embed } else { slot };
+    if !config.has(slot) {
+        return Ok(vec![0.0; slot.shape(processed).iter().product()]);
+    }
+    assemble(config, slot, |piece| {
+        let (dtype, bytes) = folder.tensor(&piece.tensor)?;
+        check_finite(&piece.tensor, dtype, bytes)?;
+        Ok((dtype, Cow::Borrowed(bytes)))
+    })
+}
+
+/// Writes a model from a device, in f32 and under the names of [`LmConfig::pieces`]. `config_json` is what its config was read
 /// from; `files` are the tokenizer's and others, without the `config.json`.
 ///
 /// # Errors
@@ -49,7 +81,7 @@ pub fn save<C: Compute>(
         let width = slot.shape(config).last().copied().unwrap_or(1);
         let values = parameter.into_values();
         let mut column = 0;
-        for piece in (config.architecture.pieces)(config, slot) {
+        for piece in config.pieces(slot) {
             let tensor = cut(&piece, &values, width, column);
             writer.tensor(&piece.tensor, DType::F32, &piece.shape, bytemuck::cast_slice(&tensor))?;
             column += piece.width();
@@ -75,7 +107,7 @@ fn finish(
         architecture: config.architecture.model_type.to_owned(),
         config: config_json.clone(),
         norms: Norms::Live,
-        processing: Processing::default(),
+        processing: config.processing,
         tokenizer,
         parameters: config.parameters(),
     })?)
@@ -90,34 +122,47 @@ pub fn load<C: Compute>(artifact: &Artifact, device: &C::Device) -> Result<Model
     if reader.meta.norms != Norms::Live {
         return Err(Error::Weights("a model without live norms cannot be run yet".to_owned()));
     }
-    let config = LmConfig::from_json(&reader.meta.config)?;
+    let config = LmConfig::of_artifact(&reader.meta)?;
     // The largest first: then its copy on the way is made while little else is in memory.
     let mut slots = config.slots();
     slots.sort_by_key(|slot| std::cmp::Reverse(slot.shape(&config).iter().product::<usize>()));
     let parameter = |slot: Slot| {
-        let shape = slot.shape(&config);
-        let width = shape.last().copied().unwrap_or(1);
-        let mut values = vec![0.0; shape.iter().product()];
-        let mut column = 0;
-        for piece in (config.architecture.pieces)(&config, slot) {
+        let values = assemble(&config, slot, |piece| {
             let tensor = reader.tensors.get(&piece.tensor)?;
             if tensor.shape != piece.shape {
                 let (name, expected) = (&piece.tensor, &piece.shape);
                 let why = format!("tensor `{name}` has shape {:?}, but the config says {expected:?}", tensor.shape);
                 return Err(Error::Weights(why));
             }
-            place(&piece, tensor.dtype, &tensor.bytes, &mut values, width, column)?;
-            column += piece.width();
-        }
-        Ok((slot, Parameter::new(values, &shape, device)?))
+            Ok((tensor.dtype, Cow::Owned(tensor.bytes)))
+        })?;
+        Ok((slot, Parameter::new(values, &slot.shape(&config), device)?))
     };
     let parameters = slots.into_iter().map(parameter).collect::<Result<Vec<_>>>()?;
     Model::new(config, parameters)
 }
 
-/// The checkpoint tensors of a model, in the order of its parameters.
+/// The values of a parameter, row-major, from its stored pieces.
+fn assemble<'t>(
+    config: &LmConfig,
+    slot: Slot,
+    read: impl Fn(&Piece) -> Result<(DType, Cow<'t, [u8]>)>,
+) -> Result<Vec<f32>> {
+    let shape = slot.shape(config);
+    let width = shape.last().copied().unwrap_or(1);
+    let mut values = vec![0.0; shape.iter().product()];
+    let mut column = 0;
+    for piece in config.pieces(slot) {
+        let (dtype, bytes) = read(&piece)?;
+        place(&piece, dtype, &bytes, &mut values, width, column)?;
+        column += piece.width();
+    }
+    Ok(values)
+}
+
+/// The stored tensors of a model, in the order of its parameters.
 pub(crate) fn all_pieces(config: &LmConfig) -> Vec<Piece> {
-    config.slots().into_iter().flat_map(|slot| (config.architecture.pieces)(config, slot)).collect()
+    config.slots().into_iter().flat_map(|slot| config.pieces(slot)).collect()
 }
 
 fn check_finite(name: &str, dtype: DType, bytes: &[u8]) -> Result<()> {

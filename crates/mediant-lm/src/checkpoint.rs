@@ -12,12 +12,13 @@ use serde_json::Value;
 
 use crate::artifact::all_pieces;
 use crate::shard::Shard;
-use crate::{Error, LmConfig, Result};
+use crate::{Error, LmConfig, Result, Slot, json};
 
 /// A folder in Hugging Face layout.
 #[derive(Debug)]
 pub struct HfFolder {
-    folder: PathBuf,
+    /// None of a checkpoint in memory, which has no other files.
+    folder: Option<PathBuf>,
     config: LmConfig,
     config_json: Value,
     shards: Vec<Shard>,
@@ -45,6 +46,11 @@ pub const CARRIED_FILES: [&str; 11] = [
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// Most bytes of a `config.json`; its values take many times as much in memory.
+const CONFIG_LIMIT: u64 = 4 << 20;
+/// Most bytes of an index, which names every tensor.
+const INDEX_LIMIT: u64 = 64 << 20;
+
 impl HfFolder {
     /// Opens a folder: every tensor that the config needs must be there once, in its shape and a float format, and no
     /// other, but for buffers that are known to carry nothing.
@@ -52,10 +58,23 @@ impl HfFolder {
     /// # Errors
     /// One for the first thing that is missing, damaged, or does not fit.
     pub fn open(folder: &Path) -> Result<Self> {
-        let config_json = read_json(&folder.join("config.json"))?;
+        let config_json = json::read(&folder.join("config.json"), CONFIG_LIMIT)?;
         let config = LmConfig::from_json(&config_json)?;
-        let shards = open_shards(folder)?;
-        let mut this = Self { folder: folder.to_owned(), config, config_json, shards, tensors: BTreeMap::new() };
+        Self::new(Some(folder.to_owned()), config_json, config, open_shards(folder)?)
+    }
+
+    /// The same of a `config.json` and a `model.safetensors` in memory.
+    ///
+    /// # Errors
+    /// As [`HfFolder::open`].
+    pub fn in_memory(config: &[u8], weights: Vec<u8>) -> Result<Self> {
+        let config_json = json::parse(config).map_err(Error::json("config.json".as_ref()))?;
+        let config = LmConfig::from_json(&config_json)?;
+        Self::new(None, config_json, config, vec![Shard::held(SINGLE.as_ref(), weights)?])
+    }
+
+    fn new(folder: Option<PathBuf>, config_json: Value, config: LmConfig, shards: Vec<Shard>) -> Result<Self> {
+        let mut this = Self { folder, config, config_json, shards, tensors: BTreeMap::new() };
         this.tensors = this.match_tensors()?;
         Ok(this)
     }
@@ -70,15 +89,14 @@ impl HfFolder {
         &self.config_json
     }
 
-    /// What is known of the model without reading its values.
+    /// What is known of the model, its weights processed, without reading its values.
     ///
     /// # Errors
-    /// If `tokenizer.json` exists and cannot be read.
-    pub fn facts(&self) -> Result<ModelFacts> {
-        let path = self.folder.join("tokenizer.json");
-        let tokenizer =
-            if path.exists() { Some(Digest::of(&fs::read(&path).map_err(Error::io(&path))?)) } else { None };
-        Ok(model_facts(&self.config, tokenizer.map_or(ModelTokenizer::Absent, ModelTokenizer::Known)))
+    /// If `tokenizer.json` exists and cannot be read; and as [`LmConfig::processed`].
+    pub fn facts(&self, processing: Processing) -> Result<ModelFacts> {
+        let config = self.config.processed(processing)?;
+        let tokenizer = self.file("tokenizer.json")?.map(|bytes| Digest::of(&bytes));
+        Ok(model_facts(&config, tokenizer.map_or(ModelTokenizer::Absent, ModelTokenizer::Known)))
     }
 
     /// Names and contents of the [`CARRIED_FILES`] that exist.
@@ -86,9 +104,14 @@ impl HfFolder {
     /// # Errors
     /// If one exists and cannot be read.
     pub fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let paths =
-            CARRIED_FILES.into_iter().map(|name| (name, self.folder.join(name))).filter(|(_, path)| path.exists());
-        paths.map(|(name, path)| Ok((name, fs::read(&path).map_err(Error::io(&path))?))).collect()
+        let file = |name| Ok(self.file(name)?.map(|bytes| (name, bytes)));
+        CARRIED_FILES.into_iter().filter_map(|name| file(name).transpose()).collect()
+    }
+
+    /// A file beside the weights, if it exists.
+    fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists());
+        path.map(|path| fs::read(&path).map_err(Error::io(&path))).transpose()
     }
 
     /// Format and bytes of a tensor by its canonical name, mapped from its file.
@@ -132,7 +155,7 @@ impl HfFolder {
         let (Some(copy), true) = (found.get("lm_head.weight").cloned(), self.config.tied) else {
             return Ok(());
         };
-        let embed = (self.config.architecture.pieces)(&self.config, crate::Slot::Embed).remove(0).tensor;
+        let embed = self.config.pieces(Slot::Embed).remove(0).tensor;
         let bytes = |(shard, stored): &(usize, String)| self.shards[*shard].tensor(stored).map(|tensor| tensor.bytes);
         if found.get(&embed).and_then(bytes) != bytes(&copy) {
             return Err(Error::config("tie_word_embeddings", "is true, but lm_head.weight differs from the embedding"));
@@ -160,12 +183,12 @@ impl HfFolder {
 /// What is known of a model at plan time from the `config.json` of a folder, its headers and its tokenizer.
 ///
 /// # Errors
-/// As [`HfFolder::open`].
-pub fn facts_from_dir(folder: &Path) -> Result<ModelFacts> {
-    HfFolder::open(folder)?.facts()
+/// As [`HfFolder::open`] and [`LmConfig::processed`].
+pub fn facts_from_dir(folder: &Path, processing: Processing) -> Result<ModelFacts> {
+    HfFolder::open(folder)?.facts(processing)
 }
 
-/// The facts of an unprocessed model.
+/// The facts of a model with live norms.
 pub fn model_facts(config: &LmConfig, tokenizer: ModelTokenizer) -> ModelFacts {
     let hooks: Arc<[HookFact]> = config
         .hooks()
@@ -186,7 +209,7 @@ pub fn model_facts(config: &LmConfig, tokenizer: ModelTokenizer) -> ModelFacts {
         parameters: config.parameters(),
         hooks,
         norms: Norms::Live,
-        processing: Processing::default(),
+        processing: config.processing,
     }
 }
 
@@ -207,7 +230,7 @@ fn open_shards(folder: &Path) -> Result<Vec<Shard>> {
             format!("holds neither {SINGLE} nor {INDEX}; other weight files are not read"),
         ));
     }
-    let index: Index = serde_json::from_value(read_json(&path)?).map_err(Error::json(&path))?;
+    let index: Index = json::read(&path, INDEX_LIMIT)?;
     let names: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
     if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
         return Err(Error::safetensors(&path, format!("`{name}` is not the name of a file beside it")));
@@ -222,16 +245,6 @@ fn open_shards(folder: &Path) -> Result<Vec<Shard>> {
         }
     }
     Ok(shards)
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    const LIMIT: u64 = 64 << 20;
-    let size = fs::metadata(path).map_err(Error::io(path))?.len();
-    if size > LIMIT {
-        return Err(Error::safetensors(path, format!("has {size} bytes; a JSON file of a model has at most {LIMIT}")));
-    }
-    let text = fs::read(path).map_err(Error::io(path))?;
-    serde_json::from_slice(&text).map_err(Error::json(path))
 }
 
 /// The first names of a list and how many more there are.

@@ -1,8 +1,9 @@
 //! What a language model is made of, read from a Hugging Face `config.json`.
 
+use mediant_artifact::Processing;
 use serde_json::Value;
 
-use crate::arch::{Architecture, BlockSlot, Fields, Slot};
+use crate::arch::{Architecture, BlockSlot, Fields, Piece, Slot};
 use crate::{Activation, Biases, Error, HookPoint, NormKind, PositionKind, Result, Site};
 
 /// The parts of a model and their sizes. The forward pass is assembled from this alone; an architecture says how it is
@@ -55,6 +56,8 @@ pub struct LmConfig {
     pub biases: Biases,
     /// Whether the unembedding is the embedding.
     pub tied: bool,
+    /// What was done to the weights after loading.
+    pub processing: Processing,
 }
 
 impl LmConfig {
@@ -84,6 +87,7 @@ impl LmConfig {
             gated: false,
             biases: Biases::default(),
             tied: false,
+            processing: Processing::default(),
         }
     }
 
@@ -102,8 +106,30 @@ impl LmConfig {
         Ok(config)
     }
 
-    /// Limits that keep every later product of sizes far from overflow, and the divisions exact.
+    /// Limits that keep every later product of sizes far from overflow, every number a number, and the divisions exact.
     fn check(&self) -> Result<()> {
+        self.check_sizes()?;
+        let theta = match self.positions {
+            PositionKind::Rotary { theta, .. } => Some(theta),
+            PositionKind::Learned => None,
+        };
+        // Far beyond any model, and far within f32.
+        let numbers = [
+            ("epsilon of the norms", Some(self.norm_eps), 1e-30, 1.0),
+            ("scale of attention scores", Some(f64::from(self.attention_scale)), 1e-6, 1e6),
+            ("soft cap on attention scores", self.attention_softcap, 1e-3, 1e6),
+            ("soft cap on logits", self.logit_softcap, 1e-3, 1e6),
+            ("base of the rotary positions", theta, 1.0, 1e15),
+        ];
+        for (name, number, least, most) in numbers {
+            if let Some(number) = number.filter(|number| !(least..=most).contains(number)) {
+                return Err(Error::config(name, format!("is {number:e}, outside {least:e} to {most:e}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sizes(&self) -> Result<()> {
         const LIMIT: usize = 1 << 28;
         let sizes = [
             ("number of layers", self.n_layers),
@@ -120,10 +146,10 @@ impl LmConfig {
                 return Err(Error::config(name, format!("is {size}, outside 1 to {LIMIT}")));
             }
         }
-        if self.n_layers > 4096 || self.n_heads > 4096 || self.d_head > 1 << 16 {
+        if self.n_heads > 4096 || self.d_head > 1 << 16 || self.parameters() > 1 << 44 {
             return Err(Error::config(
                 "(sizes)",
-                "are far beyond any model: layers and heads at most 4096, d_head at most 65536",
+                "are far beyond any model: at most 4096 heads, 65536 numbers a head, 2^44 parameters",
             ));
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
@@ -136,8 +162,8 @@ impl LmConfig {
             let why = format!("is {}, of which {dims} numbers turn; rotary positions need an even number", self.d_head);
             return Err(Error::config("d_head", why));
         }
-        if self.windows.contains(&Some(0)) {
-            return Err(Error::config("sliding_window", "is 0: a query would see no key"));
+        if let Some(window) = self.windows.iter().flatten().find(|window| !(1..=LIMIT).contains(*window)) {
+            return Err(Error::config("window", format!("is {window}, outside 1 to {LIMIT}")));
         }
         Ok(())
     }
@@ -184,9 +210,20 @@ impl LmConfig {
         Slot::all(self.n_layers).filter(|&slot| self.has(slot)).collect()
     }
 
+    /// The stored tensors that make up a parameter that the model has, side by side along its last dimension: those of the
+    /// architecture's checkpoints, or, of processed weights, one of the parameter's own name and shape.
+    pub fn pieces(&self, slot: Slot) -> Vec<Piece> {
+        if self.processing == Processing::default() {
+            (self.architecture.pieces)(self, slot)
+        } else {
+            vec![Piece::stored(slot.to_string(), slot.shape(self))]
+        }
+    }
+
     /// Number of parameters; a tied unembedding counts once.
     pub fn parameters(&self) -> u64 {
-        self.slots().iter().map(|slot| slot.shape(self).iter().map(|&n| n as u64).product::<u64>()).sum()
+        let numbers = |slot: &Slot| slot.shape(self).iter().map(|&n| n as u64).product::<u64>();
+        self.slots().iter().map(numbers).fold(0, u64::saturating_add)
     }
 
     /// Whether the model has this hook point.

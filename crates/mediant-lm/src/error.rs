@@ -13,6 +13,14 @@ pub enum Error {
         /// What is wrong with it, a clause that follows the field's name.
         why: String,
     },
+    /// A step of weight processing that does not leave the model what it is.
+    #[error("`{step}` {why}")]
+    Processing {
+        /// The step, `fold_ln`.
+        step: &'static str,
+        /// Why it cannot be, a clause that follows the step's name.
+        why: String,
+    },
     /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

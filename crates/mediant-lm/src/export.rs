@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use mediant_artifact::{Artifact, DType, ModelReader, TensorInfo};
+use mediant_artifact::{Artifact, DType, ModelReader, Processing, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use crate::{Error, Result};
@@ -13,9 +13,14 @@ use crate::{Error, Result};
 /// same artifact gives the same bytes; one tensor at a time is in memory.
 ///
 /// # Errors
-/// If the artifact is no model, or a file cannot be written.
+/// If the artifact is no model, its weights were processed, or a file cannot be written.
 pub fn export(artifact: &Artifact, folder: &Path) -> Result<()> {
     let model = ModelReader::open(artifact)?;
+    if model.meta.processing != Processing::default() {
+        let why = "the weights of this model were processed, and the Hugging Face layout has no place for what processing \
+                   adds (biases, an unembedding of its own); export the model of a `load_model` without `processing`";
+        return Err(Error::Weights(why.to_owned()));
+    }
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     for name in model.files.names() {
         // The names were written by an import or a training stage; those of a damaged artifact must not lead elsewhere.

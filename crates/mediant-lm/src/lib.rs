@@ -5,6 +5,7 @@
 //! - [`Model::read`] hands over activations at [`HookPoint`]s and stops after the last; [`Model::hidden`],
 //!   [`Model::logits`] and [`Model::losses`] go to the end. [`Hooks`] says what to read and what to change.
 //! - Checkpoints in Hugging Face layout: [`HfFolder`]; to and from `model` artifacts: [`import`], [`load`], [`export`].
+//! - Weight processing as TransformerLens does it: [`LmConfig::processed`], done by [`import`].
 
 mod arch;
 mod artifact;
@@ -18,15 +19,18 @@ mod edits;
 mod error;
 mod evaluate;
 mod export;
+mod fold;
 mod forward;
 mod generate;
 mod gradient;
 mod hooks;
+mod json;
 mod kv;
 mod layout;
 mod model;
 mod parts;
 mod positions;
+mod processing;
 mod select;
 mod shard;
 pub mod tasks;

@@ -1,8 +1,8 @@
-//! One safetensors file, mapped. Nothing in it is believed before it is checked against the file's size.
+//! One safetensors file, mapped or in memory. Nothing in it is believed before it is checked against the file's size.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 use mediant_artifact::DType;
@@ -10,13 +10,30 @@ use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, SafeTensorError};
 
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 #[derive(Debug)]
 pub(crate) struct Shard {
     path: PathBuf,
-    map: Mmap,
+    content: Content,
     tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Mapped(Mmap),
+    Held(Vec<u8>),
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Held(bytes) => bytes,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -53,8 +70,17 @@ impl Shard {
         // SAFETY: the map is only read. Should another process cut the file meanwhile, this process ends with SIGBUS, as any
         // reader of a map does; stages run in worker processes, so that it ends the stage alone.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
-        let tensors = read_header(&map).map_err(|why| Error::safetensors(path, why))?;
-        Ok(Self { path: path.to_owned(), map, tensors })
+        Self::read(path, Content::Mapped(map))
+    }
+
+    /// A file that is in memory, with a name for messages.
+    pub(crate) fn held(name: &Path, bytes: Vec<u8>) -> Result<Self> {
+        Self::read(name, Content::Held(bytes))
+    }
+
+    fn read(path: &Path, content: Content) -> Result<Self> {
+        let tensors = read_header(&content).map_err(|why| Error::safetensors(path, why))?;
+        Ok(Self { path: path.to_owned(), content, tensors })
     }
 
     pub(crate) fn error(&self, why: String) -> Error {
@@ -68,7 +94,7 @@ impl Shard {
 
     pub(crate) fn tensor(&self, name: &str) -> Option<Stored<'_>> {
         let entry = self.tensors.get(name)?;
-        Some(Stored { format: entry.format, shape: &entry.shape, bytes: self.map.get(entry.range.clone())? })
+        Some(Stored { format: entry.format, shape: &entry.shape, bytes: self.content.get(entry.range.clone())? })
     }
 }
 
@@ -76,6 +102,8 @@ impl Shard {
 fn read_header(file: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     let (length, header) = SafeTensors::read_metadata(file).map_err(|error| explain(&error, file))?;
     let start = length + size_of::<u64>();
+    // The library takes the last of several tensors of one name.
+    json::check_keys(&file[size_of::<u64>()..start]).map_err(|error| format!("the header is damaged: {error}"))?;
     let place = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
         // The library adds sizes up without looking for overflow, so the range is checked here again.
         let (from, to) = info.data_offsets;

@@ -9,6 +9,7 @@ mod suite {
     mod generation;
     mod hostile;
     mod invariance;
+    mod processing;
     mod reference;
     mod round_trip;
     mod shards;

@@ -126,7 +126,7 @@ impl Stage for CacheActivations {
         let model = cx.input("model")?;
         let tokens = Tokens::read(&cx.input("tokens")?)?;
         let reader = ModelReader::open(&model)?;
-        let facts = model_facts(&LmConfig::from_json(&reader.meta.config)?, ModelTokenizer::Absent);
+        let facts = model_facts(&LmConfig::of_artifact(&reader.meta)?, ModelTokenizer::Absent);
         let hooks = choose_hooks("hooks", &config.hooks, &facts)
             .map_err(|_| StageError::new("the model lacks a hook point"))?;
         let points = hooks.iter().map(|hook| hook.name.parse()).collect::<Result<Vec<HookPoint>, _>>()?;

@@ -1,10 +1,10 @@
 //! `load_model`: a Hugging Face folder to a model artifact.
 
-use mediant_artifact::{Facts, Kind};
+use mediant_artifact::{Facts, Kind, Processing};
 use mediant_engine::{
     Docs, InputFacts, Output, Ports, Problems, RunContext, Source, SourceKind, SourcePaths, Stage, StageError,
 };
-use mediant_lm::{HfFolder, facts_from_dir, import};
+use mediant_lm::{Error, HfFolder, facts_from_dir, import};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,36 @@ pub(crate) struct LoadModel;
 pub(crate) struct Config {
     /// A folder in Hugging Face layout: `config.json`, `model.safetensors` or shards with their index, and the tokenizer's files.
     source: String,
+    /// Weight processing, as TransformerLens' `from_pretrained` does it: other weights for the same log-probabilities.
+    #[serde(default, skip_serializing_if = "Steps::are_none")]
+    processing: Steps,
+}
+
+/// Steps of weight processing.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Steps {
+    /// Gains and biases of the norms move into the projections that read them, which LayerNorm's readers then have centred.
+    fold_ln: bool,
+    /// Embeddings and what attention and MLP add get mean 0 over `d_model`; of models with LayerNorm alone.
+    center_writing_weights: bool,
+    /// The unembedding gets mean 0 over the vocabulary; not where logits are soft-capped.
+    center_unembed: bool,
+    /// The biases of values move into the bias of attention's output.
+    fold_value_biases: bool,
+}
+
+impl Steps {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<Steps> for Processing {
+    fn from(steps: Steps) -> Self {
+        let Steps { fold_ln, center_writing_weights, center_unembed, fold_value_biases } = steps;
+        Self { fold_ln, center_writing_weights, center_unembed, fold_value_biases }
+    }
 }
 
 /// The files that are read, as far as they exist.
@@ -62,15 +92,18 @@ impl Stage for LoadModel {
         vec![Source { field: "source".to_owned(), path: config.source.clone(), what: SourceKind::Folder(FILES) }]
     }
 
-    fn infer(&self, _: &Config, _: &InputFacts, sources: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+    fn infer(&self, config: &Config, _: &InputFacts, sources: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
         let folder = sources.get("source").ok_or_else(|| Problems::config("source", "is not known"))?;
-        let facts = facts_from_dir(folder).map_err(|error| Problems::config("source", error.to_string()))?;
+        let facts = facts_from_dir(folder, config.processing.into()).map_err(|error| match &error {
+            Error::Processing { step, .. } => Problems::config(format!("processing.{step}"), error.to_string()),
+            _ => Problems::config("source", error.to_string()),
+        })?;
         Ok(vec![("model".to_owned(), Facts::Model(facts))])
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let folder = HfFolder::open(cx.source("source")?)?;
-        import(&folder, cx.output("model")?, |done, total| {
+        import(&folder, cx.config().processing.into(), cx.output("model")?, |done, total| {
             cx.progress(done, total, "tensors");
             cx.check_cancelled()
         })?;
@@ -79,11 +112,40 @@ impl Stage for LoadModel {
 }
 
 const DETAILS: &str = "\
-Architectures: `gpt2` (names with and without `transformer.`) and the `llama` family (grouped queries, RMSNorm, rotary positions, \
-SwiGLU). Weights in float32, float16 or bfloat16, in one safetensors file or in shards; they are kept in their format and computed \
-with in float32. No weight processing is done: activations are those of transformers, and of TransformerLens without processing.
+**Architectures**, by `model_type`:
 
-Nothing in `config.json` is passed over: a field that would change the numbers and is not built (scaled rotary positions, another \
+| `model_type` | models | what is particular |
+| --- | --- | --- |
+| `gpt2` | GPT-2 | learned positions, LayerNorm, biases, `gelu_new` |
+| `gpt_neo` | GPT-Neo, TinyStories | GPT-2 with windows in some layers, unscaled scores, no biases on queries, keys and values |
+| `gpt_neox` | Pythia, GPT-NeoX | attention and MLP side by side (or one after the other), rotary positions on a part of each head |
+| `llama` | Llama 1 to 3 | RMSNorm, rotary positions, grouped queries, SwiGLU |
+| `qwen2` | Qwen2, Qwen2.5 | Llama with biases on queries, keys and values; windows |
+| `gemma2` | Gemma 2 | Llama with norms after each part too, soft caps, windows, scaled embeddings, GeGLU |
+
+`config.json` gives sizes, epsilon, positions, windows, caps and whether the unembedding is tied; the tensors of the names that \
+transformers writes are read, with and without the prefix of the bare model. Weights in float32, float16 or bfloat16, mixed or not, in \
+one safetensors file or in shards; they are kept in their format and computed with in float32. The points that can be read and changed \
+are in [the table of hook points](../hooks.md).
+
+**Nothing in `config.json` is passed over**: a field that would change the numbers and is not built (scaled rotary positions, another \
 activation function, quantisation, a field that is not known) is an error that names it. So are missing and unexpected tensors, \
-shapes that disagree with the config, values that are not finite numbers, and damaged files. All but the values are checked before \
-anything runs.";
+shapes that disagree with the config, keys that stand twice, values that are not finite numbers, and damaged files. All but the values \
+are checked before anything runs.
+
+**Processing.** Without it, activations are those of transformers, and of TransformerLens' `from_pretrained_no_processing`. Its steps \
+are those of TransformerLens' `from_pretrained`, which does all four, in this order, and leave the log-probabilities what they are. \
+With γ and β the gain and bias of a norm, and W stored [in, out]:
+
+1. `fold_ln`: for every norm and each projection that reads it (queries, keys, values; the MLP's first, and its gate; the unembedding) \
+`b ← b + Wᵀβ`, `W ← diag(γ) W`, and, after a LayerNorm, `W ← W − mean over in`; then γ = 1, β = 0. Biases appear where a family has \
+none. Gemma 2's norms after a part stay.
+2. `center_writing_weights`: `W_E`, `W_pos`, the output weights and biases of attention and MLP lose their mean over `d_model`, and \
+with it every `hook_resid_*` its own. An error with RMSNorm, which would see the difference.
+3. `center_unembed`: `W_U` and its bias lose their mean over the vocabulary: logits change by one number a position. An error where \
+logits are soft-capped (Gemma 2), which would see the difference.
+4. `fold_value_biases`: `b_O ← b_O + Σ b_V[head] · W_O[head]` over the heads, then `b_V = 0`; a model without such biases stays as it is.
+
+A tied unembedding becomes a matrix of its own with any of the first three. Sums are in float64, the result is float32, under names of \
+our own (`blocks.0.attn.qkv.weight`); `export` to the Hugging Face layout is refused. The model and all activations from it record the \
+steps: what was learned on one kind of weights does not carry over to the other.";

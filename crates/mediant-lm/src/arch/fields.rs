@@ -121,9 +121,22 @@ impl<'a> Fields<'a> {
         self.get(name)
             .map(|value| {
                 let size = value.as_u64().and_then(|n| usize::try_from(n).ok());
-                size.ok_or_else(|| Error::config(name, format!("is {value}, not a whole number")))
+                size.ok_or_else(|| Error::config(name, format!("is {}, not a whole number", shown(value))))
             })
             .transpose()
+    }
+
+    /// The number of layers. It is limited here, as lists with an entry a layer are made before the sizes are checked.
+    pub(crate) fn layers(&self, name: &str) -> Result<usize> {
+        const LIMIT: usize = 4096;
+        let layers = self.size(name)?;
+        if layers > LIMIT {
+            return Err(Error::config(
+                name,
+                format!("is {layers}, more than the {LIMIT} layers that a model may have"),
+            ));
+        }
+        Ok(layers)
     }
 
     /// A number above zero.
@@ -139,7 +152,7 @@ impl<'a> Fields<'a> {
     /// A yes or no, with the value that stands for an absent field.
     pub(crate) fn flag(&self, name: &str, absent: bool) -> Result<bool> {
         self.get(name).map_or(Ok(absent), |value| {
-            value.as_bool().ok_or_else(|| Error::config(name, format!("is {value}, not true or false")))
+            value.as_bool().ok_or_else(|| Error::config(name, format!("is {}, not true or false", shown(value))))
         })
     }
 
@@ -160,7 +173,7 @@ impl<'a> Fields<'a> {
         match words {
             Some(words) if words.len() == layers => Ok(Some(words)),
             Some(words) => Err(Error::config(name, format!("names {} layers, but there are {layers}", words.len()))),
-            None => Err(Error::config(name, format!("is {value}, not a list of `{yes}` and `{no}`"))),
+            None => Err(Error::config(name, format!("is {}, not a list of `{yes}` and `{no}`", shown(value)))),
         }
     }
 
@@ -174,7 +187,7 @@ impl<'a> Fields<'a> {
         let built = built.into();
         match self.get(name) {
             Some(value) if !same(value, &built) => {
-                Err(Error::config(name, format!("is {value}, but only {built} is built")))
+                Err(Error::config(name, format!("is {}, but only {built} is built", shown(value))))
             }
             _ => Ok(()),
         }
@@ -187,7 +200,8 @@ impl<'a> Fields<'a> {
             Some((name, value)) => Err(Error::config(
                 name.as_str(),
                 format!(
-                    "({value}) is unknown here and may change the numbers; if it does not, remove it from the file"
+                    "({}) is unknown here and may change the numbers; if it does not, remove it from the file",
+                    shown(value)
                 ),
             )),
             None => Ok(()),
@@ -195,10 +209,20 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The beginning of a value, for a message.
+pub(crate) fn shown(value: &Value) -> String {
+    const LIMIT: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(LIMIT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 /// A number above zero.
 pub(crate) fn positive(name: &str, value: &Value) -> Result<f64> {
     let number = value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
-    number.ok_or_else(|| Error::config(name, format!("is {value}, not a number above zero")))
+    number.ok_or_else(|| Error::config(name, format!("is {}, not a number above zero", shown(value))))
 }
 
 /// Equal, where 0 and 0.0 are.

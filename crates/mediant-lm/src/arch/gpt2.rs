@@ -28,7 +28,7 @@ fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmCo
     let (d_model, n_heads) = (fields.size("n_embd")?, fields.size("n_head")?);
     let d_head = d_head("n_head", d_model, n_heads)?;
     Ok(LmConfig {
-        n_layers: fields.size("n_layer")?,
+        n_layers: fields.layers("n_layer")?,
         n_heads,
         n_kv_heads: n_heads,
         d_mlp: fields.optional_size("n_inner")?.unwrap_or(d_model.saturating_mul(4)),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::fields::shown;
 use super::{Architecture, BlockSlot, Fields, Piece, Slot, d_head, with_prefix};
 use crate::{Activation, Biases, Error, LmConfig, NormKind, Result};
 
@@ -30,7 +31,7 @@ fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmCo
     fields.only("is_encoder_decoder", false)?;
     let (d_model, n_heads) = (fields.size("hidden_size")?, fields.size("num_heads")?);
     let d_head = d_head("num_heads", d_model, n_heads)?;
-    let n_layers = fields.size("num_layers")?;
+    let n_layers = fields.layers("num_layers")?;
     Ok(LmConfig {
         n_layers,
         n_heads,
@@ -57,27 +58,27 @@ fn windows(fields: &Fields<'_>, layers: usize) -> Result<Vec<Option<usize>>> {
     let local = match (listed, types) {
         (Some(listed), _) => listed,
         (None, Some(types)) => {
-            let wrong = || Error::config("attention_types", format!("is {types}, not a list of [kinds, times]"));
+            let wrong =
+                || Error::config("attention_types", format!("is {}, not a list of [kinds, times]", shown(types)));
             let mut local = Vec::new();
             for part in types.as_array().ok_or_else(wrong)? {
                 let kinds = part.get(0).and_then(Value::as_array).ok_or_else(wrong)?;
                 let times = part.get(1).and_then(Value::as_u64).ok_or_else(wrong)?;
+                let kinds = kinds.iter().map(|kind| match kind.as_str() {
+                    Some("local") => Ok(true),
+                    Some("global") => Ok(false),
+                    _ => Err(wrong()),
+                });
+                let kinds = kinds.collect::<Result<Vec<_>>>()?;
                 // What is beyond the layers is an error below, without a list of any length that a file may ask for.
-                for _ in 0..times.min(layers as u64 + 1) {
-                    for kind in kinds {
-                        local.push(match kind.as_str() {
-                            Some("local") => true,
-                            Some("global") => false,
-                            _ => return Err(wrong()),
-                        });
-                    }
-                    if local.len() > layers {
-                        break;
-                    }
+                let times = if kinds.is_empty() { 0 } else { times.min(layers as u64 + 1) as usize };
+                local.extend(kinds.iter().cycle().take(kinds.len() * times).take(layers + 1));
+                if local.len() > layers {
+                    break;
                 }
             }
             if local.len() != layers {
-                let why = format!("names {} layers, but num_layers is {layers}", local.len());
+                let why = format!("does not name the kind of {layers} layers, which num_layers is");
                 return Err(Error::config("attention_types", why));
             }
             local

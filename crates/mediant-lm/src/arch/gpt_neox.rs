@@ -28,7 +28,7 @@ fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmCo
     let (d_model, n_heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
     let d_head = d_head("num_attention_heads", d_model, n_heads)?;
     Ok(LmConfig {
-        n_layers: fields.size("num_hidden_layers")?,
+        n_layers: fields.layers("num_hidden_layers")?,
         n_heads,
         n_kv_heads: n_heads,
         d_mlp: fields.size("intermediate_size")?,

@@ -29,7 +29,7 @@ pub(super) fn rotary_rms_gated(fields: &Fields<'_>, architecture: &'static Archi
         None => d_head("num_attention_heads", d_model, n_heads)?,
     };
     Ok(LmConfig {
-        n_layers: fields.size("num_hidden_layers")?,
+        n_layers: fields.layers("num_hidden_layers")?,
         n_heads,
         n_kv_heads: fields.optional_size("num_key_value_heads")?.unwrap_or(n_heads),
         d_mlp: fields.size("intermediate_size")?,

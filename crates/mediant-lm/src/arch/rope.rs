@@ -1,7 +1,7 @@
 //! Rotary positions in a `config.json`: at the top (transformers 4) or under `rope_parameters` (transformers 5).
 
 use super::Fields;
-use super::fields::positive;
+use super::fields::{positive, shown};
 use crate::{Error, PositionKind, Result};
 
 /// Reads the rotary positions of heads of `d_head` numbers. `theta_field` is the name that transformers 4 has for the base,
@@ -16,7 +16,7 @@ pub(super) fn rotary(
         let kind = scaling.get("rope_type").or_else(|| scaling.get("type"));
         if scaling.len() != 1 || kind.and_then(|kind| kind.as_str()) != Some("default") {
             let scaling = serde_json::Value::from(scaling.clone());
-            let why = format!("is {scaling}, but scaled rotary positions are not built yet");
+            let why = format!("is {}, but scaled rotary positions are not built yet", shown(&scaling));
             return Err(Error::config("rope_scaling", why));
         }
     }
@@ -33,7 +33,7 @@ pub(super) fn rotary(
                 "partial_rotary_factor" if part.is_some() => same(&mut rotated, field, value)?,
                 "rope_type" if value == "default" => {}
                 _ => {
-                    let why = format!("is {value}, but scaled rotary positions are not built yet");
+                    let why = format!("is {}, but scaled rotary positions are not built yet", shown(value));
                     return Err(Error::config(field, why));
                 }
             }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mediant_artifact::{ArtifactWriter, Kind};
+use mediant_artifact::{ArtifactWriter, Kind, Processing};
 use mediant_lm::{HfFolder, import};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -60,7 +60,9 @@ fn try_import(hf: &Path) -> Result<(), String> {
     let folder = HfFolder::open(hf).map_err(|e| e.to_string())?;
     let out = TempDir::new().unwrap();
     let writer = ArtifactWriter::create(out.path(), Kind::Model).unwrap();
-    import(&folder, writer, |_, _| Ok::<_, mediant_lm::Error>(())).map(|_| ()).map_err(|e| e.to_string())
+    import(&folder, Processing::default(), writer, |_, _| Ok::<_, mediant_lm::Error>(()))
+        .map(|_| ())
+        .map_err(|e| e.to_string())
 }
 
 /// The error of the small model with its header changed.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mediant_artifact::{Artifact, Digest, Kind, ModelReader, ModelTokenizer};
+use mediant_artifact::{Artifact, Digest, Kind, ModelReader, ModelTokenizer, Processing};
 use mediant_lm::{Batch, HfFolder, Hooks, Model, export, facts_from_dir, load, save};
 use mediant_tensor::Flex;
 use safetensors::SafeTensors;
@@ -68,7 +68,7 @@ fn a_model_saved_from_a_device_is_the_same_model() {
 
 #[test]
 fn facts_come_from_config_and_header() {
-    let facts = facts_from_dir(&fixture("llama")).unwrap();
+    let facts = facts_from_dir(&fixture("llama"), Processing::default()).unwrap();
     assert_eq!((facts.n_layers, facts.d_model, facts.n_heads, facts.n_kv_heads, facts.d_head), (3, 48, 6, 2, 8));
     assert_eq!((facts.d_mlp, facts.vocab_size, facts.context, facts.tokenizer), (112, 211, 64, ModelTokenizer::Absent));
     assert_eq!(facts.hook("blocks.2.attn.hook_k").unwrap().shape, [2, 8]);
@@ -83,7 +83,10 @@ fn facts_come_from_config_and_header() {
         fs::copy(fixture("llama").join(file), work.path().join(file)).unwrap();
     }
     fs::write(work.path().join("tokenizer.json"), "{}").unwrap();
-    assert_eq!(facts_from_dir(work.path()).unwrap().tokenizer, ModelTokenizer::Known(Digest::of(b"{}")));
+    assert_eq!(
+        facts_from_dir(work.path(), Processing::default()).unwrap().tokenizer,
+        ModelTokenizer::Known(Digest::of(b"{}"))
+    );
 }
 
 #[test]

@@ -16,15 +16,15 @@ use super::support::{Expected, difference, fixture, imported};
 
 /// A tensor on its way to a file.
 #[derive(Clone)]
-struct Held {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+pub(crate) struct Held {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: Vec<u8>,
 }
 
-type Checkpoint = BTreeMap<String, Held>;
+pub(crate) type Checkpoint = BTreeMap<String, Held>;
 
-fn checkpoint(name: &str) -> Checkpoint {
+pub(crate) fn checkpoint(name: &str) -> Checkpoint {
     let file = fs::read(fixture(name).join("model.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&file).unwrap().tensors();
     tensors
@@ -39,7 +39,7 @@ fn write(path: &Path, tensors: &Checkpoint) {
 }
 
 /// A folder with the fixture's config, changed, and these weights in one file.
-fn folder(name: &str, changes: Value, tensors: &Checkpoint) -> TempDir {
+pub(crate) fn folder(name: &str, changes: Value, tensors: &Checkpoint) -> TempDir {
     let folder = TempDir::new().unwrap();
     let mut config: Value = serde_json::from_slice(&fs::read(fixture(name).join("config.json")).unwrap()).unwrap();
     config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());

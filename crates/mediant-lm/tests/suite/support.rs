@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mediant_artifact::{Artifact, ArtifactWriter, Kind};
+use mediant_artifact::{Artifact, ArtifactWriter, Kind, Processing};
 use mediant_lm::{HfFolder, LmConfig, Model, Parameter, import, load};
 use mediant_tensor::Flex;
 use mediant_tensor::random::{fill_normal, stream};
@@ -29,8 +29,13 @@ pub(crate) fn new_writer(folder: &Path, kind: Kind) -> mediant_artifact::Result<
 
 /// A folder in Hugging Face layout as an artifact.
 pub(crate) fn imported(hf: &Path, artifact: &Path) -> Artifact {
+    processed(hf, Processing::default(), artifact)
+}
+
+/// The same with its weights processed.
+pub(crate) fn processed(hf: &Path, processing: Processing, artifact: &Path) -> Artifact {
     let writer = new_writer(artifact, Kind::Model).unwrap();
-    import(&HfFolder::open(hf).unwrap(), writer, |_, _| Ok::<_, mediant_lm::Error>(())).unwrap();
+    import(&HfFolder::open(hf).unwrap(), processing, writer, |_, _| Ok::<_, mediant_lm::Error>(())).unwrap();
     Artifact::open(artifact).unwrap()
 }
 
