@@ -61,6 +61,12 @@ impl Pairs {
         self.prompts.iter().map(example).collect()
     }
 
+    /// Names of the spans that every prompt has.
+    pub fn spans(&self) -> Vec<String> {
+        let everywhere = |name: &&String| self.prompts.iter().all(|prompt| prompt.clean.spans.contains_key(*name));
+        self.prompts[0].clean.spans.keys().filter(everywhere).cloned().collect()
+    }
+
     /// Tokens of the longest prompt.
     pub fn longest(&self) -> usize {
         self.prompts.iter().map(|prompt| prompt.clean.ids.len()).max().unwrap_or(0)

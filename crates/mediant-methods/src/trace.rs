@@ -182,7 +182,14 @@ pub fn trace<C: Compute, E: From<Error>>(
                         for nth in 0..most {
                             let at: Vec<_> = of_group.iter().map(|positions| positions.get(nth).copied()).collect();
                             let batch = marked(&pair.clean, &at);
-                            let values = noised.restored(model, &batch, &points, &clean.activations, tracing.metric, &pair.answers)?;
+                            let values = noised.restored(
+                                model,
+                                &batch,
+                                &points,
+                                &clean.activations,
+                                tracing.metric,
+                                &pair.answers,
+                            )?;
                             recorder.count(range.len(), share(Place::before(points[0], layers), layers));
                             for ((sum, value), positions) in cell.iter_mut().zip(values).zip(&of_group) {
                                 if nth < positions.len() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mediant_artifact::{Facts, ModelReader, ModelTokenizer};
+use mediant_artifact::Facts;
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
 use crate::mediators::Mediators;
+use crate::model_input::loaded_facts;
 use crate::prompts_input::{self, Wanted, about, check_counterfactual, check_prompts, read_pairs};
 
 /// The stage.
@@ -97,8 +98,7 @@ impl Stage for ActivationPatching {
         let config = cx.config();
         let model = cx.input("model")?;
         let (pairs, counterfactual) = read_pairs(cx, Wanted::of(config.counterfactual.as_deref()))?;
-        let facts = crate::model_input::facts_of(&ModelReader::open(&model)?.meta, ModelTokenizer::Absent)?;
-        let targets = config.mediators().targets(&facts, &pairs)?;
+        let targets = config.mediators().targets(&loaded_facts(&model)?, &pairs)?;
         let settings = BTreeMap::from([("direction".to_owned(), config.direction.name().to_owned())]);
         let contrast = config.direction.contrast();
         let about = about(cx, Self::NAME, config.metric, contrast, counterfactual, settings, config.seed)?;

@@ -53,8 +53,9 @@ impl Mediators<'_> {
     }
 
     /// The mediators, in the order of the forward pass.
-    pub(crate) fn targets(self, model: &ModelFacts, pairs: &Pairs, spans: &[String]) -> Result<Vec<Target>, StageError> {
-        let hooks = choose_hooks("hooks", self.hooks, model).map_err(|_| StageError::new("the model lacks a hook point"))?;
-        Ok(targets(&hooks, self.by, self.positions, spans, pairs)?)
+    pub(crate) fn targets(self, model: &ModelFacts, pairs: &Pairs) -> Result<Vec<Target>, StageError> {
+        let hooks =
+            choose_hooks("hooks", self.hooks, model).map_err(|_| StageError::new("the model lacks a hook point"))?;
+        Ok(targets(&hooks, self.by, self.positions, &pairs.spans(), pairs)?)
     }
 }
