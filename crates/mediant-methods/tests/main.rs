@@ -4,6 +4,8 @@
 
 #[path = "suite/patching.rs"]
 mod patching;
+#[path = "suite/paths.rs"]
+mod paths;
 #[path = "suite/prompts.rs"]
 mod prompts;
 #[path = "suite/sae_eval.rs"]
