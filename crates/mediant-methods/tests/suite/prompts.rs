@@ -21,7 +21,8 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 pub(crate) fn fixture_model(name: &str) -> Model<Flex> {
     let folder = TempDir::new().unwrap();
     let writer = ArtifactWriter::create(folder.path(), Kind::Model).unwrap();
-    import(&HfFolder::open(&fixture(name)).unwrap(), Default::default(), writer, |_, _| Ok::<_, mediant_lm::Error>(())).unwrap();
+    import(&HfFolder::open(&fixture(name)).unwrap(), Default::default(), writer, |_, _| Ok::<_, mediant_lm::Error>(()))
+        .unwrap();
     load(&Artifact::open(folder.path()).unwrap(), &Default::default()).unwrap()
 }
 
