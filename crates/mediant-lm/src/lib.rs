@@ -24,6 +24,7 @@ mod kv;
 mod layout;
 mod model;
 mod positions;
+pub mod prompts;
 mod shard;
 pub mod tasks;
 pub mod text;

@@ -9,6 +9,7 @@ mod suite {
     mod generation;
     mod hostile;
     mod invariance;
+    mod prompts;
     mod reference;
     mod round_trip;
     mod shards;

@@ -1,6 +1,7 @@
 //! The catalogue: every stage a pipeline can use, one file each. A stage is its config and its wiring; the mathematics
 //! lives in the crates below.
 
+mod build_prompts;
 mod cache_activations;
 mod command;
 mod compare;
@@ -18,6 +19,7 @@ mod tokenize;
 mod train_lm;
 mod train_sae;
 mod train_tokenizer;
+mod vocabulary;
 
 use std::sync::OnceLock;
 
@@ -31,6 +33,7 @@ pub fn catalogue() -> &'static Catalogue {
     // One line a stage, in the order of the names.
     CATALOGUE.get_or_init(|| {
         Catalogue::new() //
+            .with(build_prompts::BuildPrompts)
             .with(cache_activations::CacheActivations)
             .with(command::Command)
             .with(compare::Compare)
