@@ -25,6 +25,7 @@ mod tokenize;
 mod train_lm;
 mod train_sae;
 mod train_tokenizer;
+mod vocabulary;
 
 use std::sync::OnceLock;
 
