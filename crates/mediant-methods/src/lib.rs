@@ -6,8 +6,10 @@
 //! - [`Pairs`], [`Metric`], [`Recorder`]: prompts beside their counterfactuals, what is measured of the answers, and effects on
 //!   their way to scores. The methods that make effects are built of these.
 
+mod attribution;
 pub mod bootstrap;
 pub mod compare;
+mod edges;
 mod error;
 mod knockout;
 mod metric;
@@ -20,6 +22,8 @@ mod sweep;
 mod targets;
 mod trace;
 
+pub use attribution::{Reference, Rule, Slope, attribute};
+pub use edges::{EdgeMethod, Graph, edge_contrast, edge_effects};
 pub use error::{Error, Result};
 pub use knockout::{Cuts, knock_out};
 pub use metric::{Answers, Metric};
