@@ -57,7 +57,8 @@ impl<'m, C: Compute> Differentiable<'m, C> {
         let mut begins = vec![state];
         for layer in first + 1..layers {
             let from = begins[begins.len() - 1].clone();
-            let edits: Vec<_> = in_piece(replaced, layer - 1, first, layers).map(|(point, x)| (*point, put(x.clone()))).collect();
+            let edits: Vec<_> =
+                in_piece(replaced, layer - 1, first, layers).map(|(point, x)| (*point, put(x.clone()))).collect();
             begins.push(self.model.advance(batch, from, Place::Block(layer), hooked(&edits))?);
         }
         let lifted = batch.lifted();

@@ -48,7 +48,8 @@ impl Graph {
             let at = |site| HookPoint::Block(layer, site);
             nodes.extend((0..config.n_heads).map(|head| Sender { point: at(Site::Z), head: Some(head) }));
             nodes.push(Sender { point: at(Site::MlpOut), head: None });
-            let inputs = [(Site::QInput, config.n_heads), (Site::KInput, config.n_kv_heads), (Site::VInput, config.n_kv_heads)];
+            let inputs =
+                [(Site::QInput, config.n_heads), (Site::KInput, config.n_kv_heads), (Site::VInput, config.n_kv_heads)];
             for (site, heads) in inputs {
                 receivers.extend((0..heads).map(|head| Receiver { point: at(site), heads: Some(vec![head]) }));
             }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "suite/lens.rs"]
+mod lens;
 #[path = "suite/patching.rs"]
 mod patching;
 #[path = "suite/paths.rs"]
