@@ -49,7 +49,10 @@ impl Artifact {
             Kind::Model | Kind::Dictionary => Some("tensors"),
             Kind::Tokenizer => Some("files"),
             Kind::Tokens => Some("sequences"),
+            Kind::Prompts => Some("prompts"),
             Kind::Labels => Some("labels"),
+            Kind::Effects => Some("effects"),
+            Kind::Scores => Some("scores"),
             Kind::Metrics => Some("metrics"),
             Kind::Table => Some("rows"),
         };

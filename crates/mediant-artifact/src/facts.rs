@@ -19,12 +19,18 @@ pub enum Facts {
     Tokenizer(TokenizerFacts),
     /// Of token sequences.
     Tokens(TokensFacts),
+    /// Of prompts.
+    Prompts(PromptsFacts),
     /// Labels have none.
     Labels,
     /// Of activations.
     Activations(ActivationsFacts),
     /// Of a dictionary.
     Dictionary(DictionaryFacts),
+    /// Effects have none.
+    Effects,
+    /// Scores have none.
+    Scores,
     /// Metrics have none.
     Metrics,
     /// Of a table.
@@ -38,9 +44,12 @@ impl Facts {
             Self::Model(_) => Kind::Model,
             Self::Tokenizer(_) => Kind::Tokenizer,
             Self::Tokens(_) => Kind::Tokens,
+            Self::Prompts(_) => Kind::Prompts,
             Self::Labels => Kind::Labels,
             Self::Activations(_) => Kind::Activations,
             Self::Dictionary(_) => Kind::Dictionary,
+            Self::Effects => Kind::Effects,
+            Self::Scores => Kind::Scores,
             Self::Metrics => Kind::Metrics,
             Self::Table(_) => Kind::Table,
         }
@@ -66,6 +75,14 @@ impl Facts {
     pub fn tokens(&self) -> Option<&TokensFacts> {
         match self {
             Self::Tokens(facts) => Some(facts),
+            _ => None,
+        }
+    }
+
+    /// The facts of prompts, if they are that.
+    pub fn prompts(&self) -> Option<&PromptsFacts> {
+        match self {
+            Self::Prompts(facts) => Some(facts),
             _ => None,
         }
     }
@@ -202,6 +219,26 @@ pub struct TokensFacts {
     pub sequences: Option<u64>,
     /// Number of tokens.
     pub tokens: Option<u64>,
+}
+
+/// The facts of prompts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptsFacts {
+    /// Names of the counterfactuals that every prompt has, in order.
+    pub counterfactuals: Vec<String>,
+    /// Names of the spans that every version of every prompt has, where they are known.
+    pub spans: Option<Vec<String>>,
+    /// Digest of the `tokenizer.json` that made the ids, where it is known.
+    pub tokenizer: Option<Digest>,
+    /// Every id is below this.
+    pub vocab_size: Option<usize>,
+    /// Tokens of the longest version.
+    pub longest: Option<usize>,
+    /// Number of prompts.
+    pub prompts: Option<u64>,
+    /// Whether each version starts with the BOS token.
+    pub prepend_bos: bool,
 }
 
 /// The facts of activations.

@@ -17,12 +17,18 @@ pub enum Kind {
     Tokenizer,
     /// Token ids in sequences.
     Tokens,
+    /// Prompts with counterfactuals and answers.
+    Prompts,
     /// Values of named variables over documents or spans of them.
     Labels,
     /// Activation vectors at hook points.
     Activations,
     /// A sparse dictionary: a sparse autoencoder or a transcoder.
     Dictionary,
+    /// What an intervention does to a metric, for each example and mediator.
+    Effects,
+    /// Effects over all examples, for each mediator.
+    Scores,
     /// Named numbers.
     Metrics,
     /// Any other table.
@@ -31,13 +37,16 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Model,
         Self::Tokenizer,
         Self::Tokens,
+        Self::Prompts,
         Self::Labels,
         Self::Activations,
         Self::Dictionary,
+        Self::Effects,
+        Self::Scores,
         Self::Metrics,
         Self::Table,
     ];
@@ -48,9 +57,12 @@ impl Kind {
             Self::Model => "model",
             Self::Tokenizer => "tokenizer",
             Self::Tokens => "tokens",
+            Self::Prompts => "prompts",
             Self::Labels => "labels",
             Self::Activations => "activations",
             Self::Dictionary => "dictionary",
+            Self::Effects => "effects",
+            Self::Scores => "scores",
             Self::Metrics => "metrics",
             Self::Table => "table",
         }
@@ -64,11 +76,18 @@ impl Kind {
             }
             Self::Tokenizer => "a tokenizer: the files that define it; one row is a file",
             Self::Tokens => "token ids with mask and offsets into the text; one row is a sequence",
+            Self::Prompts => {
+                "clean prompts and their counterfactuals, with answers, named spans and causal variables; one row is a prompt"
+            }
             Self::Labels => "values of named variables for documents or spans of them; one row is a value",
             Self::Activations => "vectors at hook points with example, position and token; one row is a vector",
             Self::Dictionary => {
                 "a sparse autoencoder or transcoder: configuration, tensors, training curve; one row is a tensor or a step"
             }
+            Self::Effects => {
+                "a metric of the clean, the counterfactual and the patched run; one row is an example and a mediator"
+            }
+            Self::Scores => "how much each mediator matters, as a ratio with its interval; one row is a mediator",
             Self::Metrics => "numbers with the name of their variant, unit, count and interval; one row is a number",
             Self::Table => "anything else tabular, with a schema of its own; rows as declared",
         }

@@ -62,16 +62,20 @@ pub use digest::Digest;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use facts::{
-    ActivationsFacts, DictionaryFacts, Facts, HookFact, ModelFacts, ModelTokenizer, TableFacts, TokenizerFacts,
-    TokensFacts,
+    ActivationsFacts, DictionaryFacts, Facts, HookFact, ModelFacts, ModelTokenizer, PromptsFacts, TableFacts,
+    TokenizerFacts, TokensFacts,
 };
 pub use kind::Kind;
 pub use kinds::activations::{ActivationsIndex, ActivationsMeta, ActivationsReader, ActivationsWriter};
 pub use kinds::dictionary::{CurveRow, DictionaryMeta, DictionaryReader, DictionaryWriter};
+pub use kinds::effects::{Contrast, Effect, EffectBatches, Effects, EffectsMeta, EffectsWriter, Example};
 pub use kinds::labels::{LabelRow, Labels, LabelsMeta, LabelsWriter};
+pub use kinds::mediator::Mediator;
 pub use kinds::metrics::{MetricRow, MetricsMeta, read_metrics, write_metrics};
 pub use kinds::model::{ModelMeta, ModelReader, ModelWriter};
 pub use kinds::norms::{Norms, Processing};
+pub use kinds::prompts::{Prompt, PromptsMeta, Version, read_prompts, write_prompts};
+pub use kinds::scores::{ScoreRow, ScoresMeta, read_scores, write_scores};
 pub use kinds::table::{TableMeta, write_table};
 pub use kinds::tokenizer::{TokenizerMeta, TokenizerReader, write_tokenizer};
 pub use kinds::tokens::{Sequence, TokenSpans, Tokens, TokensMeta, TokensWriter};

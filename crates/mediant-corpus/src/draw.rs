@@ -4,6 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// One ChaCha8 stream, named by (seed, purpose, index): documents can be drawn in any order.
+#[derive(Clone)]
 pub(crate) struct Draw(ChaCha8Rng);
 
 impl Draw {

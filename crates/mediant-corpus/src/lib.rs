@@ -26,6 +26,14 @@
 //! | `position`, `repeat` | an item of a pattern | index in the pattern; 0 at first, then 1, 2 |
 //! | `period` | an `induction` sentence | length of the pattern |
 //!
+//! # Prompts
+//!
+//! [`PromptMaker`] asks the questions with counterfactuals, in words that a given tokenizer has as one token each:
+//!
+#![doc = include_str!("prompts.md")]
+//!
+//! # Example
+//!
 //! ```
 //! let document = mediant_corpus::Corpus::new(0, 1000).next().expect("a thousand sentences make a document");
 //! for label in &document.labels {
@@ -39,15 +47,20 @@ mod document;
 mod draw;
 mod kinds;
 mod lexicon;
+mod prompts;
 mod task;
 mod template;
 
 pub use corpus::Corpus;
 pub use document::{Document, Label};
+pub use prompts::{Mark, PromptMaker, PromptOptions, PromptTask, PromptText, TooFew, VersionText, Vocabulary};
 pub use task::{TaskItem, tasks};
 
 /// The kinds of sentence with their shares and what is held out of each, as Markdown: a table and what held out means.
 pub const KINDS: &str = include_str!("kinds.md");
+
+/// The tasks of [`PromptMaker`] with their marks and counterfactuals, as Markdown.
+pub const PROMPTS: &str = include_str!("prompts.md");
 
 /// What may be shown in training, or what is reserved for evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -131,6 +131,14 @@ impl Templates {
         }
     }
 
+    /// Those that a split may use, or all.
+    pub(crate) fn any(&self, split: Option<Split>) -> Vec<&Template> {
+        match split {
+            Some(split) => self.of(split).iter().collect(),
+            None => self.train.iter().chain(&self.held_out).collect(),
+        }
+    }
+
     /// All combinations of parts, one from each list. One is held out when any of its parts is.
     pub(crate) fn combine(kind: &str, lists: &[&[Part]]) -> Self {
         let mut all = vec![(kind.to_owned(), String::new(), false)];

@@ -5,6 +5,7 @@ mod suite {
     mod corpus;
     mod held_out;
     mod labels;
+    mod prompts;
     mod tasks;
 }
 

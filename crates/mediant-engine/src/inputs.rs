@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mediant_artifact::{ActivationsFacts, DictionaryFacts, Facts, ModelFacts, TableFacts, TokenizerFacts, TokensFacts};
+use mediant_artifact::{
+    ActivationsFacts, DictionaryFacts, Facts, ModelFacts, PromptsFacts, TableFacts, TokenizerFacts, TokensFacts,
+};
 
 /// The facts of everything connected to a stage, by port.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +57,11 @@ impl InputFacts {
     /// The tokens at a port.
     pub fn tokens(&self, port: &str) -> Option<&TokensFacts> {
         self.one(port)?.tokens()
+    }
+
+    /// The prompts at a port.
+    pub fn prompts(&self, port: &str) -> Option<&PromptsFacts> {
+        self.one(port)?.prompts()
     }
 
     /// The activations at a port.

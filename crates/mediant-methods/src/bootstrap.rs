@@ -21,9 +21,7 @@ pub fn intervals<S: Sums, M: Fn(&S) -> f64 + Sync>(groups: &[S], metrics: &[M], 
     if groups.len() < 2 {
         return vec![None; metrics.len()];
     }
-    let mut rng = stream(seed, "bootstrap");
-    let draws: Vec<Vec<usize>> =
-        (0..DRAWS).map(|_| groups.iter().map(|_| below(&mut rng, groups.len() as u64) as usize).collect()).collect();
+    let draws = draws(groups.len(), seed);
     let values: Vec<Vec<f64>> = draws
         .par_iter()
         .map(|draw| {
@@ -40,8 +38,14 @@ pub fn intervals<S: Sums, M: Fn(&S) -> f64 + Sync>(groups: &[S], metrics: &[M], 
     (0..metrics.len()).map(interval).collect()
 }
 
+/// Which groups each draw holds, from the stream (`seed`, "bootstrap").
+pub(crate) fn draws(groups: usize, seed: u64) -> Vec<Vec<usize>> {
+    let mut rng = stream(seed, "bootstrap");
+    (0..DRAWS).map(|_| (0..groups).map(|_| below(&mut rng, groups as u64) as usize).collect()).collect()
+}
+
 /// The value at a share of a sorted list, between neighbours by linear interpolation.
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * sorted.len().checked_sub(1)? as f64;
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     Some(low + (high - low) * place.fract())

@@ -7,6 +7,9 @@ pub enum Error {
     /// The model.
     #[error(transparent)]
     Lm(#[from] mediant_lm::Error),
+    /// From the artifact crate.
+    #[error(transparent)]
+    Artifact(#[from] mediant_artifact::Error),
     /// The dictionary.
     #[error(transparent)]
     Dict(#[from] mediant_dict::Error),

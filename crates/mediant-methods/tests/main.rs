@@ -2,5 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "suite/patching.rs"]
+mod patching;
+#[path = "suite/paths.rs"]
+mod paths;
+#[path = "suite/prompts.rs"]
+mod prompts;
 #[path = "suite/sae_eval.rs"]
 mod sae_eval;

@@ -20,7 +20,7 @@ pub use diff::{Diff, FieldChange, Instance, InstanceDiff, Metric, MetricChange, 
 pub use error::{Error, Result};
 pub use page::Page;
 pub use query::{Database, Query, Source};
-pub use show::{Decode, ShowOptions, head, main_table, metrics_table, show};
+pub use show::{Decode, ShowOptions, head, main_table, metrics_table, scores_table, show};
 pub use stages::{
     Arity, Field, InputsDoc, OutputDoc, PortDoc, StageDoc, pipeline_schema, stage_index, stage_list, stage_page,
     stage_text,

@@ -1,7 +1,11 @@
 //! The catalogue: every stage a pipeline can use, one file each. A stage is its config and its wiring; the mathematics
 //! lives in the crates below.
 
+mod ablate;
+mod activation_patching;
+mod attention_knockout;
 mod cache_activations;
+mod causal_trace;
 mod command;
 mod compare;
 mod corpus_input;
@@ -12,12 +16,16 @@ mod evaluate_tasks;
 mod generate;
 mod generate_corpus;
 mod load_model;
+mod mediators;
 mod model_input;
+mod path_patching;
+mod prompts_input;
 mod table;
 mod tokenize;
 mod train_lm;
 mod train_sae;
 mod train_tokenizer;
+mod vocabulary;
 
 use std::sync::OnceLock;
 
@@ -31,7 +39,11 @@ pub fn catalogue() -> &'static Catalogue {
     // One line a stage, in the order of the names.
     CATALOGUE.get_or_init(|| {
         Catalogue::new() //
+            .with(ablate::Ablate)
+            .with(activation_patching::ActivationPatching)
+            .with(attention_knockout::AttentionKnockout)
             .with(cache_activations::CacheActivations)
+            .with(causal_trace::CausalTrace)
             .with(command::Command)
             .with(compare::Compare)
             .with(evaluate_lm::EvaluateLm)
@@ -40,6 +52,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(load_model::LoadModel)
+            .with(path_patching::PathPatching)
             .with(table::Table)
             .with(tokenize::Tokenize)
             .with(train_lm::TrainLm)

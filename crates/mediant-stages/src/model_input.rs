@@ -1,8 +1,8 @@
 //! What stages check of a model and what else is connected with it.
 
-use mediant_artifact::{HookFact, ModelFacts};
-use mediant_engine::{InputFacts, Problems};
-use mediant_lm::matching_hooks;
+use mediant_artifact::{Artifact, HookFact, ModelFacts, ModelReader, ModelTokenizer};
+use mediant_engine::{InputFacts, Problems, StageError};
+use mediant_lm::{LmConfig, matching_hooks, model_facts};
 use mediant_spec::did_you_mean;
 
 /// Whether the model at one port can read the tokens at another.
@@ -41,23 +41,37 @@ pub(crate) fn check_some(inputs: &InputFacts, port: &str) -> Result<(), Problems
     }
 }
 
+/// What is known of a model that has been loaded.
+pub(crate) fn loaded_facts(model: &Artifact) -> Result<ModelFacts, StageError> {
+    let meta = ModelReader::open(model)?.meta;
+    Ok(model_facts(&LmConfig::of_artifact(&meta)?, ModelTokenizer::Absent))
+}
+
 /// The hook points that names and globs stand for, each once, in the order of the forward pass. `field` is the option that
 /// lists them.
 pub(crate) fn choose_hooks(field: &str, patterns: &[String], model: &ModelFacts) -> Result<Vec<HookFact>, Problems> {
     let mut problems = Problems::none();
     let mut chosen = vec![false; model.hooks.len()];
     for (index, pattern) in patterns.iter().enumerate() {
-        let problem = |message: String| Problems::config(format!("{field}[{index}]"), message);
-        match matching_hooks(pattern, &model.hooks) {
-            Err(error) => problems.push(problem(error.to_string())),
-            Ok(none) if none.is_empty() => problems.push(unknown_hook(problem, pattern, model)),
+        match hooks_like(&format!("{field}[{index}]"), pattern, model) {
+            Err(wrong) => problems.push(wrong),
             Ok(hooks) => {
-                model.hooks.iter().zip(&mut chosen).for_each(|(hook, chosen)| *chosen |= hooks.contains(&hook));
+                model.hooks.iter().zip(&mut chosen).for_each(|(hook, chosen)| *chosen |= hooks.contains(hook));
             }
         }
     }
     problems.finish()?;
     Ok(model.hooks.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(hook, _)| hook.clone()).collect())
+}
+
+/// The hook points that a name or a glob, the value of `field`, stands for; at least one.
+pub(crate) fn hooks_like(field: &str, pattern: &str, model: &ModelFacts) -> Result<Vec<HookFact>, Problems> {
+    let problem = |message: String| Problems::config(field, message);
+    match matching_hooks(pattern, &model.hooks) {
+        Err(error) => Err(problem(error.to_string())),
+        Ok(none) if none.is_empty() => Err(unknown_hook(problem, pattern, model)),
+        Ok(hooks) => Ok(hooks.into_iter().cloned().collect()),
+    }
 }
 
 fn unknown_hook(problem: impl Fn(String) -> Problems, pattern: &str, model: &ModelFacts) -> Problems {
@@ -75,9 +89,6 @@ fn unknown_hook(problem: impl Fn(String) -> Problems, pattern: &str, model: &Mod
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use mediant_artifact::ModelTokenizer;
-    use mediant_lm::{LmConfig, model_facts};
 
     use super::*;
 

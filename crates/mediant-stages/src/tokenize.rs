@@ -1,14 +1,15 @@
 //! `tokenize`: documents to rows of tokens.
 
-use mediant_artifact::{Artifact, Facts, Kind, ModelReader, ModelTokenizer, TokenizerReader, TokensFacts};
+use mediant_artifact::{Facts, Kind, ModelTokenizer, TokensFacts};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, Source, SourcePaths, Stage, StageError,
 };
-use mediant_lm::text::{Boundary, TokenizeOptions, Tokenizer, tokenize};
+use mediant_lm::text::{Boundary, TokenizeOptions, tokenize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus_input::CorpusInput;
+use crate::vocabulary::Vocabulary;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -150,19 +151,11 @@ impl Stage for Tokenize {
         let config = cx.config();
         let corpus = cx.optional("corpus")?;
         let vocabulary = Vocabulary::open(cx.optional("model")?.as_ref(), cx.optional("tokenizer")?.as_ref())?;
-        let needed = |token: Option<u32>, option: &str, name: &str| match (token, vocabulary.size) {
-            (None, _) => Err(StageError::new(format!("`{option}: true` needs {name}, and none is known"))),
-            (Some(id), Some(size)) if id as usize >= size => {
-                let problem = format!("`{option}: true` needs {name}; it is {id}, but there are {size} tokens");
-                Err(StageError::new(format!("{problem}; set `{option}: false`")))
-            }
-            (Some(id), _) => Ok(id),
-        };
         let options = TokenizeOptions {
             context: config.context,
             pack: config.pack,
-            bos: config.prepend_bos.then(|| needed(vocabulary.bos, "prepend_bos", "a BOS token")).transpose()?,
-            separator: config.pack.then(|| needed(vocabulary.eos, "pack", "an EOS token")).transpose()?,
+            bos: config.prepend_bos.then(|| vocabulary.bos("prepend_bos")).transpose()?,
+            separator: config.pack.then(|| vocabulary.eos("pack")).transpose()?,
             vocab_size: vocabulary.size,
             test_fraction: config.test_fraction,
             seed: config.seed,
@@ -182,39 +175,6 @@ impl Stage for Tokenize {
             cx.note(format!("{} tokens beyond the context of {} were left out", made.cut, config.context));
         }
         Ok(())
-    }
-}
-
-/// What ids mean.
-struct Vocabulary {
-    tokenizer: Option<Tokenizer>,
-    size: Option<usize>,
-    bos: Option<u32>,
-    eos: Option<u32>,
-}
-
-impl Vocabulary {
-    fn open(model: Option<&Artifact>, tokenizer: Option<&Artifact>) -> Result<Self, StageError> {
-        let model = model.map(ModelReader::open).transpose()?;
-        let tokenizer = match (&model, tokenizer) {
-            (Some(model), _) => Tokenizer::from_files(&model.files)?,
-            (None, Some(tokenizer)) => Tokenizer::from_files(&TokenizerReader::open(tokenizer)?.files)?,
-            (None, None) => None,
-        };
-        let config = model.as_ref().map(|model| &model.meta.config);
-        let number =
-            |field: &str| config.and_then(|config| config[field].as_u64()).and_then(|id| u32::try_from(id).ok());
-        let special = |own: fn(&Tokenizer) -> Option<u32>, field: &str| match &tokenizer {
-            Some(tokenizer) => own(tokenizer),
-            None => number(field),
-        };
-        let size = config.and_then(|config| config["vocab_size"].as_u64()).map(|size| size as usize);
-        Ok(Self {
-            bos: special(Tokenizer::bos, "bos_token_id"),
-            eos: special(Tokenizer::eos, "eos_token_id"),
-            size: size.or(tokenizer.as_ref().map(Tokenizer::vocab_size)),
-            tokenizer,
-        })
     }
 }
 

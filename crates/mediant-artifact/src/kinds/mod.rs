@@ -2,10 +2,14 @@
 
 pub(crate) mod activations;
 pub(crate) mod dictionary;
+pub(crate) mod effects;
 pub(crate) mod labels;
+pub(crate) mod mediator;
 pub(crate) mod metrics;
 pub(crate) mod model;
 pub(crate) mod norms;
+pub(crate) mod prompts;
+pub(crate) mod scores;
 pub(crate) mod table;
 pub(crate) mod tokenizer;
 pub(crate) mod tokens;

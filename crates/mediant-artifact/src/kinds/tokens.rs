@@ -14,7 +14,7 @@ use crate::{Artifact, ArtifactWriter, Digest, Error, Kind, Manifest, Result, Tab
 const SEQUENCES: &str = "sequences";
 
 /// Longest sequence: so many that a batch of them stays within Arrow's 31-bit offsets.
-const LONGEST: usize = 1 << 23;
+pub(super) const LONGEST: usize = 1 << 23;
 
 /// What is known of token sequences besides the tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

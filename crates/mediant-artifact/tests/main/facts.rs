@@ -1,8 +1,8 @@
 //! Facts and small values travel as JSON.
 
 use mediant_artifact::{
-    ActivationsFacts, DType, Digest, Facts, HookFact, Kind, ModelFacts, ModelTokenizer, Norms, Processing, TableFacts,
-    TokensFacts,
+    ActivationsFacts, DType, Digest, Facts, HookFact, Kind, ModelFacts, ModelTokenizer, Norms, Processing,
+    PromptsFacts, TableFacts, TokensFacts,
 };
 
 fn model() -> ModelFacts {
@@ -32,6 +32,17 @@ fn facts_survive_json() {
         Facts::Model(model()),
         Facts::Labels,
         Facts::Metrics,
+        Facts::Effects,
+        Facts::Scores,
+        Facts::Prompts(PromptsFacts {
+            counterfactuals: vec!["abc".to_owned()],
+            spans: None,
+            tokenizer: Some(Digest::of(b"{}")),
+            vocab_size: Some(100),
+            longest: None,
+            prompts: Some(3),
+            prepend_bos: true,
+        }),
         Facts::Tokens(TokensFacts {
             tokenizer: None,
             vocab_size: Some(100),

@@ -16,9 +16,10 @@ struct Original {
 }
 
 impl Original {
-    fn new(write: impl FnOnce(&Path) -> Manifest) -> Self {
+    /// An artifact of which the first part of a table will be damaged.
+    fn new(table: &str, write: impl FnOnce(&Path) -> Manifest) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let part = write(dir.path()).parts().next().unwrap().file.clone();
+        let part = write(dir.path()).tables[table].parts[0].file.clone();
         Self { files: files(dir.path()), part }
     }
 
@@ -36,7 +37,8 @@ impl Original {
         }
         if let (Some((size, digest)), true) = (manifest, lies) {
             let mut manifest = Manifest::read(dir.path()).unwrap();
-            for part in manifest.tables.values_mut().flat_map(|table| &mut table.parts) {
+            let parts = manifest.tables.values_mut().flat_map(|table| &mut table.parts);
+            for part in parts.filter(|part| part.file == self.part) {
                 (part.bytes, part.blake3) = (size, digest);
             }
             std::fs::write(dir.path().join("manifest.json"), manifest.to_json().unwrap()).unwrap();
@@ -46,9 +48,10 @@ impl Original {
     }
 }
 
-static VECTORS: LazyLock<Original> =
-    LazyLock::new(|| Original::new(|dir| write_vectors(dir, 90, &[1_000], DType::F32, 90, 1 << 16).manifest().clone()));
-static ROWS: LazyLock<Original> = LazyLock::new(|| Original::new(|dir| write_rows(dir, 300, 300, 1 << 16)));
+static VECTORS: LazyLock<Original> = LazyLock::new(|| {
+    Original::new("v", |dir| write_vectors(dir, 90, &[1_000], DType::F32, 90, 1 << 16).manifest().clone())
+});
+static ROWS: LazyLock<Original> = LazyLock::new(|| Original::new("rows", |dir| write_rows(dir, 300, 300, 1 << 16)));
 
 /// A change to a file.
 #[derive(Clone, Debug)]

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod digests;
+mod effects;
 mod export;
 mod facts;
 mod hostile;
 mod kinds;
 mod manifests;
+mod prompts;
 mod support;
 mod tables;
 mod vectors;

@@ -86,3 +86,46 @@ pub(crate) fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files.sort();
     files
 }
+
+/// The same artifact with one table replaced by `table(rows)`, as a program that knows the layout but not its rules
+/// might write it; the files are whole and their digests right.
+pub(crate) fn forge(
+    original: &Artifact,
+    changed: &str,
+    table: impl Fn(RecordBatch) -> RecordBatch,
+) -> (TempDir, Artifact) {
+    let (dir, writer) = writer(original.kind());
+    for name in original.table_names() {
+        let rows = original.read(name).unwrap();
+        let rows = if name == changed { table(rows) } else { rows };
+        let mut copy = writer.table(name, rows.schema()).unwrap();
+        copy.write(&rows).unwrap();
+        copy.close().unwrap();
+    }
+    writer.finish(&original.manifest().meta).unwrap();
+    let forged = Artifact::open(dir.path()).unwrap();
+    forged.verify().unwrap();
+    (dir, forged)
+}
+
+/// The same artifact with one field of its meta replaced.
+pub(crate) fn forge_meta(original: &Artifact, field: &str, value: serde_json::Value) -> (TempDir, Artifact) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in files(original.dir()) {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let mut manifest = original.manifest().clone();
+    assert!(manifest.meta.get(field).is_some_and(|before| *before != value), "{field}");
+    manifest.meta[field] = value;
+    std::fs::write(dir.path().join("manifest.json"), manifest.to_json().unwrap()).unwrap();
+    let forged = Artifact::open(dir.path()).unwrap();
+    (dir, forged)
+}
+
+/// A table with a column replaced.
+pub(crate) fn with_column(rows: &RecordBatch, name: &str, column: ArrayRef) -> RecordBatch {
+    let index = rows.schema().index_of(name).unwrap();
+    let mut columns = rows.columns().to_vec();
+    columns[index] = column;
+    RecordBatch::try_new(rows.schema(), columns).unwrap()
+}

@@ -8,7 +8,7 @@ use crate::Split;
 use crate::document::Sentence;
 use crate::draw::Draw;
 use crate::lexicon::{Class, NOUNS, Number, Pair, SUBJECTS};
-use crate::template::{Fill, Part, Templates, common, reserved, seen};
+use crate::template::{Fill, Part, Template, Templates, common, reserved, seen};
 
 const OPENINGS: [Part; 12] = [
     seen("the", "The "),
@@ -57,6 +57,11 @@ const PREDICATES: [Part; 6] = [
 static TEMPLATES: LazyLock<Templates> =
     LazyLock::new(|| Templates::combine("agreement", &[&OPENINGS, &SUBJECT, &ATTRACTORS, &PREDICATES]));
 
+/// The templates that a split may use, or all.
+pub(crate) fn templates(split: Option<Split>) -> Vec<&'static Template> {
+    TEMPLATES.any(split)
+}
+
 pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     let template = &TEMPLATES.of(split)[draw.below(TEMPLATES.of(split).len())];
     let subject = draw.pick(SUBJECTS.of(split));
@@ -87,16 +92,16 @@ pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     out.about("attractors", if attractors == 1 { "1" } else { "2" });
 }
 
-pub(super) fn draw_number(draw: &mut Draw) -> Number {
+pub(crate) fn draw_number(draw: &mut Draw) -> Number {
     if draw.chance(50) { Number::Singular } else { Number::Plural }
 }
 
-pub(super) fn noun(noun: Pair, number: Number) -> Fill {
+pub(crate) fn noun(noun: Pair, number: Number) -> Fill {
     Fill::new(number.order(noun).0, Class::Noun).with("number", number.name())
 }
 
 /// A verb that agrees; its other form is the mistake.
-fn verb(slot: &str, number: Number) -> Fill {
+pub(crate) fn verb(slot: &str, number: Number) -> Fill {
     let (right, wrong) = number.order(match slot {
         "is" => ("is", "are"),
         "was" => ("was", "were"),

@@ -6,7 +6,7 @@ use crate::Split;
 use crate::document::Sentence;
 use crate::draw::Draw;
 use crate::lexicon::{CAPITALS, Class};
-use crate::template::{Fill, Part, Templates, common, reserved, seen};
+use crate::template::{Fill, Part, Template, Templates, common, reserved, seen};
 
 const FORMS: [Part; 25] = [
     seen("capital_is", "The capital of {country} is {capital}."),
@@ -37,6 +37,11 @@ const FORMS: [Part; 25] = [
 ];
 
 static TEMPLATES: LazyLock<Templates> = LazyLock::new(|| Templates::combine("capitals", &[&FORMS]));
+
+/// The templates that a split may use, or all.
+pub(crate) fn templates(split: Option<Split>) -> Vec<&'static Template> {
+    TEMPLATES.any(split)
+}
 
 pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     let template = &TEMPLATES.of(split)[draw.below(TEMPLATES.of(split).len())];

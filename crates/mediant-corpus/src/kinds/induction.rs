@@ -111,11 +111,16 @@ pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     out.about("period", numeral(period));
 }
 
+/// Whether patterns of this length are held out.
+pub(crate) const fn is_reserved(period: usize) -> bool {
+    period % RESERVED_OF == RESERVED
+}
+
 /// The shorter of two draws: short patterns are the ones that copying is first learned from.
 fn period(split: Split, draw: &mut Draw) -> usize {
     loop {
         let period = 2 + draw.below(LONGEST - 1).min(draw.below(LONGEST - 1));
-        if (period % RESERVED_OF == RESERVED) == (split == Split::HeldOut) {
+        if is_reserved(period) == (split == Split::HeldOut) {
             return period;
         }
     }

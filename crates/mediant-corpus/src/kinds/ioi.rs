@@ -8,7 +8,7 @@ use crate::Split;
 use crate::document::Sentence;
 use crate::draw::Draw;
 use crate::lexicon::IOI_NAMES;
-use crate::template::{Part, Templates, common, name, reserved, seen};
+use crate::template::{Part, Template, Templates, common, name, reserved, seen};
 
 const OPENINGS: [Part; 21] = [
     seen("when_went", "When {a} and {b} went to the {place}, "),
@@ -51,6 +51,11 @@ const ACTIONS: [Part; 13] = [
 ];
 
 static TEMPLATES: LazyLock<Templates> = LazyLock::new(|| Templates::combine("ioi", &[&OPENINGS, &ACTIONS]));
+
+/// The templates that a split may use, or all.
+pub(crate) fn templates(split: Option<Split>) -> Vec<&'static Template> {
+    TEMPLATES.any(split)
+}
 
 pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     let names = IOI_NAMES.of(split);

@@ -1,11 +1,11 @@
 //! The kinds of sentence, one file each. The same code writes training sentences and the items of task sets.
 
-mod agreement;
-mod capitals;
-mod induction;
-mod ioi;
+pub(crate) mod agreement;
+pub(crate) mod capitals;
+pub(crate) mod induction;
+pub(crate) mod ioi;
 mod plain;
-mod pronoun;
+pub(crate) mod pronoun;
 mod sums;
 
 use crate::Split;

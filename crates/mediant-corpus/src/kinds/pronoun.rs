@@ -6,7 +6,7 @@ use crate::Split;
 use crate::document::Sentence;
 use crate::draw::Draw;
 use crate::lexicon::{Class, Gender, PRONOUN_NAMES, ROLES};
-use crate::template::{Fill, Part, Templates, common, name, reserved, seen};
+use crate::template::{Fill, Part, Template, Templates, common, name, reserved, seen};
 
 const CLAUSES: [Part; 19] = [
     seen("home", " went home "),
@@ -63,6 +63,11 @@ static ROLE: LazyLock<Templates> =
     LazyLock::new(|| Templates::combine("pronoun", &[&[seen("role", "The {role}")], &CLAUSES, &LINKS, &ENDS]));
 static OTHER: LazyLock<Templates> = LazyLock::new(|| Templates::combine("pronoun", &[&WHOLE]));
 
+/// The templates that a split may use, or all: about someone named, about someone by what they are, and forms of one piece.
+pub(crate) fn templates(split: Option<Split>) -> [Vec<&'static Template>; 3] {
+    [NAMED.any(split), ROLE.any(split), OTHER.any(split)]
+}
+
 pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     // In training by Zipf's law: a reader who knows the gender of rare names from other sentences must carry it over to this one, as
     // for names held out.
@@ -102,7 +107,7 @@ pub(super) fn write(split: Split, draw: &mut Draw, out: &mut Sentence) {
     out.about("antecedent", antecedent);
 }
 
-fn pronoun(pair: (&'static str, &'static str), gender: Gender, antecedent: &'static str) -> Fill {
+pub(crate) fn pronoun(pair: (&'static str, &'static str), gender: Gender, antecedent: &'static str) -> Fill {
     Fill::new(gender.choose(pair), Class::Pronoun)
         .with("gender", gender.name())
         .with("role", "pronoun")

@@ -115,6 +115,8 @@ fn pairs(words: &'static str) -> Vec<Pair> {
 pub(crate) static ROLES: LazyLock<Vec<Pair>> = LazyLock::new(|| pairs(words::ROLES));
 /// Nouns, (singular, plural).
 pub(crate) static NOUNS: LazyLock<Vec<Pair>> = LazyLock::new(|| pairs(words::NOUNS));
+/// What lasts some years.
+pub(crate) static EVENTS: LazyLock<Vec<&str>> = LazyLock::new(|| list(words::EVENTS));
 /// Countries and their capitals.
 pub(crate) static CAPITALS: LazyLock<Vec<Pair>> = LazyLock::new(|| pairs(words::CAPITALS));
 /// What people give and own.
@@ -158,6 +160,17 @@ impl<T> Reserve<T> {
         match split {
             Split::Train => &self.train,
             Split::HeldOut => &self.held_out,
+        }
+    }
+
+    /// The words that a split may use, or all.
+    pub(crate) fn any(&self, split: Option<Split>) -> Vec<T>
+    where
+        T: Copy,
+    {
+        match split {
+            Some(split) => self.of(split).to_vec(),
+            None => self.train.iter().chain(&self.held_out).copied().collect(),
         }
     }
 

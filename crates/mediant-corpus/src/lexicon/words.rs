@@ -52,6 +52,12 @@ pub(super) const MOODS: &str = "\
 pub(super) const QUALITIES: &str = "\
     red blue green new big small clean dirty heavy bright dark broken white black";
 
+/// What lasts some years. The grammar has no such sentences; prompts do.
+pub(super) const EVENTS: &str = "\
+    war siege plan study contract journey project marriage campaign trial strike reign conflict program \
+    partnership expedition crisis dispute debate experiment friendship rebellion revolution alliance truce survey \
+    mission investigation negotiation drought";
+
 /// Countries and their capitals, one word each.
 pub(super) const CAPITALS: &str = "\
     France/Paris Italy/Rome Spain/Madrid Germany/Berlin England/London Russia/Moscow \

@@ -5,13 +5,15 @@ use super::Edit;
 use crate::{Batch, HookPoint, Result, Select};
 
 /// Adds Gaussian noise to every selected row: the corruption of causal tracing (Meng et al. 2022, arXiv:2202.05262). The noise
-/// of a sequence comes from the stream `noise/<hook>/<example>` of the seed, whatever else is in the batch.
+/// of a sequence comes from the stream `noise/<hook>/<example>/<sample>` of the seed, whatever else is in the batch.
 #[derive(Clone, Debug)]
 pub struct Noise {
     /// Standard deviation.
     pub std: f32,
     /// Of the draws.
     pub seed: u64,
+    /// Which of several draws.
+    pub sample: u64,
     /// Where.
     pub select: Select,
 }
@@ -21,7 +23,7 @@ impl<C: Compute> Edit<C> for Noise {
         let [rows, units, width] = activation.dims();
         let mut noise = vec![0.0; rows * units * width];
         for (index, s) in batch.sequences().iter().enumerate() {
-            let mut draws = stream(self.seed, &format!("noise/{point}/{}", batch.example(index)));
+            let mut draws = stream(self.seed, &format!("noise/{point}/{}/{}", batch.example(index), self.sample));
             let numbers = s.start * units * width..(s.start + s.len) * units * width;
             fill_normal(&mut draws, &mut noise[numbers], 0.0, self.std);
         }

@@ -1,9 +1,13 @@
 //! What an artifact is: its description, tables, first rows and statistics.
 
 mod dictionary;
+mod effects;
+mod heat;
 mod metrics;
 mod model;
+mod prompts;
 mod rows;
+mod scores;
 mod tensors;
 mod tokens;
 mod vectors;
@@ -12,6 +16,7 @@ use mediant_artifact::{Artifact, Kind, LabelsMeta, TableEntry, TableMeta, Tokeni
 
 pub use metrics::metrics_table;
 pub use rows::head;
+pub use scores::scores_table;
 
 use crate::error::Result;
 use crate::page::Page;
@@ -22,7 +27,7 @@ use crate::vector;
 pub struct ShowOptions<'a> {
     /// How many first rows.
     pub head: usize,
-    /// How many metrics.
+    /// How many metrics or scores.
     pub metrics: usize,
     /// Turns token ids into text, where the tokenizer is at hand.
     pub decode: Option<Decode<'a>>,
@@ -37,8 +42,11 @@ pub fn main_table(kind: Kind) -> &'static str {
         Kind::Model | Kind::Dictionary => "tensors",
         Kind::Tokenizer => "files",
         Kind::Tokens => "sequences",
+        Kind::Prompts => "prompts",
         Kind::Labels => "labels",
         Kind::Activations => "index",
+        Kind::Effects => "effects",
+        Kind::Scores => "scores",
         Kind::Metrics => "metrics",
         Kind::Table => "rows",
     }
@@ -75,6 +83,7 @@ pub fn show(artifact: &Artifact, title: &str, options: &ShowOptions<'_>) -> Resu
             page.table("Files", rows::head(artifact, "files", usize::MAX)?);
         }
         Kind::Tokens => tokens::show(artifact, options, &mut page)?,
+        Kind::Prompts => prompts::show(artifact, options, &mut page)?,
         Kind::Labels => {
             let meta: LabelsMeta = artifact.meta()?;
             page.facts("Labels", [("labels", Cell::Count(meta.labels))]);
@@ -82,6 +91,8 @@ pub fn show(artifact: &Artifact, title: &str, options: &ShowOptions<'_>) -> Resu
         }
         Kind::Activations => vectors::show(artifact, options.head, &mut page)?,
         Kind::Dictionary => dictionary::show(artifact, &mut page)?,
+        Kind::Effects => effects::show(artifact, options.head, &mut page)?,
+        Kind::Scores => scores::show(artifact, options.metrics, &mut page)?,
         Kind::Metrics => {
             let metrics = mediant_artifact::read_metrics(artifact)?;
             page.table("Metrics", metrics_table(&metrics, options.metrics));

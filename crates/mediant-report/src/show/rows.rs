@@ -34,9 +34,15 @@ pub fn head(artifact: &Artifact, table: &str, limit: usize) -> Result<TextTable>
     Ok(out)
 }
 
-/// Notes how many of `all` are not in the table.
+/// Notes how many of `all` are not in the table, which has a row for each.
 pub(super) fn more(table: &mut TextTable, all: u64, what: &str) {
-    let rest = all.saturating_sub(table.len() as u64);
+    let shown = table.len() as u64;
+    more_than(table, shown, all, what);
+}
+
+/// Notes how many of `all` are not among the `shown`.
+pub(super) fn more_than(table: &mut TextTable, shown: u64, all: u64, what: &str) {
+    let rest = all.saturating_sub(shown);
     if rest > 0 {
         table.note(format!("… {} more {what}{}", count(rest), if rest == 1 { "" } else { "s" }));
     }

@@ -27,7 +27,7 @@ pub(super) fn table(tensors: &Tensors) -> TextTable {
 }
 
 /// `h.3.attn.weight` → `h.*.attn.weight`: parts between dots that are numbers.
-fn pattern(name: &str) -> String {
+pub(super) fn pattern(name: &str) -> String {
     let part = |part: &str| {
         let number = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
         if number { "*" } else { part }.to_string()

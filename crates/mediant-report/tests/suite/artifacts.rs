@@ -7,9 +7,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use mediant_artifact::{
-    ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, CurveRow, DType, DictionaryMeta, DictionaryWriter,
-    Digest, HookFact, Kind, LabelRow, LabelsWriter, MetricRow, ModelMeta, ModelWriter, Norms, Processing, Sequence,
-    TableMeta, TokensMeta, TokensWriter, write_metrics, write_table, write_tokenizer,
+    ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, Contrast, CurveRow, DType, DictionaryMeta,
+    DictionaryWriter, Digest, Effect, EffectsMeta, EffectsWriter, Example, HookFact, Kind, LabelRow, LabelsWriter,
+    Mediator, MetricRow, ModelMeta, ModelWriter, Norms, Processing, Prompt, ScoreRow, ScoresMeta, Sequence, TableMeta,
+    TokensMeta, TokensWriter, Version, write_metrics, write_prompts, write_scores, write_table, write_tokenizer,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -189,4 +190,139 @@ pub(super) fn tokenizer() -> Made {
     make(Kind::Tokenizer, |writer| {
         write_tokenizer(writer, 2000, &[("tokenizer.json", b"{\"version\": \"1.0\"}")]).unwrap();
     })
+}
+
+/// Two prompts with a counterfactual each, the second of another task.
+pub(super) fn prompts() -> Made {
+    let version = |text: &str, ids: [i32; 4], right: &[i32], wrong: &[i32]| Version {
+        text: text.to_string(),
+        ids: ids.to_vec(),
+        right: right.to_vec(),
+        wrong: wrong.to_vec(),
+        spans: BTreeMap::from([("subject".to_string(), (1, 2)), ("end".to_string(), (3, 4))]),
+        variables: BTreeMap::from([("order".to_string(), "abba".to_string())]),
+    };
+    let ioi = Prompt {
+        task: "ioi".to_string(),
+        template: "store".to_string(),
+        group: "store/Mary/John".to_string(),
+        clean: version("Mary and John", [0, 11, 12, 13], &[11], &[13]),
+        counterfactuals: vec![version("John and Mary", [0, 13, 12, 11], &[13], &[11])],
+    };
+    let years = Prompt {
+        task: "greater_than".to_string(),
+        template: "war".to_string(),
+        group: "war/17".to_string(),
+        clean: version("from 1741 to 17", [0, 5, 6, 7], &[42, 43, 44], &[39, 40]),
+        counterfactuals: vec![version("from 1701 to 17", [0, 5, 8, 7], &[2, 3], &[0, 1])],
+    };
+    make(Kind::Prompts, |writer| {
+        let names = ["flip".to_string()];
+        write_prompts(writer, &names, Digest::of(b"tokenizer"), 2000, true, &[ioi.clone(), years, ioi]).unwrap();
+    })
+}
+
+pub(super) fn head(layer: u32, unit: u32) -> Mediator {
+    let hook = format!("blocks.{layer}.attn.hook_z");
+    Mediator {
+        name: format!("{hook}[{unit}]"),
+        kind: "head".to_string(),
+        hook: Some(hook),
+        layer: Some(layer),
+        unit: Some(unit),
+        ..Mediator::default()
+    }
+}
+
+/// Residuals at a position or span.
+pub(super) fn residual(layer: u32, position: Option<u32>, span: Option<&str>) -> Mediator {
+    let hook = format!("blocks.{layer}.hook_resid_pre");
+    let at = span.map_or_else(|| position.unwrap_or_default().to_string(), str::to_string);
+    Mediator {
+        name: format!("{hook}@{at}"),
+        kind: "residual".to_string(),
+        hook: Some(hook),
+        layer: Some(layer),
+        position,
+        span: span.map(str::to_string),
+        ..Mediator::default()
+    }
+}
+
+/// Heads of two layers patched on two examples.
+pub(super) fn effects() -> Made {
+    let mediators: Vec<Mediator> = (0..4).map(|i| head(i / 2, i % 2)).collect();
+    let example = |task: &str| Example { task: task.to_string(), ..Example::default() };
+    make(Kind::Effects, |writer| {
+        let examples = [example("ioi"), example("greater_than")];
+        let mut effects = EffectsWriter::new(writer, &examples, &mediators).unwrap();
+        let effect = |i: u32| Effect {
+            example: i / 4,
+            mediator: i % 4,
+            clean: 3.5,
+            counterfactual: Some(-1.25),
+            patched: if i == 1 { f64::NAN } else { f64::from(i) / 3.0 },
+        };
+        effects.extend((0..8).map(effect)).unwrap();
+        let meta = EffectsMeta {
+            method: "activation_patching".to_string(),
+            metric: "logit_difference".to_string(),
+            unit: "nats".to_string(),
+            contrast: Contrast::Restored,
+            counterfactual: Some("flip".to_string()),
+            model: Digest::of(b"model"),
+            prompts: Digest::of(b"prompts"),
+            passes: 6.5,
+            settings: BTreeMap::from([("positions".to_string(), "all".to_string())]),
+            examples: 2,
+            mediators: 4,
+            effects: 8,
+        };
+        effects.finish(meta).unwrap();
+    })
+}
+
+/// Scores of these values.
+pub(super) fn scores(values: impl IntoIterator<Item = (Mediator, f64)>) -> Made {
+    let score = |(mediator, value): (Mediator, f64)| ScoreRow {
+        mediator,
+        value,
+        numerator: value * 4.75,
+        denominator: 4.75,
+        n: 100,
+        low: Some(value - 0.0625),
+        high: Some(value + 0.0625),
+    };
+    let rows: Vec<ScoreRow> = values.into_iter().map(score).collect();
+    make(Kind::Scores, |writer| {
+        let meta = ScoresMeta {
+            method: "activation_patching".to_string(),
+            metric: "logit_difference".to_string(),
+            unit: "nats".to_string(),
+            contrast: Contrast::Lost,
+            counterfactual: None,
+            passes: 48.0,
+            settings: BTreeMap::new(),
+            seed: 0,
+            scores: 0,
+        };
+        write_scores(writer, meta, &rows).unwrap();
+    })
+}
+
+/// One artifact of every kind.
+pub(super) fn all() -> Vec<Made> {
+    vec![
+        model(),
+        tokenizer(),
+        tokens(),
+        prompts(),
+        labels(),
+        activations(),
+        dictionary(),
+        effects(),
+        scores([(head(0, 0), 1.0)]),
+        metrics(&[]),
+        table(),
+    ]
 }

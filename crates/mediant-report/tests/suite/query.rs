@@ -150,8 +150,23 @@ fn damaged_files_are_errors() {
 
 #[test]
 fn every_kind_has_its_main_table() {
-    let (database, made) = database();
+    let made = artifacts::all();
+    for kind in Kind::ALL {
+        let made = made.iter().find(|made| made.artifact.kind() == kind).unwrap();
+        assert!(made.artifact.table(main_table(kind)).is_ok(), "{kind}");
+    }
+    let (database, _made) = database();
     let names: Vec<&str> = database.names().map(|(name, _)| name).collect();
-    assert!(made.iter().all(|m| m.artifact.table(main_table(m.artifact.kind())).is_ok()));
-    assert!(Kind::ALL.len() == 8 && names.contains(&"sae") && names.contains(&"sae.curve"), "{names:?}");
+    assert!(names.contains(&"sae") && names.contains(&"sae.curve"), "{names:?}");
+}
+
+#[test]
+fn effects_join_their_mediators_and_examples() {
+    let made = artifacts::effects();
+    let database = Database::new(sources("patch", &[], &made.artifact));
+    let sql = "SELECT m.name, e.example, x.task, e.patched FROM patch AS e \
+        JOIN patch.mediators AS m ON e.mediator = m.mediator JOIN patch.examples AS x ON e.example = x.example \
+        WHERE m.layer = 1 ORDER BY e.example, m.name LIMIT 3";
+    let table = database.query(sql).unwrap().table(None).unwrap();
+    assert_snapshot!("query_effects", table.to_terminal(Terminal::PLAIN));
 }

@@ -1,7 +1,9 @@
 //! `mediant show`: what a result is.
 
 use clap::Args;
-use mediant_artifact::{Artifact, Digest, Kind, MetricRow, ModelReader, TokenizerReader, TokensMeta, read_metrics};
+use mediant_artifact::{
+    Artifact, Digest, Kind, MetricRow, ModelReader, PromptsMeta, TokenizerReader, TokensMeta, read_metrics,
+};
 use mediant_lm::text::Tokenizer;
 use mediant_report::{Cell, Page, ShowOptions, TextTable, metrics_table};
 
@@ -24,7 +26,7 @@ pub(crate) struct Show {
     /// What to show: a stage, a stage.output, an instance such as sae[seed=0]
     #[arg(value_name = "STAGE[.OUTPUT]")]
     selector: Option<String>,
-    /// How many first rows [default: 10; of metrics 200, and all with --json]
+    /// How many first rows [default: 10; of metrics and scores 200, and all with --json]
     #[arg(long, value_name = "N")]
     head: Option<usize>,
     /// One JSON object a result, a line each
@@ -129,12 +131,14 @@ fn united(selector: &str, found: &[Finished<'_>], most: usize) -> Result<Page, F
     Ok(page)
 }
 
-/// The tokenizer that made the tokens, if it is among the results of the pipeline.
+/// The tokenizer that made the tokens or prompts, if it is among the results of the pipeline.
 fn tokenizer(artifact: &Artifact, results: &Results) -> Result<Option<Tokenizer>, Failure> {
-    if artifact.kind() != Kind::Tokens {
-        return Ok(None);
-    }
-    let Some(wanted) = artifact.meta::<TokensMeta>()?.tokenizer else { return Ok(None) };
+    let wanted = match artifact.kind() {
+        Kind::Tokens => artifact.meta::<TokensMeta>()?.tokenizer,
+        Kind::Prompts => Some(artifact.meta::<PromptsMeta>()?.tokenizer),
+        _ => None,
+    };
+    let Some(wanted) = wanted else { return Ok(None) };
     for finished in results.all() {
         let files = match finished.output.kind {
             Kind::Tokenizer => TokenizerReader::open(&finished.open()?)?.files,

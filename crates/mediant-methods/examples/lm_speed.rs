@@ -1,0 +1,154 @@
+//! Times of a GPT-2-small-shaped model with random weights on 8 prompts of 128 tokens, one measure a run, as one JSON line:
+//!
+//! `cargo run --release -p mediant-methods --example lm_speed -- MEASURE [RUNS]`
+//!
+//! MEASURE: `forward` (with all logits), `residuals` (all of them read, no logits), `patch` (every head of the first, a middle and the last layer
+//! patched alone), `patch_all` (of every layer), `attribution` (of every head). Patching and attribution include the clean and the
+//! corrupted run. `benches/lm.py` runs them beside transformers and TransformerLens.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::Instant;
+
+use mediant_artifact::{ArtifactWriter, Digest, HookFact, Kind, Prompt, Version};
+use mediant_lm::{Batch, Differentiable, HookPoint, Hooks, LmConfig, Model, Parameter, Positions, Rows, Site, State};
+use mediant_methods::{About, Answers, By, Direction, Error, Metric, Pairs, Recorder, patch, targets};
+use mediant_tensor::random::{below, fill_normal, stream};
+use mediant_tensor::{Flex, Tensor};
+use serde_json::json;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const LAYERS: usize = 12;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let measure = arguments.next().unwrap_or_else(|| "forward".to_owned());
+    let runs: usize = arguments.next().map_or(3, |n| n.parse().unwrap());
+    let model = model();
+    let pairs = pairs();
+    let pair = pairs.batch::<Flex>(0..8, model.config(), &model.device()).unwrap();
+    let mut run: Box<dyn FnMut()> = match measure.as_str() {
+        "forward" => Box::new(|| drop(black_box(all_logits(&model, &pair.clean)))),
+        "residuals" => Box::new(|| drop(black_box(residuals(&model, &pair.clean)))),
+        "patch" => Box::new(|| patch_heads(&model, &pairs, &[0, LAYERS / 2, LAYERS - 1])),
+        "patch_all" => Box::new(|| patch_heads(&model, &pairs, &(0..LAYERS).collect::<Vec<_>>())),
+        "attribution" => Box::new(|| drop(black_box(attribution(&model, &pairs)))),
+        other => panic!("no measure {other}"),
+    };
+    let mut times = Vec::new();
+    for round in 0..=runs {
+        let start = Instant::now();
+        run();
+        // The first is to get warm, but the sweeps are long enough without.
+        if round > 0 || measure.starts_with("patch") {
+            times.push(start.elapsed().as_secs_f64());
+        }
+        if measure.starts_with("patch") && times.len() == runs {
+            break;
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+    let peak: u64 = peak.parse().unwrap();
+    println!("{}", json!({ "measure": measure, "seconds": times[times.len() / 2], "peak_mb": peak / 1024 }));
+}
+
+fn model() -> Model<Flex> {
+    let config = LmConfig::from_json(&json!({
+        "model_type": "gpt2", "n_layer": LAYERS, "n_embd": 768, "n_head": 12, "vocab_size": 50257, "n_positions": 1024
+    }))
+    .unwrap();
+    let parameters = config.slots().into_iter().map(|slot| {
+        let shape = slot.shape(&config);
+        let mut values = vec![0.0; shape.iter().product()];
+        fill_normal(&mut stream(0, &slot.to_string()), &mut values, 0.0, 0.02);
+        (slot, Parameter::new(values, &shape, &Default::default()).unwrap())
+    });
+    Model::new(config.clone(), parameters).unwrap()
+}
+
+fn pairs() -> Pairs {
+    let mut draws = stream(0, "ids");
+    let mut version = || Version {
+        ids: (0..128).map(|_| below(&mut draws, 50257) as i32).collect(),
+        right: vec![5],
+        wrong: vec![7],
+        ..Version::default()
+    };
+    let prompt = |_| Prompt { clean: version(), counterfactuals: vec![version()], ..Prompt::default() };
+    Pairs::new((0..8).map(prompt).collect(), Some(0)).unwrap()
+}
+
+fn all_logits(model: &Model<Flex>, batch: &Batch<Flex>) -> Tensor<Flex, 2> {
+    model.logits_from(batch, State::Start, Rows::All, Hooks::none()).unwrap()
+}
+
+fn residuals(model: &Model<Flex>, batch: &Batch<Flex>) -> Vec<Tensor<Flex, 3>> {
+    let points =
+        (0..LAYERS).flat_map(|layer| [Site::ResidPre, Site::ResidPost].map(|site| HookPoint::Block(layer, site)));
+    let mut kept = Vec::new();
+    let mut take = |_, x| {
+        kept.push(x);
+        Ok(())
+    };
+    model.read(batch, Hooks::none().read(points, &mut take)).unwrap();
+    kept
+}
+
+fn patch_heads(model: &Model<Flex>, pairs: &Pairs, layers: &[usize]) {
+    let hooks: Vec<HookFact> = layers
+        .iter()
+        .map(|layer| HookFact { name: format!("blocks.{layer}.attn.hook_z"), shape: vec![12, 64] })
+        .collect();
+    let targets = targets(&hooks, Some(&[By::Head]), &Positions::All, &[], pairs).unwrap();
+    let folder = std::env::temp_dir().join(format!("lm_speed-{}", std::process::id()));
+    let writer = |name: &str, kind| {
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        ArtifactWriter::create(&folder, kind).unwrap()
+    };
+    let about = About {
+        method: "activation_patching",
+        metric: Metric::LogitDiff,
+        contrast: Direction::Denoising.contrast(),
+        counterfactual: None,
+        model: Digest::of(b""),
+        prompts: Digest::of(b""),
+        settings: BTreeMap::new(),
+        seed: 0,
+    };
+    let mediators = targets.iter().map(|target| target.mediator.clone()).collect();
+    let mut recorder = Recorder::new(writer("effects", Kind::Effects), about, &pairs.examples(), mediators).unwrap();
+    let done = |_, _| Ok::<_, Error>(());
+    patch(model, pairs, &targets, Direction::Denoising, Metric::LogitDiff, &mut recorder, done).unwrap();
+    recorder.finish(writer("scores", Kind::Scores)).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn attribution(model: &Model<Flex>, pairs: &Pairs) -> Vec<Vec<f32>> {
+    let pair = pairs.batch::<Flex>(0..8, model.config(), &model.device()).unwrap();
+    let points: Vec<_> = (0..LAYERS).map(|layer| HookPoint::Block(layer, Site::Z)).collect();
+    let mut clean = BTreeMap::new();
+    let mut take = |point, x| {
+        clean.insert(point, x);
+        Ok(())
+    };
+    let hooks = Hooks::none().read(points.iter().copied(), &mut take);
+    black_box(model.logits_from(&pair.clean, State::Start, Rows::Last, hooks).unwrap());
+    let answers: &Answers = &pair.answers;
+    let mut scores = vec![Vec::new(); LAYERS];
+    let mut each = |point: HookPoint, x: Tensor<Flex, 3>, gradient: Tensor<Flex, 3>| {
+        let HookPoint::Block(layer, _) = point else { return Ok(()) };
+        let score = ((clean[&point].clone() - x) * gradient).sum_dim(2).sum_dim(0);
+        scores[layer] = score.into_data().into_vec().unwrap();
+        Ok(())
+    };
+    let metric = |logits| Ok(Metric::LogitDiff.of(logits, answers));
+    let differentiable = Differentiable::new(model).unwrap();
+    differentiable.gradients(pair.corrupted().unwrap(), State::Start, &points, &metric, &mut each).unwrap();
+    scores
+}

@@ -1,0 +1,74 @@
+//! Prompts: how many, of which tasks, the first ones with their counterfactuals and answers.
+
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
+use mediant_artifact::{Artifact, Prompt, PromptsMeta, read_prompts};
+use serde_json::Value;
+
+use super::ShowOptions;
+use super::rows::more_than;
+use crate::error::Result;
+use crate::page::Page;
+use crate::table::{Cell, TextTable};
+
+pub(super) fn show(artifact: &Artifact, options: &ShowOptions<'_>, page: &mut Page) -> Result<()> {
+    let (meta, prompts) = read_prompts(artifact)?;
+    let list = |names: &[String]| if names.is_empty() { Cell::Empty } else { Cell::text(names.join(", ")) };
+    page.facts(
+        "Prompts",
+        [
+            ("prompts", Cell::Count(meta.prompts)),
+            ("counterfactuals", list(&meta.counterfactuals)),
+            ("spans", list(&meta.spans)),
+            ("longest", Cell::Count(meta.longest as u64)),
+            ("prepend BOS", Cell::text(if meta.prepend_bos { "yes" } else { "no" })),
+            ("vocabulary", Cell::Count(meta.vocab_size as u64)),
+            ("tokenizer", Cell::Digest(meta.tokenizer.to_string())),
+        ],
+    );
+    page.table("Tasks", tasks(&prompts));
+    page.table("First prompts", first(&meta, &prompts, options));
+    Ok(())
+}
+
+/// How many prompts, templates and groups each task has.
+fn tasks(prompts: &[Prompt]) -> TextTable {
+    let mut tasks: IndexMap<&str, (u64, BTreeSet<&str>, BTreeSet<&str>)> = IndexMap::new();
+    for prompt in prompts {
+        let (count, templates, groups) = tasks.entry(&prompt.task).or_default();
+        *count += 1;
+        templates.insert(&prompt.template);
+        groups.insert(&prompt.group);
+    }
+    let mut table = TextTable::new(["task", "prompts", "templates", "groups"]);
+    for (task, (count, templates, groups)) in tasks {
+        let counts = [count, templates.len() as u64, groups.len() as u64].map(Cell::Count);
+        table.push([Cell::text(task)].into_iter().chain(counts));
+    }
+    table
+}
+
+/// The first prompts, a row a version.
+fn first(meta: &PromptsMeta, prompts: &[Prompt], options: &ShowOptions<'_>) -> TextTable {
+    let answers = |ids: &[i32]| match options.decode {
+        Some(decode) => Cell::Json(ids.iter().map(|&id| Value::from(decode(&[id]))).collect()),
+        None => Cell::Json(ids.into()),
+    };
+    let names: Vec<&str> = ["clean"].into_iter().chain(meta.counterfactuals.iter().map(String::as_str)).collect();
+    let mut table = TextTable::new(["prompt", "version", "tokens", "text", "right", "wrong"]);
+    for (i, prompt) in prompts.iter().take(options.head).enumerate() {
+        for (name, version) in names.iter().zip(prompt.versions()) {
+            table.push([
+                Cell::Int(i as i128),
+                Cell::text(*name),
+                Cell::Count(version.ids.len() as u64),
+                Cell::text(&version.text),
+                answers(&version.right),
+                answers(&version.wrong),
+            ]);
+        }
+    }
+    more_than(&mut table, options.head.min(prompts.len()) as u64, meta.prompts, "prompt");
+    table
+}

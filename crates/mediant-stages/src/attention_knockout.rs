@@ -1,0 +1,139 @@
+//! `attention_knockout`: what the last position needs to see, and in which layers.
+
+use mediant_artifact::{Contrast, Facts};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+};
+use mediant_lm::Positions;
+use mediant_methods::{Cuts, Metric, Recorder, knock_out};
+use mediant_tensor::on_device;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::device::compute_device;
+use crate::model_input::loaded_facts;
+use crate::prompts_input::{self, Wanted, about, check_positions, check_prompts, read_pairs};
+
+/// The stage.
+#[derive(Clone, Copy)]
+pub(crate) struct AttentionKnockout;
+
+/// Options of `attention_knockout`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Which positions no longer look.
+    #[serde(default = "last")]
+    queries: Positions,
+    /// What they no longer look at, each alone: `{ span: subject }`, `{ range: [0, 4] }`, ...
+    keys: Vec<Positions>,
+    /// Layers that are cut together, centred at each layer.
+    #[serde(default = "window")]
+    window: usize,
+    /// Whether each head is cut alone.
+    #[serde(default)]
+    by_head: bool,
+    /// What is measured of the answer.
+    #[serde(default = "prob")]
+    metric: Metric,
+    /// Of the bootstrap.
+    #[serde(default)]
+    seed: u64,
+}
+
+fn last() -> Positions {
+    Positions::Last
+}
+
+fn window() -> usize {
+    9
+}
+
+fn prob() -> Metric {
+    Metric::Prob
+}
+
+const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
+
+impl Stage for AttentionKnockout {
+    type Config = Config;
+    const NAME: &'static str = "attention_knockout";
+    const VERSION: u32 = 1;
+
+    fn docs(&self) -> Docs {
+        Docs {
+            summary: "Attention knockout: what is lost when positions no longer see others, in windows of layers",
+            details: DETAILS,
+            example: "cut:\n  uses: attention_knockout\n  inputs: { model: model, prompts: prompts }\n  with: { keys: [{ span: subject }], window: 3 }\n",
+        }
+    }
+
+    fn inputs(&self) -> Ports {
+        Ports::Fixed(PORTS)
+    }
+
+    fn outputs(&self, _: &Config) -> Vec<Output> {
+        prompts_input::outputs()
+    }
+
+    fn check(&self, config: &Config) -> Result<(), Problems> {
+        let mut problems = Problems::none();
+        if config.keys.is_empty() {
+            problems.push(Problems::config("keys", "nothing to cut is listed"));
+        }
+        if config.window == 0 {
+            problems.push(Problems::config("window", "must be at least 1"));
+        }
+        problems.finish()
+    }
+
+    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        let mut problems = Problems::none();
+        problems.push(check_prompts(inputs).err().unwrap_or_default());
+        problems.push(check_positions("queries", &config.queries, inputs).err().unwrap_or_default());
+        for (index, keys) in config.keys.iter().enumerate() {
+            problems.push(check_positions(&format!("keys[{index}]"), keys, inputs).err().unwrap_or_default());
+        }
+        problems.finish()?;
+        Ok(prompts_input::output_facts())
+    }
+
+    fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
+        Resources::all_cpus()
+    }
+
+    fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
+        let config = cx.config();
+        let model = cx.input("model")?;
+        let (pairs, _) = read_pairs(cx, Wanted::None)?;
+        let facts = loaded_facts(&model)?;
+        let cuts = Cuts {
+            queries: config.queries.clone(),
+            keys: config.keys.clone(),
+            window: config.window,
+            by_head: config.by_head,
+        };
+        let settings = [("queries", config.queries.to_string()), ("window", config.window.to_string())];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
+        let about = about(cx, Self::NAME, config.metric, Contrast::LostOfClean, None, settings, config.seed)?;
+        let mediators = cuts.mediators(facts.n_layers, facts.n_heads);
+        let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
+        on_device!(compute_device(cx.device()), C, device => {
+            let model = mediant_lm::load::<C>(&model, &device)?;
+            knock_out(&model, &pairs, &cuts, config.metric, &mut recorder, |done, total| {
+                cx.progress(done as u64, total as u64, "prompts");
+                cx.check_cancelled()
+            })
+        })?;
+        recorder.finish(cx.output("scores")?)?;
+        Ok(())
+    }
+}
+
+const DETAILS: &str = "\
+In a window of layers the scores from `queries` to `keys` become −∞ before the softmax, so that the attention they had goes to the other keys. \
+Score = (clean − cut) / clean, the share of the metric that is lost, by the layer at the window's centre (`l − (window − 1)/2` to \
+`l + window/2`) and by what was cut; with `by_head` for each head alone. The metric is by default the probability of the right answer. A \
+query that would be left without any key is an error.
+
+Source: Geva et al. 2023 (arXiv:2304.14767), with windows of 9 layers in a model of 48.";

@@ -1,0 +1,199 @@
+//! `path_patching`: what becomes of the metric when one component's output is another's on its way to chosen receivers.
+
+use std::collections::BTreeMap;
+
+use mediant_artifact::{Facts, ModelFacts};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+};
+use mediant_lm::{HookPoint, Site};
+use mediant_methods::{Direction, Metric, Receiver, Recorder, Sender, path_patch, paths};
+use mediant_tensor::on_device;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::device::compute_device;
+use crate::model_input::{choose_hooks, hooks_like, loaded_facts};
+use crate::prompts_input::{self, Wanted, about, check_counterfactual, check_prompts, read_pairs};
+
+/// The stage.
+#[derive(Clone, Copy)]
+pub(crate) struct PathPatching;
+
+/// Options of `path_patching`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// What writes, each alone: hook points or globs among `hook_embed`, `hook_pos_embed`, `blocks.*.attn.hook_z` (each head), `blocks.*.hook_attn_out`,
+    /// `blocks.*.hook_mlp_out`.
+    senders: Vec<String>,
+    /// What reads, all together.
+    receivers: Vec<Reads>,
+    /// Which run gets activations of the other.
+    #[serde(default)]
+    direction: Direction,
+    /// What is measured of the answer.
+    #[serde(default)]
+    metric: Metric,
+    /// Which counterfactual of the prompts; the first if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counterfactual: Option<String>,
+    /// Of the bootstrap.
+    #[serde(default)]
+    seed: u64,
+}
+
+/// What reads the residual stream.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reads {
+    /// `blocks.N.hook_q_input`, `hook_k_input`, `hook_v_input` or `hook_mlp_in`, or the last layer's `hook_resid_post` for the unembedding.
+    hook: String,
+    /// Which heads of it; all if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heads: Option<Vec<usize>>,
+}
+
+const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
+
+impl Stage for PathPatching {
+    type Config = Config;
+    const NAME: &'static str = "path_patching";
+    const VERSION: u32 = 1;
+
+    fn docs(&self) -> Docs {
+        Docs {
+            summary: "Path patching: the effect of components on the metric straight through chosen receivers",
+            details: DETAILS,
+            example: "paths:\n  uses: path_patching\n  inputs: { model: model, prompts: prompts }\n  with:\n    senders: [\"blocks.*.attn.hook_z\"]\n    receivers: [{ hook: blocks.3.hook_q_input, heads: [2] }]\n",
+        }
+    }
+
+    fn inputs(&self) -> Ports {
+        Ports::Fixed(PORTS)
+    }
+
+    fn outputs(&self, _: &Config) -> Vec<Output> {
+        prompts_input::outputs()
+    }
+
+    fn check(&self, config: &Config) -> Result<(), Problems> {
+        let mut problems = Problems::none();
+        if config.senders.is_empty() {
+            problems.push(Problems::config("senders", "no hook point is listed"));
+        }
+        if config.receivers.is_empty() {
+            problems.push(Problems::config("receivers", "no hook point is listed"));
+        }
+        problems.finish()
+    }
+
+    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        let mut problems = Problems::none();
+        problems.push(check_prompts(inputs).err().unwrap_or_default());
+        problems.push(check_counterfactual(config.counterfactual.as_deref(), inputs).err().unwrap_or_default());
+        if let Some(model) = inputs.model("model") {
+            problems.push(ends(config, model).err().unwrap_or_default());
+        }
+        problems.finish()?;
+        Ok(prompts_input::output_facts())
+    }
+
+    fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
+        Resources::all_cpus()
+    }
+
+    fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
+        let config = cx.config();
+        let model = cx.input("model")?;
+        let (pairs, counterfactual) = read_pairs(cx, Wanted::of(config.counterfactual.as_deref()))?;
+        let facts = loaded_facts(&model)?;
+        let (senders, receivers) =
+            ends(config, &facts).map_err(|_| StageError::new("the model lacks a sender or receiver"))?;
+        let settings = BTreeMap::from([("direction".to_owned(), config.direction.name().to_owned())]);
+        let contrast = config.direction.contrast();
+        let about = about(cx, Self::NAME, config.metric, contrast, counterfactual, settings, config.seed)?;
+        let mediators = paths(&senders, &receivers);
+        let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
+        on_device!(compute_device(cx.device()), C, device => {
+            let model = mediant_lm::load::<C>(&model, &device)?;
+            let progress = |done, total| {
+                cx.progress(done as u64, total as u64, "prompts");
+                cx.check_cancelled()
+            };
+            path_patch(&model, &pairs, &senders, &receivers, config.direction, config.metric, &mut recorder, progress)
+        })?;
+        recorder.finish(cx.output("scores")?)?;
+        Ok(())
+    }
+}
+
+/// Senders and receivers of a model.
+fn ends(config: &Config, model: &ModelFacts) -> Result<(Vec<Sender>, Vec<Receiver>), Problems> {
+    let mut problems = Problems::none();
+    let mut receivers = Vec::new();
+    for (index, reads) in config.receivers.iter().enumerate() {
+        let field = format!("receivers[{index}].hook");
+        let last = format!("blocks.{}.hook_resid_post", model.n_layers - 1);
+        let readable = reads.hook == last
+            || ["hook_q_input", "hook_k_input", "hook_v_input", "hook_mlp_in"]
+                .iter()
+                .any(|site| reads.hook.ends_with(site));
+        match hooks_like(&field, &reads.hook, model) {
+            Err(wrong) => problems.push(wrong),
+            Ok(_) if !readable => {
+                let message = format!("`{}` does not read the residual stream", reads.hook);
+                let help = format!("receivers are hook_q_input, hook_k_input, hook_v_input, hook_mlp_in and {last}");
+                problems.push(Problems::config(field, message).help(help));
+            }
+            Ok(hooks) => {
+                for hook in hooks {
+                    let heads = if hook.shape.len() > 1 { hook.shape[0] } else { 0 };
+                    if let Some(beyond) = reads.heads.iter().flatten().find(|&&head| head >= heads) {
+                        let message = format!("`{}` has no head {beyond}; it has {heads}", hook.name);
+                        problems.push(Problems::config(format!("receivers[{index}].heads"), message));
+                    }
+                    receivers.extend(hook.name.parse().map(|point| Receiver { point, heads: reads.heads.clone() }));
+                }
+            }
+        }
+    }
+    let mut senders = Vec::new();
+    match choose_hooks("senders", &config.senders, model) {
+        Err(wrong) => problems.push(wrong),
+        Ok(hooks) => {
+            for hook in hooks {
+                let Ok(point) = hook.name.parse::<HookPoint>() else { continue };
+                match point {
+                    HookPoint::Block(_, Site::Z) => {
+                        senders.extend((0..model.n_heads).map(|head| Sender { point, head: Some(head) }));
+                    }
+                    HookPoint::Embed | HookPoint::PosEmbed | HookPoint::Block(_, Site::AttnOut | Site::MlpOut) => {
+                        senders.push(Sender { point, head: None });
+                    }
+                    _ => {
+                        let message = format!("`{}` is not what a component adds to the residual stream", hook.name);
+                        let help =
+                            "senders are hook_embed, hook_pos_embed, attn.hook_z, hook_attn_out and hook_mlp_out";
+                        problems.push(Problems::config("senders", message).help(help));
+                    }
+                }
+            }
+        }
+    }
+    problems.finish()?;
+    Ok((senders, receivers))
+}
+
+const DETAILS: &str = "\
+What a sender writes to the residual stream differs between a prompt and its counterfactual by Δ, `[positions, d_model]`. The inputs of all receivers \
+that come after the sender get Δ added, everything else stays as it was in the run, and the pass goes on from the first receiver: \
+the effect of the sender through the residual stream straight into these receivers, and through whatever the receivers then change. With one \
+receiver this is patching one edge of the graph of `edge_attribution`. The unembedding as receiver is the last `hook_resid_post`.
+
+`direction: noising` runs the clean prompt and gives receivers the counterfactual's output: score = (clean − patched) / (clean − counterfactual). \
+`denoising` is the reverse, as in `activation_patching`. A sender that reaches no receiver has the score 0. In a model that normalises the sum of its heads (Gemma \
+2) what one head writes is not known alone: send from `hook_attn_out` there.
+
+Sources: Goldowsky-Dill et al. 2023 (arXiv:2304.05969); Wang et al. 2022 (arXiv:2211.00593), who let the MLPs between sender and receiver respond, which this \
+does not.";
