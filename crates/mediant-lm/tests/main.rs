@@ -8,6 +8,7 @@ mod suite {
     mod configs;
     mod edits;
     mod generation;
+    mod hooks_page;
     mod hostile;
     mod hostile_configs;
     mod invariance;
