@@ -4,17 +4,20 @@
 mod ablate;
 mod activation_patching;
 mod attention_knockout;
+mod attribution_patching;
 mod cache_activations;
 mod causal_trace;
 mod command;
 mod compare;
 mod corpus_input;
 mod device;
+mod edge_attribution;
 mod evaluate_lm;
 mod evaluate_sae;
 mod evaluate_tasks;
 mod generate;
 mod generate_corpus;
+mod integrated_gradients;
 mod load_model;
 mod mediators;
 mod model_input;
@@ -42,15 +45,18 @@ pub fn catalogue() -> &'static Catalogue {
             .with(ablate::Ablate)
             .with(activation_patching::ActivationPatching)
             .with(attention_knockout::AttentionKnockout)
+            .with(attribution_patching::AttributionPatching)
             .with(cache_activations::CacheActivations)
             .with(causal_trace::CausalTrace)
             .with(command::Command)
             .with(compare::Compare)
+            .with(edge_attribution::EdgeAttribution)
             .with(evaluate_lm::EvaluateLm)
             .with(evaluate_sae::EvaluateSae)
             .with(evaluate_tasks::EvaluateTasks)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
+            .with(integrated_gradients::IntegratedGradients)
             .with(load_model::LoadModel)
             .with(path_patching::PathPatching)
             .with(table::Table)
