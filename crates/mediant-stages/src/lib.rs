@@ -10,16 +10,20 @@ mod command;
 mod compare;
 mod corpus_input;
 mod device;
+mod direct_logit_attribution;
+mod direction;
 mod evaluate_lm;
 mod evaluate_sae;
 mod evaluate_tasks;
 mod generate;
 mod generate_corpus;
 mod load_model;
+mod logit_lens;
 mod mediators;
 mod model_input;
 mod path_patching;
 mod prompts_input;
+mod steer;
 mod table;
 mod tokenize;
 mod train_lm;
@@ -46,13 +50,16 @@ pub fn catalogue() -> &'static Catalogue {
             .with(causal_trace::CausalTrace)
             .with(command::Command)
             .with(compare::Compare)
+            .with(direct_logit_attribution::DirectLogitAttribution)
             .with(evaluate_lm::EvaluateLm)
             .with(evaluate_sae::EvaluateSae)
             .with(evaluate_tasks::EvaluateTasks)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(load_model::LoadModel)
+            .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(steer::Steer)
             .with(table::Table)
             .with(tokenize::Tokenize)
             .with(train_lm::TrainLm)
