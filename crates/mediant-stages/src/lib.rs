@@ -11,6 +11,8 @@ mod command;
 mod compare;
 mod corpus_input;
 mod device;
+mod direct_logit_attribution;
+mod direction;
 mod edge_attribution;
 mod evaluate_lm;
 mod evaluate_sae;
@@ -19,10 +21,12 @@ mod generate;
 mod generate_corpus;
 mod integrated_gradients;
 mod load_model;
+mod logit_lens;
 mod mediators;
 mod model_input;
 mod path_patching;
 mod prompts_input;
+mod steer;
 mod table;
 mod tokenize;
 mod train_lm;
@@ -50,6 +54,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(causal_trace::CausalTrace)
             .with(command::Command)
             .with(compare::Compare)
+            .with(direct_logit_attribution::DirectLogitAttribution)
             .with(edge_attribution::EdgeAttribution)
             .with(evaluate_lm::EvaluateLm)
             .with(evaluate_sae::EvaluateSae)
@@ -58,7 +63,9 @@ pub fn catalogue() -> &'static Catalogue {
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
             .with(load_model::LoadModel)
+            .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(steer::Steer)
             .with(table::Table)
             .with(tokenize::Tokenize)
             .with(train_lm::TrainLm)
