@@ -156,6 +156,11 @@ impl<C: Compute> Model<C> {
         })
     }
 
+    /// What the last norm makes of residual streams, `[rows, d_model]` each: with [`Model::logits`], the logit lens.
+    pub fn last_norm(&self, resid: Tensor<C, 2>) -> Tensor<C, 2> {
+        self.normalize(&self.ln_final, resid)
+    }
+
     /// A norm that nobody looks into.
     fn normalize(&self, norm: &Norm<C>, x: Tensor<C, 2>) -> Tensor<C, 2> {
         match &norm.bias {

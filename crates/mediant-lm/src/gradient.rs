@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use mediant_tensor::{Autodiff, Compute, Tensor};
 
-use crate::{Batch, Edit, Error, HookPoint, Hooks, Model, Place, Result, Rows, State};
+use crate::{Batch, Edit, Error, HookPoint, Hooks, Model, Place, Replace, Result, Rows, Select, State, Values};
 
 /// A scalar of each sequence, from the logits of its last position: `[sequences, vocabulary]` to `[sequences]`.
 pub type Metric<'a, C> = dyn Fn(Tensor<Autodiff<C>, 2>) -> Result<Tensor<Autodiff<C>, 1>> + 'a;
@@ -32,7 +32,8 @@ impl<'m, C: Compute> Differentiable<'m, C> {
         Ok(Self { model, untracked: model.untracked()? })
     }
 
-    /// The metric of each sequence, on a pass that goes on from `state`. `reader` gets, in no particular order, the activation at
+    /// The metric of each sequence, on a pass that goes on from `state` and has other activations `[rows, units, width]` put in the place of
+    /// those at the `replaced` points. `reader` gets, in no particular order, the activation at
     /// each of `points` and the gradient of the metric with respect to it; sequences do not see each other, so the gradient
     /// at a sequence's rows is that of its own metric.
     ///
@@ -42,6 +43,7 @@ impl<'m, C: Compute> Differentiable<'m, C> {
         &self,
         batch: &Batch<C>,
         state: State<C>,
+        replaced: &[(HookPoint, Tensor<C, 3>)],
         points: &[HookPoint],
         metric: &Metric<'_, C>,
         reader: &mut GradientReader<'_, C>,
@@ -55,7 +57,9 @@ impl<'m, C: Compute> Differentiable<'m, C> {
         let mut begins = vec![state];
         for layer in first + 1..layers {
             let from = begins[begins.len() - 1].clone();
-            begins.push(self.model.advance(batch, from, Place::Block(layer), Hooks::none())?);
+            let edits: Vec<_> =
+                in_piece(replaced, layer - 1, first, layers).map(|(point, x)| (*point, put(x.clone()))).collect();
+            begins.push(self.model.advance(batch, from, Place::Block(layer), hooked(&edits))?);
         }
         let lifted = batch.lifted();
         let (mut values, mut passed) = (Vec::new(), 0);
@@ -65,7 +69,10 @@ impl<'m, C: Compute> Differentiable<'m, C> {
             let of_piece: Vec<HookPoint> =
                 points.iter().copied().filter(|point| piece(*point, first, layers) == layer).collect();
             let probes = Probes::default();
-            let mut hooks = Hooks::none();
+            let edits: Vec<_> = in_piece(replaced, layer, first, layers)
+                .map(|(point, x)| (*point, put(Tensor::from_inner(x.clone()))))
+                .collect();
+            let mut hooks = hooked(&edits);
             for &point in &of_piece {
                 hooks = hooks.edit(point, &probes);
             }
@@ -102,6 +109,24 @@ impl<'m, C: Compute> Differentiable<'m, C> {
         }
         Ok(values)
     }
+}
+
+/// The replacements in the piece of a block.
+fn in_piece<C: Compute>(
+    replaced: &[(HookPoint, Tensor<C, 3>)],
+    layer: usize,
+    first: usize,
+    layers: usize,
+) -> impl Iterator<Item = &(HookPoint, Tensor<C, 3>)> {
+    replaced.iter().filter(move |(point, _)| piece(*point, first, layers) == layer)
+}
+
+fn put<C: Compute>(x: Tensor<C, 3>) -> Replace<C> {
+    Replace { with: Values::Rows(x), select: Select::default() }
+}
+
+fn hooked<C: Compute>(edits: &[(HookPoint, Replace<C>)]) -> Hooks<'_, C> {
+    edits.iter().fold(Hooks::none(), |hooks, (point, edit)| hooks.edit(*point, edit))
 }
 
 /// The block whose piece of the pass a point lies in.

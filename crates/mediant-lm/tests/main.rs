@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod suite {
+    mod allocator;
     mod capture;
     mod configs;
     mod edits;
     mod generation;
+    mod hooks_page;
     mod hostile;
+    mod hostile_configs;
     mod invariance;
     mod processing;
     mod reference;

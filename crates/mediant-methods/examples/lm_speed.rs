@@ -149,6 +149,6 @@ fn attribution(model: &Model<Flex>, pairs: &Pairs) -> Vec<Vec<f32>> {
     };
     let metric = |logits| Ok(Metric::LogitDiff.of(logits, answers));
     let differentiable = Differentiable::new(model).unwrap();
-    differentiable.gradients(pair.corrupted().unwrap(), State::Start, &points, &metric, &mut each).unwrap();
+    differentiable.gradients(pair.corrupted().unwrap(), State::Start, &[], &points, &metric, &mut each).unwrap();
     scores
 }

@@ -6,26 +6,36 @@
 //! - [`Pairs`], [`Metric`], [`Recorder`]: prompts beside their counterfactuals, what is measured of the answers, and effects on
 //!   their way to scores. The methods that make effects are built of these.
 
+mod attribution;
 pub mod bootstrap;
 pub mod compare;
+mod dla;
+mod edges;
 mod error;
 mod knockout;
+mod lens;
 mod metric;
 mod pairs;
 mod patch;
 mod path;
 mod record;
 pub mod sae_eval;
+mod steer;
 mod sweep;
 mod targets;
 mod trace;
 
+pub use attribution::{Reference, Rule, Slope, attribute};
+pub use dla::{Component, ComponentKind, attribute_logits, components};
+pub use edges::{EdgeMethod, Graph, edge_contrast, edge_effects};
 pub use error::{Error, Result};
 pub use knockout::{Cuts, knock_out};
+pub use lens::{Lens, LensReader, Reading, lens_logits};
 pub use metric::{Answers, Metric};
 pub use pairs::{Pair, Pairs};
 pub use patch::{Ablation, Direction, ablate, patch};
 pub use path::{Receiver, Sender, path_patch, paths, reaches};
 pub use record::{About, Recorder};
+pub use steer::{Change, Steering, at_hook, difference_of_means, steer, unembedding_difference};
 pub use targets::{By, Target, kind, layer, misfit, targets, usual_division};
 pub use trace::{Restored, TOKEN_GROUPS, Tracing, subject_std, trace, traced};

@@ -159,7 +159,7 @@ pub fn path_patch<C: Compute, E: From<Error>>(
 }
 
 /// The metric when the receivers' inputs get `delta` added.
-fn added<C: Compute>(
+pub(crate) fn added<C: Compute>(
     model: &Model<C>,
     batch: &Batch<C>,
     state: &State<C>,

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "suite/attribution.rs"]
+mod attribution;
+#[path = "suite/lens.rs"]
+mod lens;
 #[path = "suite/patching.rs"]
 mod patching;
 #[path = "suite/paths.rs"]

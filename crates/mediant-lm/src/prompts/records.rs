@@ -1,8 +1,8 @@
 //! Rows of a file of prompts: CSV, JSON lines, or one JSON value.
 
-use std::fs::File;
 use std::path::Path;
 
+use csv_core::{ReadRecordResult, Reader};
 use serde_json::{Map, Value};
 
 use crate::text::text_lines;
@@ -48,22 +48,66 @@ pub(super) fn read_records(path: &Path, limit: usize) -> Result<Vec<Record>> {
 }
 
 fn csv_records(path: &Path, limit: usize) -> Result<Vec<Record>> {
-    let failed = |error: csv::Error| {
-        let line = error.position().map(csv::Position::line);
-        Error::source(path, line, error.to_string())
-    };
-    let mut reader = csv::Reader::from_reader(File::open(path).map_err(Error::io(path))?);
-    let names = reader.headers().map_err(failed)?.clone();
-    if let Some(name) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|known| known == *name)) {
-        return Err(Error::source(path, Some(1), format!("the column `{}` occurs twice", name.1)));
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let mut rows = CsvRows { path, reader: Reader::new(), rest: &bytes, text: vec![0; bytes.len()], ends: vec![0; COLUMNS] };
+    let Some((_, names)) = rows.next()? else { return Err(Error::source(path, None, "no header")) };
+    if let Some((_, name)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        return Err(Error::source(path, Some(1), format!("the column `{name}` occurs twice")));
     }
-    let record = |row: csv::Result<csv::StringRecord>| {
-        let row = row.map_err(failed)?;
-        let line = row.position().map_or(0, csv::Position::line);
-        let fields = names.iter().zip(&row).map(|(name, cell)| (name.to_owned(), Value::from(cell))).collect();
-        Ok(Record { line, fields })
-    };
-    reader.records().take(limit).map(record).collect()
+    let mut records = Vec::new();
+    while records.len() < limit
+        && let Some((line, cells)) = rows.next()?
+    {
+        if cells.len() != names.len() {
+            let why = format!("{} cells, but the header has {} columns", cells.len(), names.len());
+            return Err(Error::source(path, Some(line), why));
+        }
+        let fields = names.iter().cloned().zip(cells.into_iter().map(Value::from)).collect();
+        records.push(Record { line, fields });
+    }
+    Ok(records)
+}
+
+/// Most columns of a CSV file.
+const COLUMNS: usize = 4096;
+
+/// The rows of a CSV file, by RFC 4180.
+struct CsvRows<'f> {
+    path: &'f Path,
+    reader: Reader,
+    rest: &'f [u8],
+    /// The cells of a row, one after the other; as long as the file.
+    text: Vec<u8>,
+    /// Where each cell ends.
+    ends: Vec<usize>,
+}
+
+impl CsvRows<'_> {
+    /// The line that the next row begins at, and its cells.
+    fn next(&mut self) -> Result<Option<(u64, Vec<String>)>> {
+        let line = self.reader.line();
+        let (mut length, mut cells) = (0, 0);
+        loop {
+            let (result, read, written, ended) =
+                self.reader.read_record(self.rest, &mut self.text[length..], &mut self.ends[cells..]);
+            self.rest = &self.rest[read..];
+            (length, cells) = (length + written, cells + ended);
+            match result {
+                // Reading on with nothing left ends the last row.
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
+                    return Err(Error::source(self.path, Some(line), format!("more than {COLUMNS} columns")));
+                }
+                ReadRecordResult::End => return Ok(None),
+                ReadRecordResult::Record => break,
+            }
+        }
+        let starts = [0].into_iter().chain(self.ends[..cells].iter().copied());
+        let cell = |(start, &end): (usize, &usize)| String::from_utf8(self.text[start..end].to_vec());
+        let cells: std::result::Result<_, _> = starts.zip(&self.ends[..cells]).map(cell).collect();
+        let cells = cells.map_err(|_| Error::source(self.path, Some(line), "not UTF-8"))?;
+        Ok(Some((line, cells)))
+    }
 }
 
 fn json_lines(path: &Path, limit: usize) -> Result<Vec<Record>> {
