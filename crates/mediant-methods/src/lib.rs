@@ -36,6 +36,6 @@ pub use pairs::{Pair, Pairs};
 pub use patch::{Ablation, Direction, ablate, patch};
 pub use path::{Receiver, Sender, path_patch, paths, reaches};
 pub use record::{About, Recorder};
-pub use steer::{Change, Steering, at_hook, difference_of_means, steer, unembedding_difference};
+pub use steer::{Change, Steering, at_hook, difference_of_means, direction_length, steer, unembedding_difference};
 pub use targets::{By, Target, kind, layer, misfit, targets, usual_division};
 pub use trace::{Restored, TOKEN_GROUPS, Tracing, subject_std, trace, traced};

@@ -60,7 +60,7 @@ impl Steering {
                 strengths.iter().map(add).collect()
             }
             Change::ProjectOut => {
-                let direction = edit(1.0 / length(&self.direction)?)?;
+                let direction = edit(1.0 / direction_length(&self.direction)?)?;
                 Ok(vec![Box::new(ProjectOut { direction, select })])
             }
         }
@@ -148,7 +148,7 @@ pub fn unembedding_difference<C: Compute>(model: &Model<C>, of: u32, less: u32) 
 ///
 /// # Errors
 /// [`Error::Data`] if it has none: it points nowhere.
-pub(crate) fn length(direction: &[f32]) -> Result<f64> {
+pub fn direction_length(direction: &[f32]) -> Result<f64> {
     let length = direction.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 && length.is_finite() {
         Ok(length)

@@ -79,6 +79,18 @@ pub(crate) fn check_positions(field: &str, positions: &Positions, inputs: &Input
     }
 }
 
+/// Whether some prompt may have the positions that are listed.
+pub(crate) fn check_reach(field: &str, positions: &Positions, inputs: &InputFacts) -> Result<(), Problems> {
+    let longest = inputs.prompts("prompts").and_then(|prompts| prompts.longest);
+    match longest.and_then(|longest| Some((longest, positions.out_of_reach(longest)?))) {
+        Some((longest, (i, at))) => {
+            let message = format!("no prompt has a position {at}: prompts have up to {longest} tokens");
+            Err(Problems::config(format!("{field}.at[{i}]"), message))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Whether the prompts have this span, which `field` names.
 pub(crate) fn check_span(field: &str, name: &str, inputs: &InputFacts) -> Result<(), Problems> {
     match inputs.prompts("prompts").and_then(|PromptsFacts { spans, .. }| spans.as_ref()) {
