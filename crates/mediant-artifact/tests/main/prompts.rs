@@ -92,6 +92,17 @@ fn prompts_need_no_counterfactuals_and_may_be_none() {
 }
 
 #[test]
+fn where_no_mistake_is_known_the_meta_says_so() {
+    assert!(read_prompts(&written(3).1).unwrap().0.wrong);
+    let mut some = prompts(3);
+    some[1].counterfactuals[0].wrong.clear();
+    let (dir, artifact) = writer(Kind::Prompts);
+    write(artifact, &some).unwrap();
+    let (meta, read) = read_prompts(&Artifact::open(dir.path()).unwrap()).unwrap();
+    assert_eq!((meta.wrong, read), (false, some));
+}
+
+#[test]
 fn bytes_depend_on_the_prompts_alone() {
     let ((one, a), (other, b)) = (written(200), written(200));
     assert!(files(one.path()) == files(other.path()));
@@ -112,7 +123,6 @@ fn what_is_no_prompt_is_not_written() {
     assert_eq!(refused(|prompt| drop(prompt.counterfactuals.pop())), "prompt 1 has 1 counterfactuals, not 2");
     assert_eq!(refused(|prompt| prompt.clean.ids.clear()), "prompt 1, clean: it has 0 tokens");
     assert_eq!(refused(|prompt| prompt.counterfactuals[1].right.clear()), format!("{abc}it has 0 right answers"));
-    assert_eq!(refused(|prompt| prompt.clean.wrong.clear()), "prompt 1, clean: it has 0 wrong answers");
     assert_eq!(refused(|prompt| prompt.clean.wrong = vec![4, 4]), "prompt 1, clean: the answer 4 occurs twice");
     assert_eq!(
         refused(|prompt| prompt.counterfactuals[1].ids[2] = 50),
