@@ -13,6 +13,7 @@ mod suite {
     mod hostile_configs;
     mod invariance;
     mod processing;
+    mod prompts;
     mod reference;
     mod round_trip;
     mod shards;

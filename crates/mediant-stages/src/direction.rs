@@ -62,12 +62,7 @@ impl Tokens {
 
 /// Whether the dictionary that is connected has this latent, and its decoder row fits the hook point. `field` is the option that names
 /// it.
-pub(crate) fn check_latent(
-    field: &str,
-    latent: usize,
-    hook: &HookFact,
-    inputs: &InputFacts,
-) -> Result<(), Problems> {
+pub(crate) fn check_latent(field: &str, latent: usize, hook: &HookFact, inputs: &InputFacts) -> Result<(), Problems> {
     if inputs.many("dictionary").is_empty() {
         let problem = Problems::config(field, "a latent's direction comes from a dictionary, and none is connected");
         return Err(problem.help("connect an autoencoder to the input `dictionary`"));

@@ -5,6 +5,7 @@ mod ablate;
 mod activation_patching;
 mod attention_knockout;
 mod attribution_patching;
+mod build_prompts;
 mod cache_activations;
 mod causal_trace;
 mod command;
@@ -50,6 +51,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(activation_patching::ActivationPatching)
             .with(attention_knockout::AttentionKnockout)
             .with(attribution_patching::AttributionPatching)
+            .with(build_prompts::BuildPrompts)
             .with(cache_activations::CacheActivations)
             .with(causal_trace::CausalTrace)
             .with(command::Command)
