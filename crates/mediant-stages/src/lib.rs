@@ -27,6 +27,7 @@ mod mediators;
 mod model_input;
 mod path_patching;
 mod prompts_input;
+mod score_agreement;
 mod steer;
 mod table;
 mod tokenize;
@@ -67,6 +68,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(load_model::LoadModel)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(score_agreement::ScoreAgreement)
             .with(steer::Steer)
             .with(table::Table)
             .with(tokenize::Tokenize)
