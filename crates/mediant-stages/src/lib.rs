@@ -17,6 +17,7 @@ mod evaluate_sae;
 mod evaluate_tasks;
 mod generate;
 mod generate_corpus;
+mod interventions;
 mod load_model;
 mod logit_lens;
 mod mediators;

@@ -73,8 +73,16 @@ impl Stage for LogitLens {
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
         let mut outputs = vec![
-            Output::new("lens", Kind::Table, "A row an example, layer and position: metric, probability and rank of the right answer."),
-            Output::new("top", Kind::Table, "The most probable tokens of each of these rows, with their probabilities."),
+            Output::new(
+                "lens",
+                Kind::Table,
+                "A row an example, layer and position: metric, probability and rank of the right answer.",
+            ),
+            Output::new(
+                "top",
+                Kind::Table,
+                "The most probable tokens of each of these rows, with their probabilities.",
+            ),
         ];
         outputs.extend(prompts_input::outputs());
         outputs
@@ -135,10 +143,8 @@ impl Stage for LogitLens {
         if readings.is_empty() {
             return Err(StageError::new("no prompt has a position that `positions` chooses"));
         }
-        let meta = |title: &str, description: &str| TableMeta {
-            title: title.to_owned(),
-            description: description.to_owned(),
-        };
+        let meta =
+            |title: &str, description: &str| TableMeta { title: title.to_owned(), description: description.to_owned() };
         let rows = lens_rows(&readings)?;
         let about = meta("Logit lens", "What the model would answer after each layer");
         write_table(cx.output("lens")?, rows.schema(), [Ok(rows)], &about)?;

@@ -108,8 +108,13 @@ mod tests {
         let expected = [
             "hook_embed",
             "blocks.1.hook_resid_pre",
+            "blocks.1.hook_attn_in",
+            "blocks.1.hook_q_input",
+            "blocks.1.hook_k_input",
+            "blocks.1.hook_v_input",
             "blocks.1.hook_attn_out",
             "blocks.1.hook_resid_mid",
+            "blocks.1.hook_mlp_in",
             "blocks.1.hook_mlp_out",
             "blocks.1.hook_resid_post",
             "blocks.2.hook_resid_post",

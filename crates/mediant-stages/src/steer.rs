@@ -225,9 +225,7 @@ impl Config {
         }
         problems.push(match &self.direction {
             Along::DifferenceOfMeans(_) => Problems::none(),
-            Along::Latent(latent) => {
-                check_latent("direction.latent", *latent, &hook, inputs).err().unwrap_or_default()
-            }
+            Along::Latent(latent) => check_latent("direction.latent", *latent, &hook, inputs).err().unwrap_or_default(),
             Along::Unembedding(tokens) => {
                 tokens.check("direction.unembedding", &hook, inputs).err().unwrap_or_default()
             }
