@@ -189,7 +189,9 @@ impl Item<'_> {
                 return Err(self.problem("do", why).help("`zero` and `knock_out` work there"));
             }
             Action::Add(add) => add.direction.check(&format!("{}.do.add.direction", self.field), hook, self.inputs)?,
-            Action::ProjectOut(along) => along.check(&format!("{}.do.project_out", self.field), hook, self.inputs)?,
+            Action::ProjectOut(out) => {
+                out.direction.check(&format!("{}.do.project_out.direction", self.field), hook, self.inputs)?;
+            }
             Action::Mean | Action::MeanByPosition | Action::Resample => self.check_stored(hook)?,
             Action::Splice(spliced) => self.check_dictionary(hook, spliced)?,
             Action::Noise(_) => {}

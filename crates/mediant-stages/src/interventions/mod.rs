@@ -57,7 +57,7 @@ enum Action {
     /// A direction is added.
     Add(Addition),
     /// What lies along a direction is taken out.
-    ProjectOut(Along),
+    ProjectOut(Removal),
     /// The mean of the input `activations` comes in its place.
     Mean,
     /// The mean of the input `activations` at the same position comes in its place.
@@ -86,6 +86,14 @@ struct Addition {
     /// Bring the direction to length 1 first.
     #[serde(default)]
     normalize: bool,
+}
+
+/// What is taken out.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Removal {
+    /// The direction.
+    direction: Along,
 }
 
 fn once() -> f64 {
@@ -154,7 +162,7 @@ impl Action {
         matches!(
             self,
             Self::Splice(_)
-                | Self::ProjectOut(Along::Latent(_))
+                | Self::ProjectOut(Removal { direction: Along::Latent(_) })
                 | Self::Add(Addition { direction: Along::Latent(_), .. })
         )
     }
@@ -186,7 +194,7 @@ positions, heads, neurons, seed }`. `at` is a hook point or a glob; `positions`,
 changed. With x the activation at a position, `do` is
 
 - `zero`; `{ noise: { std } }`: x + ε, ε normal; `{ add: { direction, strength, normalize } }`: x + s d (Turner et al. 2023, \
-  arXiv:2308.10248); `{ project_out: … }`: x − (x · d) d with d of length 1 (Arditi et al. 2024, arXiv:2406.11717). A direction is `{ latent: N }`, the decoder \
+  arXiv:2308.10248); `{ project_out: { direction } }`: x − (x · d) d with d of length 1 (Arditi et al. 2024, arXiv:2406.11717). A direction is `{ latent: N }`, the decoder \
   row of the autoencoder at the input `dictionary`, or `{ unembedding: { of, less } }`, `W_U[:, of] − W_U[:, less]` of two tokens as text;
 - `mean`, `mean_by_position`, `resample`: from the input `activations`, which must hold the hook point: the mean of its rows, of its rows at the same \
   position, or a row drawn for each position;

@@ -112,8 +112,8 @@ fn own<'m, C: Compute, T>(
             let length = if *normalize { direction_length(&direction)? } else { 1.0 };
             Box::new(Add { vector: at_hook(model, point, scaled(direction, strength / length))?, select })
         }
-        Action::ProjectOut(along) => {
-            let direction = along.direction(cx, model)?;
+        Action::ProjectOut(out) => {
+            let direction = out.direction.direction(cx, model)?;
             let length = direction_length(&direction)?;
             Box::new(ProjectOut { direction: at_hook(model, point, scaled(direction, 1.0 / length))?, select })
         }

@@ -45,7 +45,7 @@ fn every_kind_changes_the_loss() {
         ("{ at: 'blocks.*.attn.hook_z', do: zero, heads: [1] }".to_owned(), &[]),
         ("{ at: blocks.1.mlp.hook_post, do: zero, neurons: [0, 5, 9] }".to_owned(), &[]),
         (format!("{{ {resid}, do: {{ add: {{ direction: {{ latent: 3 }}, strength: -2 }} }} }}"), &sae),
-        (format!("{{ {resid}, do: {{ project_out: {{ unembedding: {{ of: ' a', less: ' the' }} }} }} }}"), &[]),
+        (format!("{{ {resid}, do: {{ project_out: {{ direction: {{ unembedding: {{ of: cat, less: an }} }} }} }} }}"), &[]),
         (format!("{{ {resid}, do: mean }}"), &acts),
         ("{ at: blocks.0.attn.hook_z, do: mean_by_position, heads: [0] }".to_owned(), &acts),
         (format!("{{ {resid}, do: resample }}"), &acts),
@@ -137,9 +137,9 @@ fn texts_go_on_under_interventions() {
     };
     let plain = text(&mut workshop, "", &[], "plain");
     assert_eq!(text(&mut workshop, ", interventions: []", &[], "none"), plain);
-    let steer = ", interventions: [{ at: blocks.1.hook_resid_post, do: { add: { direction: { unembedding: { of: ' dog', less: ' the' } }, strength: 40, normalize: true } } }]";
+    let steer = ", interventions: [{ at: blocks.1.hook_resid_post, do: { add: { direction: { unembedding: { of: cat, less: an } }, strength: 40, normalize: true } } }]";
     let steered = text(&mut workshop, steer, &[], "steered");
-    assert_eq!(steered, [" dog".repeat(12), " dog".repeat(12)]);
+    assert!(steered.iter().zip(&plain).all(|(steered, plain)| steered != plain));
     let sampled = text(&mut workshop, &format!("{steer}, sampling: {{ temperature: 1 }}"), &[], "sampled");
     assert_ne!(sampled, text(&mut workshop, ", sampling: { temperature: 1 }", &[], "free"));
     let latent = ", interventions: [{ at: blocks.0.hook_resid_post, do: { add: { direction: { latent: 0 }, strength: 30 } }, positions: { exclude_first: 1 } }]";
@@ -156,7 +156,7 @@ fn texts_go_on_under_interventions() {
 #[test]
 fn tasks_are_judged_under_interventions() {
     let mut workshop = Workshop::new();
-    let rows = "{ rows: [ { prompt: The key, right: ' is', wrong: ' are' }, { prompt: The keys, right: ' are', wrong: ' is' } ] }";
+    let rows = "{ rows: [ { prompt: The dog saw, right: ' cat', wrong: ' an' }, { prompt: Once upon, right: ' an', wrong: ' cat' } ] }";
     workshop.make("table", rows, &[], "items").unwrap();
     let inputs = [("model", "model"), ("tasks", "items")];
     let diffs = |workshop: &mut Workshop, with: &str, name: &str| -> Vec<f64> {
@@ -166,10 +166,10 @@ fn tasks_are_judged_under_interventions() {
             let column = rows.column_by_name(name).unwrap();
             column.as_any().downcast_ref::<Float64Array>().unwrap().iter().flatten().collect()
         };
-        column("logit_diff")
+        column("log_prob_right").iter().zip(column("log_prob_wrong")).map(|(right, wrong)| right - wrong).collect()
     };
     let plain = diffs(&mut workshop, "{}", "plain");
-    let steer = "{ interventions: [{ at: blocks.1.hook_resid_post, do: { add: { direction: { unembedding: { of: ' is', less: ' are' } }, strength: 3 } }, positions: last }] }";
+    let steer = "{ interventions: [{ at: blocks.1.hook_resid_post, do: { add: { direction: { unembedding: { of: cat, less: an } }, strength: 3 } }, positions: last }] }";
     let steered = diffs(&mut workshop, steer, "steered");
     assert!(steered[0] > plain[0] && steered[1] < plain[1], "{plain:?} {steered:?}");
 }
@@ -234,21 +234,21 @@ fn what_cannot_be_is_found_before_anything_runs() {
         ),
         (
             "evaluate_lm",
-            "{ at: hook_embed, do: { project_out: { latent: 1 } } }",
+            "{ at: hook_embed, do: { project_out: { direction: { latent: 1 } } } }",
             &TOKENS,
-            "do.project_out.latent",
+            "do.project_out.direction.latent",
             "none is connected",
         ),
         (
             "evaluate_lm",
-            "{ at: blocks.1.attn.hook_z, do: { project_out: { unembedding: { of: a, less: b } } } }",
+            "{ at: blocks.1.attn.hook_z, do: { project_out: { direction: { unembedding: { of: a, less: b } } } } }",
             &TOKENS,
-            "do.project_out.unembedding",
+            "do.project_out.direction.unembedding",
             "has shape [2, 8]",
         ),
         (
             "evaluate_lm",
-            "{ at: hook_embed, do: { project_out: { unembedding: { of: a, less: b } } }, neurons: [1] }",
+            "{ at: hook_embed, do: { project_out: { direction: { unembedding: { of: a, less: b } } } }, neurons: [1] }",
             &TOKENS,
             "neurons",
             "cannot be limited",

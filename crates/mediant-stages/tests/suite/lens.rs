@@ -80,13 +80,13 @@ fn steering_takes_directions_of_three_kinds() {
     assert_eq!(meta.settings["direction"], "mean(clean) − mean(other) at positions last");
     assert_eq!(meta.settings["normalized"], "true");
 
-    let with = "{ hook: blocks.1.hook_resid_post, direction: { unembedding: { of: ' a', less: ' the' } }, do: project_out, positions: { span: subject } }";
+    let with = "{ hook: blocks.1.hook_resid_post, direction: { unembedding: { of: cat, less: an } }, do: project_out, positions: { span: subject } }";
     workshop.make("steer", with, &INPUTS, "words").unwrap();
     assert_eq!(effects(&workshop, "words").len(), 1);
     // Only the last position is read after the last layer, and the subject is not there.
     assert!(effects(&workshop, "words").values().flatten().all(|(clean, patched)| (clean - patched).abs() < 1e-5));
 
-    let with = "{ hook: blocks.1.hook_resid_post, direction: { unembedding: { of: ' Once upon a time', less: ' the' } }, do: project_out }";
+    let with = "{ hook: blocks.1.hook_resid_post, direction: { unembedding: { of: Once upon a time, less: an } }, do: project_out }";
     let error = workshop.make("steer", with, &INPUTS, "many").unwrap_err();
     assert!(error.contains("tokens of this tokenizer, not one"), "{error}");
 }

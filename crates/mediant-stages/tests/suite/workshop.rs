@@ -1,7 +1,7 @@
 //! Stages without an engine: a folder of artifacts with their facts, and stages run on them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,6 +11,7 @@ use mediant_artifact::{
 use mediant_engine::{ActionIo, Bound, Device, InputFacts, MemberFacts, MemberInput, Problems, Reporter, SourcePaths};
 use mediant_lm::train::{Gpt2Shape, Start, gpt2_config, initial};
 use mediant_lm::{LmConfig, Model, Parameter, model_facts, save};
+use mediant_spec::parse;
 use mediant_stages::catalogue;
 use mediant_store::{Id, Store};
 use mediant_tensor::Flex;
@@ -53,6 +54,18 @@ pub(crate) fn model() -> (serde_json::Value, Model<Flex>) {
     });
     let parameters: Vec<_> = parameters.collect();
     (json, Model::new(config, parameters).unwrap())
+}
+
+/// A stage with the options that a pipeline file gives it, by way of what a worker gets.
+fn bind(uses: &str, with: &str) -> Box<dyn Bound> {
+    let text = format!("mediant: 1\nstages:\n  stage:\n    uses: {uses}\n    with: {with}\n");
+    let pipeline = parse(Path::new("pipeline.yaml"), &text, &[]).unwrap();
+    let stage = catalogue().get(uses).unwrap();
+    let bound = stage.bind(&pipeline.stages[0].with);
+    let bound = bound.unwrap_or_else(|wrong| panic!("{uses} {with}: {wrong:?}"));
+    let worker = stage.bind_yaml(&bound.yaml().unwrap()).unwrap();
+    assert_eq!(bound.canon().unwrap(), worker.canon().unwrap());
+    worker
 }
 
 impl Workshop {
@@ -118,7 +131,7 @@ impl Workshop {
 
     /// What is wrong with a stage at plan time: each problem's place and message.
     pub(crate) fn wrong(&self, uses: &str, with: &str, inputs: &[(&str, &str)]) -> Vec<(String, String)> {
-        let bound = catalogue().get(uses).unwrap().bind_yaml(with).unwrap();
+        let bound = bind(uses, with);
         let told = |problems: Problems| {
             let place = |at: &mediant_engine::At| match at {
                 mediant_engine::At::Config(path) => path.clone(),
@@ -135,7 +148,7 @@ impl Workshop {
     /// Runs a stage; its outputs are there as `name.output`, the first as `name` too.
     pub(crate) fn make(&mut self, uses: &str, with: &str, inputs: &[(&str, &str)], name: &str) -> Result<(), String> {
         assert_eq!(self.wrong(uses, with, inputs), []);
-        let bound = catalogue().get(uses).unwrap().bind_yaml(with).unwrap();
+        let bound = bind(uses, with);
         let facts = bound.infer(&self.inputs(inputs), &self.sources(bound.as_ref())).unwrap();
         let member = |name: &str| MemberInput {
             labels: Vec::new(),
