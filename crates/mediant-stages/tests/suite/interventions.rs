@@ -3,7 +3,7 @@
 use arrow::array::{Float64Array, StringArray};
 use mediant_artifact::{ActivationsReader, read_metrics};
 
-use super::workshop::Workshop;
+use super::workshop::{Workshop, bind};
 
 const TOKENS: [(&str, &str); 2] = [("model", "model"), ("tokens", "tokens")];
 
@@ -310,5 +310,20 @@ fn what_cannot_be_is_found_before_anything_runs() {
         let place = if place.starts_with("input") { place.to_owned() } else { format!("interventions[0].{place}") };
         let found = wrong.iter().any(|(at, why)| *at == place && why.contains(message));
         assert!(found, "{uses} {item}: {wrong:?}");
+    }
+}
+
+#[test]
+fn no_interventions_leave_no_trace_in_keys() {
+    for (uses, options) in [
+        ("evaluate_lm", ""),
+        ("evaluate_tasks", "source: items.jsonl, "),
+        ("generate", "prompts: [a], max_tokens: 2, "),
+        ("cache_activations", "hooks: [hook_embed], "),
+    ] {
+        let none = bind(uses, &format!("{{ {options}interventions: [] }}")).canon().unwrap();
+        assert!(!format!("{none:?}").contains("interventions"), "{uses}");
+        let some = bind(uses, &format!("{{ {options}interventions: [{{ at: hook_embed, do: zero }}] }}"));
+        assert_ne!(some.canon().unwrap(), none);
     }
 }

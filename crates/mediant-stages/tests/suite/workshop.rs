@@ -57,7 +57,7 @@ pub(crate) fn model() -> (serde_json::Value, Model<Flex>) {
 }
 
 /// A stage with the options that a pipeline file gives it, by way of what a worker gets.
-fn bind(uses: &str, with: &str) -> Box<dyn Bound> {
+pub(crate) fn bind(uses: &str, with: &str) -> Box<dyn Bound> {
     let text = format!("mediant: 1\nstages:\n  stage:\n    uses: {uses}\n    with: {with}\n");
     let pipeline = parse(Path::new("pipeline.yaml"), &text, &[]).unwrap();
     let stage = catalogue().get(uses).unwrap();
