@@ -71,7 +71,7 @@ fn write(model: &Model<Flex>, tokens: &Tokens, capture: &Capture) {
     let hooks: Vec<HookFact> = capture.hooks.iter().map(fact).collect();
     let writer = ArtifactWriter::create(folder.path(), Kind::Activations).unwrap();
     let writer = ActivationsWriter::new(writer, &hooks, DType::F32).unwrap();
-    let writer = capture.run(model, tokens, writer, |_, _| Ok::<_, Error>(()), |_| Ok(())).unwrap();
+    let writer = capture.run(model, tokens, Hooks::none, writer, |_, _| Ok::<_, Error>(()), |_| Ok(())).unwrap();
     let rows = writer.rows();
     let nothing = Digest::of(b"");
     let meta = ActivationsMeta {

@@ -35,7 +35,7 @@ impl Capture {
         (0..mask.len()).filter(move |&position| mask[position] && self.positions.includes(position, mask.len()))
     }
 
-    /// Runs the model over all sequences as far as the last hook needs and writes one row per kept position, in order.
+    /// Runs the model, under the edits that `hooks` gives for each batch, over all sequences as far as the last hook needs and writes one row per kept position, in order.
     /// Writing happens on a thread of its own beside the next forward pass, and memory is that of two batches. Rows that
     /// a resumed `writer` holds already are not computed again.
     ///
@@ -44,10 +44,11 @@ impl Capture {
     ///
     /// # Errors
     /// Whatever the model, the writer and the two functions give.
-    pub fn run<C: Compute, E: From<Error> + Send>(
+    pub fn run<'e, C: Compute, E: From<Error> + Send>(
         &self,
         model: &Model<C>,
         tokens: &Tokens,
+        hooks: impl Fn() -> Hooks<'e, C>,
         mut writer: ActivationsWriter,
         mut progress: impl FnMut(u64, u64) -> Result<(), E>,
         mut written: impl FnMut(&ActivationsWriter) -> Result<(), E> + Send,
@@ -70,7 +71,7 @@ impl Capture {
                         continue;
                     }
                     let end = tokens.offsets[range.end];
-                    let rows = self.compute(model, tokens, range, std::mem::take(&mut skip))?;
+                    let rows = self.compute(model, tokens, hooks(), range, std::mem::take(&mut skip))?;
                     if send.send(rows).is_err() {
                         break; // The writer has failed; its error is the one to show.
                     }
@@ -100,11 +101,13 @@ impl Capture {
         &self,
         model: &Model<C>,
         tokens: &Tokens,
+        hooks: Hooks<'_, C>,
         range: std::ops::Range<usize>,
         skip: usize,
     ) -> Result<Rows<C>> {
         let sequences: Vec<&[i32]> = range.clone().map(|i| tokens.sequence(i)).collect();
         let batch = Batch::new(model.config(), &sequences, &model.device())?;
+        let batch = batch.with_examples(range.clone().map(|example| example as u64).collect());
         let places = range.clone().flat_map(|i| self.kept(tokens, i).map(move |position| (i, position)));
         let places: Vec<(usize, usize)> = places.skip(skip).collect();
         let first = tokens.offsets[range.start];
@@ -116,7 +119,7 @@ impl Capture {
             }
             Ok(())
         };
-        model.read(&batch, Hooks::none().read(self.hooks.iter().copied(), &mut take))?;
+        model.read(&batch, hooks.read(self.hooks.iter().copied(), &mut take))?;
         Ok(Rows {
             example: places.iter().map(|(i, _)| *i as u32).collect(),
             position: places.iter().map(|(_, position)| *position as u32).collect(),

@@ -35,6 +35,7 @@ pub fn losses<'a, C: Compute, E: From<Error>>(
     for range in batches(tokens, model.config(), 0) {
         let sequences: Vec<&[i32]> = range.clone().map(|i| tokens.sequence(i)).collect();
         let batch = Batch::new(model.config(), &sequences, &model.device())?;
+        let batch = batch.with_examples(range.clone().map(|example| example as u64).collect());
         let mut loss = model.losses(&batch, hooks())?.into_iter();
         for token in range.clone().flat_map(|i| tokens.offsets[i] + 1..tokens.offsets[i + 1]) {
             let loss = loss.next().ok_or_else(|| Error::Tokens("fewer losses than tokens".to_owned()))?;

@@ -36,16 +36,18 @@ pub struct Until {
 const TOGETHER: usize = 16;
 
 /// Continues each prompt; returns the added tokens. The draws for prompt i come from its own stream of `seed`, and a prompt's
-/// continuation does not depend on the others. `progress` hears how many prompts are done, and may stop the work with an error.
+/// continuation does not depend on the others. `hooks` is asked for the edits of each pass; positions that they count from the end
+/// move with the text. `progress` hears how many prompts are done, and may stop the work with an error.
 ///
 /// # Errors
 /// [`Error::Tokens`] for a prompt that is empty, too long, or outside the vocabulary.
-pub fn generate<C: Compute, E: From<Error>>(
+pub fn generate<'e, C: Compute, E: From<Error>>(
     model: &Model<C>,
     prompts: &[Vec<i32>],
     sampling: &Sampling,
     until: &Until,
     seed: u64,
+    hooks: impl Fn() -> Hooks<'e, C>,
     mut progress: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<Vec<Vec<i32>>, E> {
     let mut all = Vec::with_capacity(prompts.len());
@@ -53,12 +55,13 @@ pub fn generate<C: Compute, E: From<Error>>(
         let first = all.len();
         let texts = prompts.iter().enumerate().map(|(i, prompt)| Text {
             place: i,
+            example: (first + i) as u64,
             fresh: prompt.clone(),
             past: 0,
             added: Vec::new(),
             draws: stream(seed, &format!("generate/{}", first + i)),
         });
-        let mut done = continue_all(model, texts.collect(), sampling, until)?;
+        let mut done = continue_all(model, texts.collect(), sampling, until, &hooks)?;
         done.sort_by_key(|text| text.place);
         all.extend(done.into_iter().map(|text| text.added));
         progress(all.len())?;
@@ -70,6 +73,8 @@ pub fn generate<C: Compute, E: From<Error>>(
 struct Text {
     /// Which prompt of the batch it continues.
     place: usize,
+    /// Which of all prompts that is.
+    example: u64,
     /// Tokens that have not been through the model.
     fresh: Vec<i32>,
     /// Number of tokens that have.
@@ -85,11 +90,12 @@ impl Text {
     }
 }
 
-fn continue_all<C: Compute>(
+fn continue_all<'e, C: Compute>(
     model: &Model<C>,
     mut texts: Vec<Text>,
     sampling: &Sampling,
     until: &Until,
+    hooks: &impl Fn() -> Hooks<'e, C>,
 ) -> Result<Vec<Text>> {
     let config = model.config();
     let mut cache = KvCache::new(config.n_layers, texts.len());
@@ -106,7 +112,8 @@ fn continue_all<C: Compute>(
         let fresh: Vec<&[i32]> = texts.iter().map(|text| &text.fresh[..]).collect();
         let past: Vec<usize> = texts.iter().map(|text| text.past).collect();
         let batch = Batch::after(config, &fresh, &past, &model.device())?;
-        let hidden = model.hidden_after(&batch, &mut cache, Hooks::none())?;
+        let batch = batch.with_examples(texts.iter().map(|text| text.example).collect());
+        let hidden = model.hidden_after(&batch, &mut cache, hooks())?;
         let logits = model.logits(hidden).into_data();
         let logits = logits.as_slice::<f32>().map_err(|e| Error::Tokens(format!("logits cannot be read: {e:?}")))?;
         for (text, logits) in texts.iter_mut().zip(logits.chunks_exact(config.vocab_size)) {

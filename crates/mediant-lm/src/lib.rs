@@ -45,7 +45,9 @@ pub use batch::{Batch, Sequence};
 pub use capture::Capture;
 pub use checkpoint::{CARRIED_FILES, HfFolder, facts_from_dir, model_facts};
 pub use config::LmConfig;
-pub use edits::{Add, Edit, KnockOut, Noise, ProjectOut, Replace, Splice, Values};
+pub use edits::{
+    Add, Edit, Frozen, KnockOut, Noise, PositionMeans, ProjectOut, Replace, Resample, Splice, Values, stored_mean,
+};
 pub use error::{Error, Result};
 pub use evaluate::{Losses, Mean, batches, losses};
 pub use export::export;

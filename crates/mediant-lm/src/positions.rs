@@ -78,6 +78,16 @@ impl Positions {
         }
     }
 
+    /// Whether some position is counted from the end, so that it moves as a text grows.
+    pub fn counts_from_end(&self) -> bool {
+        match self {
+            Self::Last => true,
+            Self::At(list) => list.iter().any(|at| *at < 0),
+            Self::Range(from, to) => *from < 0 || *to < 0,
+            Self::All | Self::ExcludeFirst(_) | Self::Span(_) | Self::ExceptSpan(_) => false,
+        }
+    }
+
     /// The first of the listed positions that no sequence of up to `context` tokens has, by its place in the list.
     pub fn out_of_reach(&self, context: usize) -> Option<(usize, i32)> {
         let Self::At(list) = self else { return None };

@@ -16,6 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
+use crate::direction::DICTIONARY;
+use crate::interventions::{ACTIVATIONS, Intervention, Scene, check, resolve, with_interventions};
 use crate::model_input::{check_tokens, choose_hooks};
 
 /// The stage.
@@ -34,6 +36,9 @@ pub(crate) struct Config {
     /// Which positions of each row are kept, of those whose mask is set: `all`, `last`, `{ exclude_first: 1 }` or `{ at: [0, -1] }`.
     #[serde(default)]
     positions: Positions,
+    /// Changes of activations on the way: `[{ at: blocks.2.hook_resid_post, do: zero, positions: { exclude_first: 1 } }]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    interventions: Vec<Intervention>,
 }
 
 /// Format of stored numbers.
@@ -59,8 +64,12 @@ impl From<Format> for DType {
     }
 }
 
-const PORTS: &[Port] =
-    &[Port::one("model", &[Kind::Model], "The model."), Port::one("tokens", &[Kind::Tokens], "What it reads.")];
+const PORTS: &[Port] = &[
+    Port::one("model", &[Kind::Model], "The model."),
+    Port::one("tokens", &[Kind::Tokens], "What it reads."),
+    ACTIVATIONS,
+    DICTIONARY,
+];
 
 /// Rows of a part, which work resumes at.
 const PART_ROWS: u64 = 1 << 16;
@@ -107,6 +116,9 @@ impl Stage for CacheActivations {
             let message = format!("no row has a position {at}: rows have up to {} tokens", tokens.context);
             problems.push(Problems::config(format!("positions.at[{i}]"), message));
         }
+        let last = hooks.iter().filter_map(|hook| hook.name.parse().ok()).max();
+        let scene = Scene { logits: true, context: Some(tokens.context), last, ..Scene::default() };
+        problems.push(check(&config.interventions, inputs, scene).err().unwrap_or_default());
         problems.finish()?;
         let facts = ActivationsFacts {
             hooks: hooks.into_iter().map(|hook| stored(hook, tokens.context)).collect(),
@@ -145,7 +157,8 @@ impl Stage for CacheActivations {
                 cx.progress(done, total, "tokens");
                 cx.check_cancelled()
             };
-            capture.run(&model, &tokens, writer, progress, saver(cx))
+            let edits = resolve(cx, &config.interventions, &model, 0)?;
+            capture.run(&model, &tokens, || edits.hooks(), writer, progress, saver(cx))
         })?;
         let rows = writer.rows();
         writer.finish(&ActivationsMeta {
@@ -194,7 +207,8 @@ fn saver<'c>(cx: &RunContext<'c, Config>) -> impl FnMut(&ActivationsWriter) -> R
     }
 }
 
-const DETAILS: &str = "\
+const DETAILS: &str = with_interventions!(
+    "\
 Rows are the kept positions of all rows of the corpus, in order; the table `index` holds example, position and token of each, and one \
 table a hook point holds the vectors, named by it. Shapes at one position: `[d_model]` for the residual stream and what is added to it, \
 `[heads, d_head]` for `attn.hook_q`, `hook_k`, `hook_v`, `hook_z` (and `hook_rot_q`, `hook_rot_k`), `[d_mlp]` for `mlp.hook_pre`, \
@@ -204,4 +218,7 @@ position is the query's (−∞ and 0 beyond the keys that there are).
 The model runs only as far as the last hook point needs. Memory is that of two batches, whatever the length of the corpus; writing \
 goes on beside the computation. An interrupted run goes on at the last complete part of 65,536 rows.
 
-In globs `*` stands for anything but a dot, `**` for anything: `blocks.*.hook_resid_post`, `blocks.[02].attn.hook_z`.";
+In globs `*` stands for anything but a dot, `**` for anything: `blocks.*.hook_resid_post`, `blocks.[02].attn.hook_z`.
+
+What is cached is what the interventions leave; an intervention behind the last cached hook point is refused. Their `seed` is 0 if left out."
+);

@@ -13,6 +13,38 @@ use serde::{Deserialize, Serialize};
 pub(crate) const DICTIONARY: Port =
     Port::optional("dictionary", &[Kind::Dictionary], "An autoencoder, whose latents have directions.");
 
+/// A direction that the model or a dictionary has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Along {
+    /// The decoder row of this latent of the dictionary.
+    Latent(usize),
+    /// The unembedding of one token less that of another.
+    Unembedding(Tokens),
+}
+
+impl Along {
+    /// Whether there is such a direction at this hook point. `field` is the option that holds this.
+    pub(crate) fn check(&self, field: &str, hook: &HookFact, inputs: &InputFacts) -> Result<(), Problems> {
+        match self {
+            Self::Latent(latent) => check_latent(&format!("{field}.latent"), *latent, hook, inputs),
+            Self::Unembedding(tokens) => tokens.check(&format!("{field}.unembedding"), hook, inputs),
+        }
+    }
+
+    /// Its numbers.
+    pub(crate) fn direction<C: Compute, T>(
+        &self,
+        cx: &RunContext<'_, T>,
+        model: &Model<C>,
+    ) -> Result<Vec<f32>, StageError> {
+        match self {
+            Self::Latent(latent) => latent_direction(cx, *latent),
+            Self::Unembedding(tokens) => tokens.direction(&cx.input("model")?, model),
+        }
+    }
+}
+
 /// Two tokens as text, each exactly one token of the model's tokenizer, a leading space included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -6,12 +6,14 @@ use mediant_artifact::{Facts, Kind, MetricRow, TokenSpans, Tokens, write_metrics
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
-use mediant_lm::{Hooks, Losses};
+use mediant_lm::Losses;
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
+use crate::direction::DICTIONARY;
+use crate::interventions::{ACTIVATIONS, Intervention, Scene, check, resolve, with_interventions};
 use crate::model_input::check_tokens;
 
 /// The stage.
@@ -22,13 +24,20 @@ pub(crate) struct EvaluateLm;
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Of the bootstrap.
+    /// Changes of activations on the way: `[{ at: blocks.2.hook_resid_post, do: zero, positions: { exclude_first: 1 } }]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    interventions: Vec<Intervention>,
+    /// Of the bootstrap, and of interventions.
     #[serde(default)]
     seed: u64,
 }
 
-const PORTS: &[Port] =
-    &[Port::one("model", &[Kind::Model], "The model."), Port::one("tokens", &[Kind::Tokens], "What it predicts.")];
+const PORTS: &[Port] = &[
+    Port::one("model", &[Kind::Model], "The model."),
+    Port::one("tokens", &[Kind::Tokens], "What it predicts."),
+    ACTIVATIONS,
+    DICTIONARY,
+];
 
 /// The quantiles of the losses of single tokens that are reported, in percent.
 const QUANTILES: [u32; 8] = [1, 5, 25, 50, 75, 90, 95, 99];
@@ -58,8 +67,13 @@ impl Stage for EvaluateLm {
         )]
     }
 
-    fn infer(&self, _: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        check_tokens(inputs, "model", "tokens")?;
+    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        let mut problems = Problems::none();
+        problems.push(check_tokens(inputs, "model", "tokens").err().unwrap_or_default());
+        let context = inputs.tokens("tokens").map(|tokens| tokens.context);
+        let scene = Scene { context, ..Scene::default() };
+        problems.push(check(&config.interventions, inputs, scene).err().unwrap_or_default());
+        problems.finish()?;
         Ok(vec![("metrics".to_owned(), Facts::Metrics)])
     }
 
@@ -72,7 +86,8 @@ impl Stage for EvaluateLm {
         let (tokens, spans) = (Tokens::read(&artifact)?, TokenSpans::read(&artifact)?);
         let losses = on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&cx.input("model")?, &device)?;
-            mediant_lm::losses(&model, &tokens, &spans, Hooks::none, |done, total| {
+            let edits = resolve(cx, &cx.config().interventions, &model, cx.config().seed)?;
+            mediant_lm::losses(&model, &tokens, &spans, || edits.hooks(), |done, total| {
                 cx.progress(done, total, "tokens");
                 cx.check_cancelled()
             })
@@ -109,7 +124,8 @@ fn metrics(losses: &Losses, seed: u64, split: &str) -> Vec<MetricRow> {
     rows
 }
 
-const DETAILS: &str = "\
+const DETAILS: &str = with_interventions!(
+    "\
 The cross-entropy of a token is −ln p(token | the tokens before it in its row), in nats. The first token of a row is not predicted; \
 of the others those count whose mask is set (BOS and separators do not).
 
@@ -118,4 +134,5 @@ of the others those count whose mask is set (BOS and separators do not).
 - `perplexity` is exp(`ce_loss`), with the interval's ends likewise;
 - `ce_loss_p50` and the like are quantiles of the losses of single tokens, interpolated linearly.
 
-Sums are taken in double precision in the order of the data: the number of threads and the division into batches change nothing.";
+Sums are taken in double precision in the order of the data: the number of threads and the division into batches change nothing."
+);

@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
+use crate::direction::DICTIONARY;
+use crate::interventions::{ACTIVATIONS, Intervention, Scene, check, resolve, with_interventions};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -27,7 +29,10 @@ pub(crate) struct Config {
     /// Put BOS before every text.
     #[serde(default = "yes")]
     prepend_bos: bool,
-    /// Of the bootstrap.
+    /// Changes of activations on the way: `[{ at: blocks.2.hook_resid_post, do: zero, positions: { exclude_first: 1 } }]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    interventions: Vec<Intervention>,
+    /// Of the bootstrap, and of interventions.
     #[serde(default)]
     seed: u64,
 }
@@ -43,6 +48,8 @@ const PORTS: &[Port] = &[
         &[Kind::Table],
         "A table of items, such as `tasks` of `generate_corpus`, in place of `source`.",
     ),
+    ACTIVATIONS,
+    DICTIONARY,
 ];
 
 impl Stage for EvaluateTasks {
@@ -100,6 +107,8 @@ impl Stage for EvaluateTasks {
             }
             (Some(_), None) => {}
         }
+        let scene = Scene { context: inputs.model("model").map(|model| model.context), ..Scene::default() };
+        problems.push(check(&config.interventions, inputs, scene).err().unwrap_or_default());
         problems.finish()?;
         let columns = JUDGED_COLUMNS.map(str::to_owned).to_vec();
         Ok(vec![
@@ -128,7 +137,8 @@ impl Stage for EvaluateTasks {
         let verdicts = on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&model, &device)?;
             let total = items.len() as u64;
-            judge(&model, &tokenizer, &items, bos, |done| {
+            let edits = resolve(cx, &config.interventions, &model, config.seed)?;
+            judge(&model, &tokenizer, &items, bos, || edits.hooks(), |done| {
                 cx.progress(done, total, "items");
                 cx.check_cancelled()
             })
@@ -144,7 +154,8 @@ impl Stage for EvaluateTasks {
     }
 }
 
-const DETAILS: &str = "\
+const DETAILS: &str = with_interventions!(
+    "\
 An item is a prompt with a right and a wrong continuation, of any lengths; with an empty prompt the two are whole sentences, a minimal \
 pair. Prompt and continuation are tokenized together. With s = log p(text) of either text in nats,
 
@@ -156,4 +167,8 @@ pair. Prompt and continuation are tokenized together. With s = log p(text) of ei
 
 Each is given for every task and split (tag `task`, column `split`), and within it for every `group` and every `condition`. 95 percent \
 intervals: of a task, a percentile bootstrap of 1,000 draws over groups, since items of one template are alike (over items where there are fewer than two groups); of one group or \
-condition, Wilson's interval for shares and a bootstrap over items for the difference.";
+condition, Wilson's interval for shares and a bootstrap over items for the difference.
+
+Interventions are made in the passes of both continuations; their positions are counted in prompt and continuation together, without the last \
+token, which is only predicted."
+);

@@ -15,6 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
+use crate::direction::DICTIONARY;
+use crate::interventions::{ACTIVATIONS, Intervention, Scene, check, resolve, with_interventions};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -37,6 +39,9 @@ pub(crate) struct Config {
     /// End a text after EOS.
     #[serde(default = "yes")]
     stop_at_eos: bool,
+    /// Changes of activations on the way: `[{ at: blocks.2.hook_resid_post, do: zero, positions: { exclude_first: 1 } }]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    interventions: Vec<Intervention>,
     /// Of the draws.
     #[serde(default)]
     seed: u64,
@@ -46,7 +51,7 @@ fn yes() -> bool {
     true
 }
 
-const PORTS: &[Port] = &[Port::one("model", &[Kind::Model], "The model, with its tokenizer.")];
+const PORTS: &[Port] = &[Port::one("model", &[Kind::Model], "The model, with its tokenizer."), ACTIVATIONS, DICTIONARY];
 
 const COLUMNS: [&str; 3] = ["prompt", "continuation", "tokens"];
 
@@ -97,10 +102,15 @@ impl Stage for Generate {
         problems.finish()
     }
 
-    fn infer(&self, _: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        let mut problems = Problems::none();
         if inputs.model("model").is_some_and(|model| model.tokenizer == ModelTokenizer::Absent) {
-            return Err(Problems::input("model", "this model has no tokenizer, and prompts are text"));
+            problems.push(Problems::input("model", "this model has no tokenizer, and prompts are text"));
         }
+        let context = inputs.model("model").map(|model| model.context);
+        let scene = Scene { growing: true, context, ..Scene::default() };
+        problems.push(check(&config.interventions, inputs, scene).err().unwrap_or_default());
+        problems.finish()?;
         let columns = COLUMNS.map(str::to_owned).to_vec();
         Ok(vec![("texts".to_owned(), Facts::Table(TableFacts { columns: Some(columns) }))])
     }
@@ -128,7 +138,9 @@ impl Stage for Generate {
         let until = Until { tokens: config.max_tokens, stop };
         let added = on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&model, &device)?;
-            mediant_lm::generate(&model, &prompts, &config.sampling, &until, config.seed, |done| {
+            let edits = resolve(cx, &config.interventions, &model, config.seed)?;
+            let hooks = || edits.hooks();
+            mediant_lm::generate(&model, &prompts, &config.sampling, &until, config.seed, hooks, |done| {
                 cx.progress(done as u64, prompts.len() as u64, "prompts");
                 cx.check_cancelled()
             })
@@ -171,11 +183,16 @@ fn rows(
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
-const DETAILS: &str = "\
+const DETAILS: &str = with_interventions!(
+    "\
 Keys and values of earlier tokens are kept, so that each step computes one position. With `temperature: 0` the token with the largest \
 logit follows (the lowest id among equals). Otherwise a token is drawn from softmax(logits / `temperature`), limited to the `top_k` \
 tokens with the largest logits, then to the fewest of these, by falling probability, whose probabilities reach `top_p` of what is left. \
 A text ends after `max_tokens`, after EOS, or at the model's context.
 
 The draws for a prompt come from a stream of their own, by `seed` and the prompt's place in the list; a prompt given twice is continued \
-in two ways. No continuation depends on the other prompts.";
+in two ways. No continuation depends on the other prompts.
+
+Interventions are made at prompts and continuations alike, by position counted from the start of the text, BOS included; what the cache \
+holds is what a pass over the whole text under the same interventions computes."
+);

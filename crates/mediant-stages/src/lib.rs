@@ -21,6 +21,7 @@ mod evaluate_tasks;
 mod generate;
 mod generate_corpus;
 mod integrated_gradients;
+mod interventions;
 mod load_model;
 mod logit_lens;
 mod mediators;

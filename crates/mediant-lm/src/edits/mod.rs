@@ -1,16 +1,20 @@
 //! Changes of activations during a forward pass, as values that can be put together.
 
 mod direction;
+mod frozen;
 mod knock_out;
 mod noise;
 mod replace;
 mod splice;
+mod stored;
 
 pub use direction::{Add, ProjectOut};
+pub use frozen::Frozen;
 pub use knock_out::KnockOut;
 pub use noise::Noise;
 pub use replace::{Replace, Values};
 pub use splice::Splice;
+pub use stored::{PositionMeans, Resample, stored_mean};
 
 use mediant_tensor::{Compute, Tensor};
 

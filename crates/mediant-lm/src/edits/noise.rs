@@ -24,8 +24,11 @@ impl<C: Compute> Edit<C> for Noise {
         let mut noise = vec![0.0; rows * units * width];
         for (index, s) in batch.sequences().iter().enumerate() {
             let mut draws = stream(self.seed, &format!("noise/{point}/{}/{}", batch.example(index), self.sample));
+            // A position gets the same noise whether or not those before it are in a cache.
+            let mut own = vec![0.0; (s.past + s.len) * units * width];
+            fill_normal(&mut draws, &mut own, 0.0, self.std);
             let numbers = s.start * units * width..(s.start + s.len) * units * width;
-            fill_normal(&mut draws, &mut noise[numbers], 0.0, self.std);
+            noise[numbers].copy_from_slice(&own[s.past * units * width..]);
         }
         let noise = Tensor::from_data(TensorData::new(noise, [rows, units, width]), &activation.device());
         self.select.replace(point, activation.clone(), activation + noise, batch)

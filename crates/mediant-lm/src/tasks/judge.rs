@@ -46,17 +46,19 @@ impl Side {
     }
 }
 
-/// Judges items, batch by batch. Prompt and continuation are tokenized together, after `bos` if there is one. `progress` hears how
+/// Judges items, batch by batch. Prompt and continuation are tokenized together, after `bos` if there is one. `hooks` is asked for the
+/// edits of each pass, in which both texts of an item are the same example. `progress` hears how
 /// many items are done, and may stop the work with an error.
 ///
 /// # Errors
 /// [`Error::Tokens`] for an item that is longer than the model's context, that has no token before its continuations, or one of
 /// whose texts is how the other begins.
-pub fn judge<C: Compute, E: From<Error>>(
+pub fn judge<'e, C: Compute, E: From<Error>>(
     model: &Model<C>,
     tokenizer: &Tokenizer,
     items: &[TaskItem],
     bos: Option<u32>,
+    hooks: impl Fn() -> Hooks<'e, C>,
     mut progress: impl FnMut(u64) -> Result<(), E>,
 ) -> Result<Vec<Verdict>, E> {
     let mut verdicts = Vec::with_capacity(items.len());
@@ -66,7 +68,7 @@ pub fn judge<C: Compute, E: From<Error>>(
         let pair = sides(tokenizer, item, bos).map_err(|error| Error::Tokens(format!("item {index}: {error}")))?;
         let length = pair[0].ids.len() + pair[1].ids.len();
         if tokens + length > TOKENS && !waiting.is_empty() {
-            verdicts.extend(judge_batch(model, &waiting)?);
+            verdicts.extend(judge_batch(model, &waiting, verdicts.len(), hooks())?);
             waiting.clear();
             tokens = 0;
             progress(verdicts.len() as u64)?;
@@ -75,7 +77,7 @@ pub fn judge<C: Compute, E: From<Error>>(
         waiting.push(pair);
     }
     if !waiting.is_empty() {
-        verdicts.extend(judge_batch(model, &waiting)?);
+        verdicts.extend(judge_batch(model, &waiting, verdicts.len(), hooks())?);
     }
     progress(verdicts.len() as u64)?;
     Ok(verdicts)
@@ -98,22 +100,31 @@ fn sides(tokenizer: &Tokenizer, item: &TaskItem, bos: Option<u32>) -> Result<[Si
     Ok([right, wrong].map(|ids| Side { ids, prefix }))
 }
 
-fn judge_batch<C: Compute>(model: &Model<C>, pairs: &[[Side; 2]]) -> Result<Vec<Verdict>> {
+/// The verdicts of some items, of which `item` is the number of the first.
+fn judge_batch<C: Compute>(
+    model: &Model<C>,
+    pairs: &[[Side; 2]],
+    item: usize,
+    hooks: Hooks<'_, C>,
+) -> Result<Vec<Verdict>> {
     // Where only the last token differs, one pass serves both sides.
     let mut inputs: Vec<&[i32]> = Vec::new();
+    let mut examples = Vec::new();
     let places: Vec<[usize; 2]> = pairs
         .iter()
-        .map(|[right, wrong]| {
+        .zip(item as u64..)
+        .map(|([right, wrong], example)| {
             let first = inputs.len();
             inputs.push(right.input());
             if right.input() != wrong.input() {
                 inputs.push(wrong.input());
             }
+            examples.resize(inputs.len(), example);
             [first, inputs.len() - 1]
         })
         .collect();
-    let batch = Batch::new(model.config(), &inputs, &model.device())?;
-    let hidden = model.hidden(&batch, Hooks::none())?;
+    let batch = Batch::new(model.config(), &inputs, &model.device())?.with_examples(examples);
+    let hidden = model.hidden(&batch, hooks)?;
     let mut verdicts = Vec::with_capacity(pairs.len());
     for ([right, wrong], [right_at, wrong_at]) in pairs.iter().zip(places) {
         let rows = |side: &Side, at: usize| {

@@ -69,7 +69,7 @@ fn run(capture: &Capture, model: &Model<Flex>, tokens: &Tokens, dtype: DType, di
         heard = done;
         Ok::<_, Error>(())
     };
-    let writer = capture.run(model, tokens, writer, progress, |_| Ok(())).unwrap();
+    let writer = capture.run(model, tokens, Hooks::none, writer, progress, |_| Ok(())).unwrap();
     assert_eq!(heard, tokens.meta.tokens);
     finish(writer, capture, hooks, dtype, tokens);
     ActivationsReader::open(&Artifact::open(dir).unwrap()).unwrap()
@@ -170,6 +170,7 @@ fn an_interrupted_capture_goes_on_to_the_same_artifact() {
     let broken = capture.run(
         &model,
         &tokens,
+        Hooks::none,
         writer,
         |_, _| Ok(()),
         |writer: &ActivationsWriter| {
@@ -187,7 +188,7 @@ fn an_interrupted_capture_goes_on_to_the_same_artifact() {
     let resumed = ArtifactWriter::resume(&work.path().join("resumed"), Kind::Activations, &checkpoint).unwrap();
     let writer = ActivationsWriter::new(resumed, &hooks, DType::F16).unwrap();
     assert_eq!(writer.rows(), 65_536);
-    let writer = capture.run(&model, &tokens, writer, |_, _| Ok::<_, Error>(()), |_| Ok(())).unwrap();
+    let writer = capture.run(&model, &tokens, Hooks::none, writer, |_, _| Ok::<_, Error>(()), |_| Ok(())).unwrap();
     finish(writer, &capture, hooks, DType::F16, &tokens);
     let resumed = Artifact::open(&work.path().join("resumed")).unwrap();
     assert_eq!(resumed.manifest(), Artifact::open(&work.path().join("whole")).unwrap().manifest());

@@ -1,6 +1,8 @@
 //! Changing activations: identity edits, ablations, splices, and their limits.
 
-use mediant_lm::{Batch, Edit, HookPoint, Hooks, Model, Place, Positions, Replace, Result, Rows, Site, Splice, State};
+use mediant_lm::{
+    Batch, Edit, Frozen, HookPoint, Hooks, Model, Place, Positions, Replace, Result, Rows, Site, Splice, State,
+};
 use mediant_tensor::{Flex, Tensor};
 
 use super::support::{difference, fixture_model, gpt2_json, llama_json, random_ids, random_model};
@@ -181,4 +183,28 @@ fn what_the_model_does_not_have_is_an_error() {
     assert!(batch(&[0, 60]).unwrap_err().to_string().contains("token 60"));
     assert!(batch(&[0, -1]).unwrap_err().to_string().contains("token -1"));
     assert!(batch(&[]).unwrap_err().to_string().contains("empty"));
+}
+
+#[test]
+fn frozen_scales_are_those_of_the_pass_without_edits() {
+    for model in all_models() {
+        let (a, b) = (random_ids(60, 6, 1), random_ids(60, 3, 2));
+        let batch = Batch::new(model.config(), &[&a, &b], &model.device()).unwrap();
+        let points = vec![HookPoint::FinalScale, HookPoint::Block(1, Site::Ln1Scale)];
+        let frozen = Frozen::new(&model, points.clone(), Positions::All);
+        let zero = Replace::zero(Positions::All);
+        let hooks = || {
+            let hooks = Hooks::none().edit(HookPoint::Block(0, Site::MlpOut), &zero);
+            points.iter().fold(hooks, |hooks, &point| hooks.edit(point, &frozen))
+        };
+        for point in [HookPoint::Block(1, Site::Ln1Scale), HookPoint::FinalScale] {
+            let plain = read(&model, &batch, point, Hooks::none());
+            // Twice: what one pass leaves behind is not the next one's. The first pass never comes to the last norm.
+            for _ in 0..2 {
+                assert_eq!(read(&model, &batch, point, hooks()), plain, "{point}");
+            }
+            let moving = Hooks::none().edit(HookPoint::Block(0, Site::MlpOut), &zero);
+            assert_ne!(read(&model, &batch, point, moving), plain, "{point}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ fn differences_are_those_of_the_whole_texts() {
         item("", "The cat is happy.", "The cat are happy."),
         item("She saw a", " big red ball", " small blue ball"),
     ];
-    let verdicts = judge(&model, &tokenizer, &items, tokenizer.bos(), |_| Ok::<_, Error>(())).unwrap();
+    let verdicts = judge(&model, &tokenizer, &items, tokenizer.bos(), Hooks::none, |_| Ok::<_, Error>(())).unwrap();
     for (item, verdict) in items.iter().zip(&verdicts) {
         let loss = |continuation: &str| -> f64 {
             let ids = tokenizer.encode(&format!("{}{continuation}", item.prompt)).unwrap().ids;
@@ -47,7 +47,7 @@ fn top1_is_the_most_probable_token() {
     let (tokenizer, model) = (tokenizer(), random_model(&gpt2_json(1, 16, 2, 512, 64), 1));
     let letters: Vec<String> = ('a'..='z').map(|letter| letter.to_string()).collect();
     let items: Vec<_> = letters.iter().map(|letter| item("qz", letter, "!")).collect();
-    let verdicts = judge(&model, &tokenizer, &items, tokenizer.bos(), |_| Ok::<_, Error>(())).unwrap();
+    let verdicts = judge(&model, &tokenizer, &items, tokenizer.bos(), Hooks::none, |_| Ok::<_, Error>(())).unwrap();
     let top: Vec<f64> = verdicts.iter().filter(|verdict| verdict.top1).map(|verdict| verdict.right).collect();
     assert!(top.len() <= 1 && top.iter().all(|p| verdicts.iter().all(|verdict| verdict.right <= *p)));
 }
@@ -56,7 +56,7 @@ fn top1_is_the_most_probable_token() {
 fn items_that_cannot_be_judged_are_errors() {
     let (tokenizer, model) = (tokenizer(), random_model(&gpt2_json(1, 16, 2, 512, 16), 0));
     let error = |items: &[TaskItem], bos| {
-        judge(&model, &tokenizer, items, bos, |_| Ok::<_, Error>(())).unwrap_err().to_string()
+        judge(&model, &tokenizer, items, bos, Hooks::none, |_| Ok::<_, Error>(())).unwrap_err().to_string()
     };
     let fine = item("The dog", " ran", " sat");
     assert!(
@@ -95,7 +95,7 @@ fn judged_items_are_a_table_that_can_be_judged_again() {
     let (tokenizer, model) = (tokenizer(), random_model(&gpt2_json(1, 16, 2, 512, 64), 0));
     let mut items = vec![item("The dog", " ran", " sat"), item("A cat", " is", " are")];
     items[0].group = Some("a".to_owned());
-    let verdicts = judge(&model, &tokenizer, &items, tokenizer.bos(), |_| Ok::<_, Error>(())).unwrap();
+    let verdicts = judge(&model, &tokenizer, &items, tokenizer.bos(), Hooks::none, |_| Ok::<_, Error>(())).unwrap();
     let rows = judged_rows(&items, &verdicts).unwrap();
     let folder = TempDir::new().unwrap();
     let writer = ArtifactWriter::create(folder.path(), Kind::Table).unwrap();
