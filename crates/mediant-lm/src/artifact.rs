@@ -39,6 +39,7 @@ pub fn import<E: From<Error>>(
         for piece in all_pieces(&config) {
             let (dtype, bytes) = folder.tensor(&piece.tensor)?;
             write(&piece, dtype, bytes)?;
+            folder.release(&piece.tensor);
         }
     } else {
         let read = |slot| unprocessed(folder, slot, &config);
@@ -57,11 +58,13 @@ fn unprocessed(folder: &HfFolder, slot: Slot, processed: &LmConfig) -> Result<Ve
     if !config.has(slot) {
         return Ok(vec![0.0; slot.shape(processed).iter().product()]);
     }
-    assemble(config, slot, |piece| {
+    let values = assemble(config, slot, |piece| {
         let (dtype, bytes) = folder.tensor(&piece.tensor)?;
         check_finite(&piece.tensor, dtype, bytes)?;
         Ok((dtype, Cow::Borrowed(bytes)))
-    })
+    })?;
+    config.pieces(slot).iter().for_each(|piece| folder.release(&piece.tensor));
+    Ok(values)
 }
 
 /// Writes a model from a device, in f32 and under the names of [`LmConfig::pieces`]. `config_json` is what its config was read
@@ -126,20 +129,42 @@ pub fn load<C: Compute>(artifact: &Artifact, device: &C::Device) -> Result<Model
     // The largest first: then its copy on the way is made while little else is in memory.
     let mut slots = config.slots();
     slots.sort_by_key(|slot| std::cmp::Reverse(slot.shape(&config).iter().product::<usize>()));
-    let parameter = |slot: Slot| {
-        let values = assemble(&config, slot, |piece| {
-            let tensor = reader.tensors.get(&piece.tensor)?;
-            if tensor.shape != piece.shape {
-                let (name, expected) = (&piece.tensor, &piece.shape);
-                let why = format!("tensor `{name}` has shape {:?}, but the config says {expected:?}", tensor.shape);
-                return Err(Error::Weights(why));
-            }
-            Ok((tensor.dtype, Cow::Owned(tensor.bytes)))
-        })?;
-        Ok((slot, Parameter::new(values, &slot.shape(&config), device)?))
-    };
+    let parameter =
+        |slot: Slot| Ok((slot, Parameter::new(stored(&reader, &config, slot)?, &slot.shape(&config), device)?));
     let parameters = slots.into_iter().map(parameter).collect::<Result<Vec<_>>>()?;
     Model::new(config, parameters)
+}
+
+/// A parameter's values from an artifact. One that is stored as it is, as embeddings are, which may be most of a small
+/// model, is converted while it is read.
+fn stored(reader: &ModelReader, config: &LmConfig, slot: Slot) -> Result<Vec<f32>> {
+    let check = |piece: &Piece, shape: &[usize]| match shape == piece.shape {
+        true => Ok(()),
+        false => {
+            let (name, expected) = (&piece.tensor, &piece.shape);
+            Err(Error::Weights(format!("tensor `{name}` has shape {shape:?}, but the config says {expected:?}")))
+        }
+    };
+    let pieces = config.pieces(slot);
+    if let [piece] = &pieces[..]
+        && piece.is_whole()
+    {
+        let mut values = vec![0.0; piece.shape.iter().product()];
+        let mut filled = 0;
+        reader.tensors.read(&piece.tensor, |info, bytes| {
+            check(piece, &info.shape)?;
+            let count = bytes.len() / info.dtype.size();
+            info.dtype.decode(bytes, &mut values[filled..filled + count])?;
+            filled += count;
+            Ok::<_, Error>(())
+        })?;
+        return Ok(values);
+    }
+    assemble(config, slot, |piece| {
+        let tensor = reader.tensors.get(&piece.tensor)?;
+        check(piece, &tensor.shape)?;
+        Ok((tensor.dtype, Cow::Owned(tensor.bytes)))
+    })
 }
 
 /// The values of a parameter, row-major, from its stored pieces.

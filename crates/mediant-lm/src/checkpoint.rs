@@ -2,6 +2,7 @@
 //! and the headers, and checks them against each other; values are read when asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use mediant_artifact::{DType, Digest, HookFact, ModelFacts, ModelTokenizer, Norm
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::artifact::all_pieces;
+use crate::json::{self, Limits};
 use crate::shard::Shard;
-use crate::{Error, LmConfig, Result, Slot, json};
+use crate::{Error, LmConfig, Result, Slot};
 
 /// A folder in Hugging Face layout.
 #[derive(Debug)]
@@ -46,11 +47,6 @@ pub const CARRIED_FILES: [&str; 11] = [
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Most bytes of a `config.json`; its values take many times as much in memory.
-const CONFIG_LIMIT: u64 = 4 << 20;
-/// Most bytes of an index, which names every tensor.
-const INDEX_LIMIT: u64 = 64 << 20;
-
 impl HfFolder {
     /// Opens a folder: every tensor that the config needs must be there once, in its shape and a float format, and no
     /// other, but for buffers that are known to carry nothing.
@@ -58,7 +54,7 @@ impl HfFolder {
     /// # Errors
     /// One for the first thing that is missing, damaged, or does not fit.
     pub fn open(folder: &Path) -> Result<Self> {
-        let config_json = json::read(&folder.join("config.json"), CONFIG_LIMIT)?;
+        let config_json = json::read(&folder.join("config.json"), Limits::CONFIG)?;
         let config = LmConfig::from_json(&config_json)?;
         Self::new(Some(folder.to_owned()), config_json, config, open_shards(folder)?)
     }
@@ -68,7 +64,7 @@ impl HfFolder {
     /// # Errors
     /// As [`HfFolder::open`].
     pub fn in_memory(config: &[u8], weights: Vec<u8>) -> Result<Self> {
-        let config_json = json::parse(config).map_err(Error::json("config.json".as_ref()))?;
+        let config_json = json::parse(config, Limits::CONFIG).map_err(Error::json("config.json".as_ref()))?;
         let config = LmConfig::from_json(&config_json)?;
         Self::new(None, config_json, config, vec![Shard::held(SINGLE.as_ref(), weights)?])
     }
@@ -122,6 +118,13 @@ impl HfFolder {
         found.ok_or_else(|| self.shards[*shard].error(format!("tensor `{stored}` cannot be read")))
     }
 
+    /// Tells the system that a tensor is not needed for now, so that the file's pages in memory do not add up.
+    pub(crate) fn release(&self, name: &str) {
+        if let Some((shard, stored)) = self.tensors.get(name) {
+            self.shards[*shard].release(stored);
+        }
+    }
+
     fn match_tensors(&self) -> Result<BTreeMap<String, (usize, String)>> {
         let architecture = self.config.architecture;
         let mut found: BTreeMap<String, (usize, String)> = BTreeMap::new();
@@ -134,20 +137,24 @@ impl HfFolder {
             }
         }
         self.drop_tied_copy(&mut found)?;
-        let mut wanted = BTreeSet::new();
-        for piece in all_pieces(&self.config) {
-            if let Some((shard, stored)) = found.get(&piece.tensor) {
-                self.check_tensor(*shard, stored, &piece.shape)?;
+        let mut unexpected: BTreeSet<&String> = found.keys().collect();
+        let mut missing = Listed::default();
+        for piece in self.config.each_slot().flat_map(|slot| self.config.pieces(slot)) {
+            match found.get(&piece.tensor) {
+                Some((shard, stored)) => self.check_tensor(*shard, stored, &piece.shape)?,
+                None => missing.add(&piece.tensor),
             }
-            wanted.insert(piece.tensor);
+            unexpected.remove(&piece.tensor);
         }
-        let missing: Vec<_> = wanted.iter().filter(|name| !found.contains_key(*name)).cloned().collect();
-        let unexpected: Vec<_> = found.keys().filter(|name| !wanted.contains(*name)).cloned().collect();
-        match (missing.is_empty(), unexpected.is_empty()) {
-            (true, true) => Ok(found),
-            (false, _) => Err(Error::Weights(format!("the checkpoint lacks {}", listed(&missing)))),
-            (true, false) => Err(Error::Weights(format!("the config has no place for {}", listed(&unexpected)))),
+        if missing.count > 0 {
+            return Err(Error::Weights(format!("the checkpoint lacks {missing}")));
         }
+        if !unexpected.is_empty() {
+            let mut names = Listed::default();
+            unexpected.into_iter().for_each(|name| names.add(name));
+            return Err(Error::Weights(format!("the config has no place for {names}")));
+        }
+        Ok(found)
     }
 
     /// Some tied checkpoints store the unembedding a second time; an equal copy is left out.
@@ -230,7 +237,7 @@ fn open_shards(folder: &Path) -> Result<Vec<Shard>> {
             format!("holds neither {SINGLE} nor {INDEX}; other weight files are not read"),
         ));
     }
-    let index: Index = json::read(&path, INDEX_LIMIT)?;
+    let index: Index = json::read(&path, Limits::INDEX)?;
     let names: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
     if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
         return Err(Error::safetensors(&path, format!("`{name}` is not the name of a file beside it")));
@@ -247,11 +254,30 @@ fn open_shards(folder: &Path) -> Result<Vec<Shard>> {
     Ok(shards)
 }
 
-/// The first names of a list and how many more there are.
-fn listed(names: &[String]) -> String {
-    let first: Vec<_> = names.iter().take(3).map(|name| format!("`{name}`")).collect();
-    match names.len().saturating_sub(3) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more tensors", first.join(", ")),
+/// The first names of a list, which may be as long as a config claims, and how many more there are.
+#[derive(Default)]
+struct Listed {
+    first: String,
+    count: usize,
+}
+
+impl Listed {
+    const SHOWN: usize = 3;
+
+    fn add(&mut self, name: &str) {
+        if self.count < Self::SHOWN {
+            let comma = if self.count == 0 { "" } else { ", " };
+            self.first.push_str(&format!("{comma}`{name}`"));
+        }
+        self.count += 1;
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count.saturating_sub(Self::SHOWN) {
+            0 => f.write_str(&self.first),
+            more => write!(f, "{} and {more} more tensors", self.first),
+        }
     }
 }

@@ -207,7 +207,12 @@ impl LmConfig {
 
     /// The parameters this model has, in a fixed order.
     pub fn slots(&self) -> Vec<Slot> {
-        Slot::all(self.n_layers).filter(|&slot| self.has(slot)).collect()
+        self.each_slot().collect()
+    }
+
+    /// The same one after the other: a config alone may claim thousands of layers.
+    pub(crate) fn each_slot(&self) -> impl Iterator<Item = Slot> {
+        Slot::all(self.n_layers).filter(|&slot| self.has(slot))
     }
 
     /// The stored tensors that make up a parameter that the model has, side by side along its last dimension: those of the
@@ -222,8 +227,8 @@ impl LmConfig {
 
     /// Number of parameters; a tied unembedding counts once.
     pub fn parameters(&self) -> u64 {
-        let numbers = |slot: &Slot| slot.shape(self).iter().map(|&n| n as u64).product::<u64>();
-        self.slots().iter().map(numbers).fold(0, u64::saturating_add)
+        let numbers = |slot: Slot| slot.shape(self).iter().map(|&n| n as u64).product::<u64>();
+        self.each_slot().map(numbers).fold(0, u64::saturating_add)
     }
 
     /// Whether the model has this hook point.

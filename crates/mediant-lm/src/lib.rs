@@ -31,6 +31,7 @@ mod model;
 mod parts;
 mod positions;
 mod processing;
+pub mod prompts;
 mod select;
 mod shard;
 pub mod tasks;

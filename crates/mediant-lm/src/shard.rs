@@ -6,11 +6,12 @@ use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 use mediant_artifact::DType;
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, SafeTensorError};
 
-use crate::{Error, Result, json};
+use crate::json::{self, Limits};
+use crate::{Error, Result};
 
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -96,14 +97,29 @@ impl Shard {
         let entry = self.tensors.get(name)?;
         Some(Stored { format: entry.format, shape: &entry.shape, bytes: self.content.get(entry.range.clone())? })
     }
+
+    /// Gives the pages of a mapped tensor back; they are read again when they are needed.
+    pub(crate) fn release(&self, name: &str) {
+        let (Content::Mapped(map), Some(entry)) = (&self.content, self.tensors.get(name)) else { return };
+        #[expect(unsafe_code, reason = "advice that drops pages is unsafe for maps that are written to")]
+        // SAFETY: the map is of a file and only read, so that dropped pages come back with the same bytes.
+        let advised =
+            unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, entry.range.start, entry.range.len()) };
+        // It is advice: where it is not taken, memory is all that is lost.
+        advised.unwrap_or_default();
+    }
 }
 
 /// The tensors of a file, all of which lie inside it.
 fn read_header(file: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
+    // Before the library makes anything of the header; what has none, it refuses.
+    let claimed = file.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let header = usize::try_from(claimed).ok().and_then(|length| file.get(size_of::<u64>()..)?.get(..length));
+    if let Some(header) = header {
+        json::check(header, Limits::HEADER).map_err(|error| format!("the header is damaged: {error}"))?;
+    }
     let (length, header) = SafeTensors::read_metadata(file).map_err(|error| explain(&error, file))?;
     let start = length + size_of::<u64>();
-    // The library takes the last of several tensors of one name.
-    json::check_keys(&file[size_of::<u64>()..start]).map_err(|error| format!("the header is damaged: {error}"))?;
     let place = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
         // The library adds sizes up without looking for overflow, so the range is checked here again.
         let (from, to) = info.data_offsets;

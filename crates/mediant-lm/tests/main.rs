@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod suite {
+    mod allocator;
     mod capture;
     mod configs;
     mod edits;
     mod generation;
+    mod hooks_page;
     mod hostile;
+    mod hostile_configs;
     mod invariance;
     mod processing;
+    mod prompts;
     mod reference;
     mod round_trip;
     mod shards;

@@ -6,6 +6,7 @@
 //! - [`Pairs`], [`Metric`], [`Recorder`]: prompts beside their counterfactuals, what is measured of the answers, and effects on
 //!   their way to scores. The methods that make effects are built of these.
 
+mod agreement;
 mod attribution;
 pub mod bootstrap;
 pub mod compare;
@@ -26,6 +27,7 @@ mod sweep;
 mod targets;
 mod trace;
 
+pub use agreement::{Scored, agreement};
 pub use attribution::{Reference, Rule, Slope, attribute};
 pub use dla::{Component, ComponentKind, attribute_logits, components};
 pub use edges::{EdgeMethod, Graph, edge_contrast, edge_effects};

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "suite/attribution.rs"]
+mod attribution;
 #[path = "suite/lens.rs"]
 mod lens;
 #[path = "suite/patching.rs"]

@@ -4,6 +4,8 @@
 mod ablate;
 mod activation_patching;
 mod attention_knockout;
+mod attribution_patching;
+mod build_prompts;
 mod cache_activations;
 mod causal_trace;
 mod command;
@@ -12,11 +14,13 @@ mod corpus_input;
 mod device;
 mod direct_logit_attribution;
 mod direction;
+mod edge_attribution;
 mod evaluate_lm;
 mod evaluate_sae;
 mod evaluate_tasks;
 mod generate;
 mod generate_corpus;
+mod integrated_gradients;
 mod interventions;
 mod load_model;
 mod logit_lens;
@@ -24,6 +28,7 @@ mod mediators;
 mod model_input;
 mod path_patching;
 mod prompts_input;
+mod score_agreement;
 mod steer;
 mod table;
 mod tokenize;
@@ -47,19 +52,24 @@ pub fn catalogue() -> &'static Catalogue {
             .with(ablate::Ablate)
             .with(activation_patching::ActivationPatching)
             .with(attention_knockout::AttentionKnockout)
+            .with(attribution_patching::AttributionPatching)
+            .with(build_prompts::BuildPrompts)
             .with(cache_activations::CacheActivations)
             .with(causal_trace::CausalTrace)
             .with(command::Command)
             .with(compare::Compare)
             .with(direct_logit_attribution::DirectLogitAttribution)
+            .with(edge_attribution::EdgeAttribution)
             .with(evaluate_lm::EvaluateLm)
             .with(evaluate_sae::EvaluateSae)
             .with(evaluate_tasks::EvaluateTasks)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
+            .with(integrated_gradients::IntegratedGradients)
             .with(load_model::LoadModel)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(score_agreement::ScoreAgreement)
             .with(steer::Steer)
             .with(table::Table)
             .with(tokenize::Tokenize)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mediant_artifact::{Contrast, Facts, Kind, PromptsFacts, read_prompts};
+use mediant_artifact::{Contrast, Facts, Kind, PromptsFacts, PromptsMeta, read_prompts};
 use mediant_engine::{InputFacts, Output, Port, Problems, RunContext, StageError};
 use mediant_lm::Positions;
 use mediant_methods::{About, Metric, Pairs};
@@ -145,7 +145,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// What effects of this run are about.
+/// What effects of this run are about. A metric that compares right with wrong answers needs prompts that have both.
 pub(crate) fn about<C>(
     cx: &RunContext<'_, C>,
     method: &'static str,
@@ -155,6 +155,13 @@ pub(crate) fn about<C>(
     settings: BTreeMap<String, String>,
     seed: u64,
 ) -> Result<About, StageError> {
+    let prompts: PromptsMeta = cx.input("prompts")?.meta()?;
+    if metric.needs_wrong() && !prompts.wrong {
+        let name = metric.name();
+        return Err(StageError::new(format!(
+            "`metric: {name}` needs wrong answers, and some prompts have none; `prob` and `log_prob` do not"
+        )));
+    }
     Ok(About {
         method,
         metric,

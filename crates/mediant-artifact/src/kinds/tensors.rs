@@ -1,4 +1,4 @@
-//! A table `tensors`: one row a tensor, or a piece of up to 64 MiB of one.
+//! A table `tensors`: one row a tensor, or a piece of up to 16 MiB of one.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::{Artifact, ArtifactWriter, DType, Error, Result, TableWriter};
 const TENSORS: &str = "tensors";
 
 /// Most bytes of a row.
-const CHUNK_BYTES: usize = 64 << 20;
+const CHUNK_BYTES: usize = 16 << 20;
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -188,25 +188,53 @@ impl Tensors {
     /// # Errors
     /// If there is none of this name or it is damaged.
     pub fn get(&self, name: &str) -> Result<Tensor> {
+        let rows = self.tensors.get(name).map_or(0, |(_, rows)| rows.end - rows.start);
+        let mut bytes = Vec::new();
+        let info = self.read(name, |info, piece| {
+            if bytes.is_empty() {
+                // All at once, but no more than the rows can hold, whatever shape a damaged table claims.
+                let whole = byte_count(info.dtype, &info.shape).unwrap_or(0);
+                bytes.reserve_exact(whole.min(rows as usize * CHUNK_BYTES));
+            }
+            bytes.extend_from_slice(piece);
+            Ok::<_, Error>(())
+        })?;
+        Ok(Tensor { dtype: info.dtype, shape: info.shape.clone(), bytes })
+    }
+
+    /// Hands over a tensor's bytes in order, up to 16 MiB at a time; together as many as its shape needs.
+    ///
+    /// # Errors
+    /// If there is none of this name or it is damaged, and whatever `each` gives.
+    pub fn read<E: From<Error>>(
+        &self,
+        name: &str,
+        mut each: impl FnMut(&TensorInfo, &[u8]) -> Result<(), E>,
+    ) -> Result<&TensorInfo, E> {
         let (info, rows) =
             self.tensors.get(name).ok_or_else(|| Error::Invalid(format!("there is no tensor `{name}`")))?;
         let expected = byte_count(info.dtype, &info.shape);
-        let mut bytes = Vec::new();
+        let mut count = 0;
+        let damaged = |count| {
+            let why = format!("tensor `{name}`: {count} bytes are not {} {:?}", info.dtype, info.shape);
+            E::from(Error::Invalid(why))
+        };
         for row in rows.clone() {
             let index = self.parts.partition_point(|(start, _)| *start <= row) - 1;
             let (start, part) = &self.parts[index];
             let local = row - start..row - start + 1;
             for batch in part.reader(Some(&["data".to_owned()]), Some(local), 1)? {
                 let data = batch?;
-                let data = column::<LargeBinaryArray>(&data, "data")?;
-                data.iter().flatten().for_each(|piece| bytes.extend_from_slice(piece));
+                for piece in column::<LargeBinaryArray>(&data, "data")?.iter().flatten() {
+                    count += piece.len();
+                    if expected.is_none_or(|expected| count > expected) {
+                        return Err(damaged(count));
+                    }
+                    each(info, piece)?;
+                }
             }
         }
-        if Some(bytes.len()) != expected {
-            let why = format!("tensor `{name}`: {} bytes are not {} {:?}", bytes.len(), info.dtype, info.shape);
-            return Err(Error::Invalid(why));
-        }
-        Ok(Tensor { dtype: info.dtype, shape: info.shape.clone(), bytes })
+        if Some(count) == expected { Ok(info) } else { Err(damaged(count)) }
     }
 }
 

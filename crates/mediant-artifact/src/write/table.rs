@@ -35,7 +35,7 @@ impl Cut {
     pub(crate) const ROWS: Self = Self { batch_rows: 1024, group_bytes: 64 << 20, part_rows: PART_ROWS };
     /// Rows that are sequences of up to some thousand tokens.
     pub(crate) const SEQUENCES: Self = Self { batch_rows: 128, ..Self::ROWS };
-    /// Rows of up to 64 MiB, read one at a time: a row group each. Parquet counts row groups in 15 bits.
+    /// Rows of many megabytes, read one at a time: a row group each. Parquet counts row groups in 15 bits.
     pub(crate) const BLOBS: Self = Self { batch_rows: 1, group_bytes: 0, part_rows: 1 << 10 };
 }
 

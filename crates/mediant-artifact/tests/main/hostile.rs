@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use mediant_artifact::{Artifact, DType, Digest, Manifest};
+use mediant_artifact::{Artifact, DType, Digest, Kind, Manifest, read_prompts};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::effects;
+use crate::prompts;
 use crate::support::{files, write_rows, write_vectors};
 
 /// The files of an artifact, written once for all cases.
@@ -19,8 +21,12 @@ impl Original {
     /// An artifact of which the first part of a table will be damaged.
     fn new(table: &str, write: impl FnOnce(&Path) -> Manifest) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let part = write(dir.path()).tables[table].parts[0].file.clone();
-        Self { files: files(dir.path()), part }
+        let manifest = write(dir.path());
+        Self::of(table, &manifest, dir.path())
+    }
+
+    fn of(table: &str, manifest: &Manifest, dir: &Path) -> Self {
+        Self { files: files(dir), part: manifest.tables[table].parts[0].file.clone() }
     }
 
     /// A copy with a damaged part. With `lies`, the manifest has its size and digest.
@@ -52,6 +58,15 @@ static VECTORS: LazyLock<Original> = LazyLock::new(|| {
     Original::new("v", |dir| write_vectors(dir, 90, &[1_000], DType::F32, 90, 1 << 16).manifest().clone())
 });
 static ROWS: LazyLock<Original> = LazyLock::new(|| Original::new("rows", |dir| write_rows(dir, 300, 300, 1 << 16)));
+
+/// Every table of prompts and of effects.
+static KINDS: LazyLock<Vec<Original>> = LazyLock::new(|| {
+    let all = [prompts::written(40), effects::written(5, 40)];
+    let originals = all.iter().flat_map(|(dir, artifact)| {
+        artifact.table_names().map(|table| Original::of(table, artifact.manifest(), dir.path()))
+    });
+    originals.collect()
+});
 
 /// A change to a file.
 #[derive(Clone, Debug)]
@@ -113,6 +128,15 @@ proptest! {
         prop_assert!(artifact.verify().is_err() || harmless(&ROWS, &damage));
         let (_dir, artifact) = ROWS.damaged(&damage, true);
         let _either = artifact.read("rows");
+    }
+
+    #[test]
+    fn damaged_kinds_do_not_panic(damage in prop::collection::vec(damage(), 1..3), which in 0..7usize) {
+        let (_dir, artifact) = KINDS[which].damaged(&damage, true);
+        let _either = match artifact.kind() {
+            Kind::Prompts => read_prompts(&artifact).map(drop),
+            _ => effects::read(&artifact).map(drop),
+        };
     }
 }
 

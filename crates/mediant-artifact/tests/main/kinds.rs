@@ -23,7 +23,7 @@ fn open(dir: &TempDir) -> Artifact {
 fn model() {
     let (dir, artifact) = writer(Kind::Model);
     let mut model = ModelWriter::new(artifact).unwrap();
-    // More than one row of 64 MiB, numbers that do not repeat.
+    // Several rows of 16 MiB, numbers that do not repeat.
     let large: Vec<u8> = (0..20_000_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     model.tensor("wte", DType::F32, &[5_000, 4_000], &large).unwrap();
     model.tensor("scalar", DType::F16, &[], &[0, 0x3c]).unwrap();

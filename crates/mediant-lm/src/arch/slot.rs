@@ -172,6 +172,11 @@ impl Piece {
         Self { heads: Some(heads), ..self }
     }
 
+    /// Whether the checkpoint holds the parameter's numbers as they are and in their order, if no other piece stands beside.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.transposed && self.heads.is_none() && !self.less_one
+    }
+
     /// Size along the parameter's last dimension.
     pub(crate) fn width(&self) -> usize {
         if self.transposed { self.shape[0] } else { self.shape[self.shape.len() - 1] }

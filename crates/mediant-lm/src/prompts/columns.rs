@@ -63,7 +63,7 @@ pub enum AnswerKind {
     Text,
     /// Token ids of this tokenizer, whose words stand in the text: an id whose word does not is of another tokenizer, an error.
     Ids,
-    /// A number YY of two digits: right are those above it, wrong are 00 to YY.
+    /// A number YY of two digits, of which a leading zero may be missing: right are those above it, wrong are 00 to YY.
     Above,
 }
 

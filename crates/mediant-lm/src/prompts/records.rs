@@ -49,7 +49,8 @@ pub(super) fn read_records(path: &Path, limit: usize) -> Result<Vec<Record>> {
 
 fn csv_records(path: &Path, limit: usize) -> Result<Vec<Record>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let mut rows = CsvRows { path, reader: Reader::new(), rest: &bytes, text: vec![0; bytes.len()], ends: vec![0; COLUMNS] };
+    let (text, ends) = (vec![0; bytes.len()], vec![0; COLUMNS]);
+    let mut rows = CsvRows { path, reader: Reader::new(), rest: &bytes, text, ends };
     let Some((_, names)) = rows.next()? else { return Err(Error::source(path, None, "no header")) };
     if let Some((_, name)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
         return Err(Error::source(path, Some(1), format!("the column `{name}` occurs twice")));
@@ -85,7 +86,9 @@ struct CsvRows<'f> {
 impl CsvRows<'_> {
     /// The line that the next row begins at, and its cells.
     fn next(&mut self) -> Result<Option<(u64, Vec<String>)>> {
-        let line = self.reader.line();
+        // What is left of the last line's end, and blank lines, are read with the next row.
+        let ends = self.rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+        let line = self.reader.line() + ends.filter(|byte| **byte == b'\n').count() as u64;
         let (mut length, mut cells) = (0, 0);
         loop {
             let (result, read, written, ended) =

@@ -131,7 +131,7 @@ impl Row<'_> {
     fn answers(&self, right: &str, wrong: Option<&str>) -> Result<(Vec<Answer>, Vec<Answer>), String> {
         if self.columns.answers == AnswerKind::Above {
             let text = self.scalar(right)?;
-            let year = text.parse().ok().filter(|year| (0..99).contains(year) && text.len() == 2);
+            let year = text.parse().ok().filter(|year| (0..99).contains(year) && text.len() <= 2);
             let year: u32 = year.ok_or_else(|| format!("`{right}` is {text:?}, not a number from 00 to 98"))?;
             let numbers = |range: std::ops::Range<u32>| range.map(|n| Answer::Text(format!("{n:02}"))).collect();
             return Ok((numbers(year + 1..100), numbers(0..year + 1)));

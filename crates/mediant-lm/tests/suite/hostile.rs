@@ -1,7 +1,6 @@
 //! Checkpoints that are damaged or lie: one clear error each, no panic, no allocation beyond the file's size.
 
 use std::fs;
-use std::path::Path;
 
 use mediant_artifact::{ArtifactWriter, Kind, Processing};
 use mediant_lm::{HfFolder, import};
@@ -9,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::allocator::largest;
 use super::support::{fixture, gpt2_json};
 
 /// A one-block GPT-2: its config and its file of weights, header and values apart.
@@ -48,16 +48,18 @@ fn file(header: &[u8], values: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, values].concat()
 }
 
-/// Opens and imports a folder with these bytes as weights.
+/// Opens and imports a folder with these bytes as weights. No piece of memory is much larger than the files.
 fn open(config: &[u8], weights: &[u8]) -> Result<(), String> {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("config.json"), config).unwrap();
     fs::write(folder.path().join("model.safetensors"), weights).unwrap();
-    try_import(folder.path())
+    let (opened, most) = largest(|| HfFolder::open(folder.path()));
+    let size = config.len() + weights.len();
+    assert!(most <= 4 * size + (64 << 10), "{most} bytes at once for files of {size}");
+    try_import(opened.map_err(|e| e.to_string())?)
 }
 
-fn try_import(hf: &Path) -> Result<(), String> {
-    let folder = HfFolder::open(hf).map_err(|e| e.to_string())?;
+fn try_import(folder: HfFolder) -> Result<(), String> {
     let out = TempDir::new().unwrap();
     let writer = ArtifactWriter::create(out.path(), Kind::Model).unwrap();
     import(&folder, Processing::default(), writer, |_, _| Ok::<_, mediant_lm::Error>(()))
@@ -70,6 +72,12 @@ fn with_header(change: impl FnOnce(&mut Value)) -> String {
     let (config, mut header, values) = small();
     change(&mut header);
     open(config.to_string().as_bytes(), &file(header.to_string().as_bytes(), &values)).unwrap_err()
+}
+
+/// The error of the small model with the text of its header changed.
+fn with_text(change: impl FnOnce(&str) -> String) -> String {
+    let (config, header, values) = small();
+    open(config.to_string().as_bytes(), &file(change(&header.to_string()).as_bytes(), &values)).unwrap_err()
 }
 
 const EMBED: &str = "transformer.wte.weight";
@@ -86,6 +94,7 @@ fn each_lie_has_its_error() {
     let config = config.to_string();
     let sound = file(header.to_string().as_bytes(), &values);
     let raw = |weights: &[u8]| open(config.as_bytes(), weights).unwrap_err();
+    let again = format!("{{\"{EMBED}\": {},", header[EMBED]);
     let huge = [&(1_u64 << 60).to_le_bytes()[..], &sound[8..]].concat();
     let cases = [
         (raw(&huge), "claims a header of 1152921504606846976 bytes"),
@@ -94,11 +103,18 @@ fn each_lie_has_its_error() {
         (raw(&[&sound[..], &[0]].concat()), "adds up to"),
         (raw(&sound[..100]), "claims a header"),
         (raw(&sound[..5]), "too short"),
-        (raw(&[]), ""),
+        (raw(&[]), "too short"),
         (raw(&file(b"{\"a\": ", &[])), "header is damaged"),
         (raw(&file(b"[]", &[])), "header is damaged"),
         (raw(&file(&[0xff, 0xfe], &[])), "header is damaged"),
-        (raw(&file("[".repeat(100_000).as_bytes(), &[])), "header is damaged"),
+        (raw(&file("[".repeat(100_000).as_bytes(), &[])), "nested too deeply"),
+        (raw(&file("{\"a\":".repeat(100_000).as_bytes(), &[])), "nested too deeply"),
+        (raw(&file(format!("{{\"a\": [{}0]}}", "0,".repeat(100_000)).as_bytes(), &[])), "a list of more than 64 items"),
+        (
+            with_text(|text| text.replacen('{', r#"{"z": {"dtype": "U8", "shape": [], "shape": []},"#, 1)),
+            "`shape` stands twice",
+        ),
+        (with_text(|text| text.replacen('{', &again, 1)), "`transformer.wte.weight` stands twice"),
         (with_header(|h| h[EMBED]["data_offsets"] = json!([0, 92])), "offsets"),
         (with_header(|h| h["transformer.wpe.weight"]["data_offsets"] = json!([90, 170])), "overlap"),
         (with_header(|h| h[EMBED]["shape"] = json!([u64::MAX, 4])), "header is damaged"),
@@ -148,6 +164,72 @@ fn values_that_are_not_numbers_are_reported() {
         values[4 * 7..4 * 8].copy_from_slice(&bad.to_le_bytes());
         let error = open(config.to_string().as_bytes(), &file(header.to_string().as_bytes(), &values)).unwrap_err();
         assert!(error.contains("`transformer.wte.weight`") && error.contains("index 7"), "{error}");
+    }
+}
+
+/// The same in half precision, whose exponents differ; the weights are those of the first half of the file.
+#[test]
+fn values_that_are_not_numbers_are_reported_in_half_precision_too() {
+    let (config, mut header, values) = small();
+    for (dtype, bad) in [("F16", [0x7c00_u16, 0xfc00, 0x7c01]), ("BF16", [0x7f80, 0xff80, 0x7fc0])] {
+        for tensor in header.as_object_mut().unwrap().values_mut().filter(|t| t.get("dtype").is_some()) {
+            if tensor["dtype"] == "F32" {
+                let place = |i: usize| tensor["data_offsets"][i].as_u64().unwrap() / 2;
+                tensor["data_offsets"] = json!([place(0), place(1)]);
+            }
+            tensor["dtype"] = json!(dtype);
+        }
+        for bad in bad {
+            let mut values = values[..values.len() / 2].to_vec();
+            values[2 * 30..2 * 31].copy_from_slice(&bad.to_le_bytes());
+            let error = open(config.to_string().as_bytes(), &file(header.to_string().as_bytes(), &values)).unwrap_err();
+            assert!(error.contains("`transformer.wpe.weight`") && error.contains("index 6"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_index_that_leads_elsewhere_or_says_nothing() {
+    let (config, header, values) = small();
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("inner")).unwrap();
+    fs::write(path("inner/config.json"), config.to_string()).unwrap();
+    for file_path in ["shard.safetensors", "inner/shard.safetensors"] {
+        fs::write(path(file_path), file(header.to_string().as_bytes(), &values)).unwrap();
+    }
+    let with = |index: &str| {
+        fs::write(path("inner/model.safetensors.index.json"), index).unwrap();
+        largest(|| HfFolder::open(&path("inner")).map(drop).map_err(|e| e.to_string()))
+    };
+    let names: Vec<&String> = header.as_object().unwrap().keys().filter(|name| *name != "__metadata__").collect();
+    let map = |file: &str| json!({"weight_map": Value::from_iter(names.iter().map(|n| ((*n).clone(), json!(file))))});
+    with(&map("shard.safetensors").to_string()).0.unwrap();
+    let absolute = path("shard.safetensors").display().to_string();
+    for name in ["../shard.safetensors", "x/../../shard.safetensors", &absolute, "..", ".", "", "./shard.safetensors"] {
+        let error = with(&map(name).to_string()).0.unwrap_err();
+        assert!(error.contains("is not the name of a file beside it"), "{name}: {error}");
+    }
+    let twice = r#"{"weight_map": {"a": "b.safetensors", "a": "shard.safetensors"}}"#;
+    let cases = [
+        (twice.to_owned(), "`a` stands twice"),
+        (r#"{"weight_map": {}, "weight_map": {}}"#.to_owned(), "`weight_map` stands twice"),
+        (format!("{{\"weight_map\": {}", "{\"a\":".repeat(100_000)), "nested too deeply"),
+        (format!("{{\"weight_map\": {{}}, \"metadata\": [{}0]}}", "0,".repeat(100_000)), "more than 64 items"),
+        (r#"{"weight_map": {"a": 7}}"#.to_owned(), "index.json"),
+        (r#"{"weight_map": []}"#.to_owned(), "index.json"),
+        (r#"{"weight_map": {}}"#.to_owned(), "lacks"),
+        ("{}".to_owned(), "weight_map"),
+        ("[".to_owned(), "index.json"),
+        (String::new(), "index.json"),
+        (map("missing.safetensors").to_string(), "missing.safetensors"),
+        (map("config.json").to_string(), "config.json"),
+    ];
+    for (index, expected) in cases {
+        let (result, most) = with(&index);
+        let error = result.unwrap_err();
+        assert!(error.contains(expected) && error.len() < 400, "expected `{expected}` in `{error}`");
+        assert!(most <= 4 * index.len() + (64 << 10), "{most} bytes at once for an index of {}", index.len());
     }
 }
 

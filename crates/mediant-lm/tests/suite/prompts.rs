@@ -219,6 +219,12 @@ fn the_known_layouts_are_read() {
     assert_eq!((draft.clean.text.as_str(), &draft.clean.right[0]), ("From 1752, to 17", &texts(&["53"])[0]));
     assert_eq!(draft.counterfactuals[0].right, draft.clean.right, "a counterfactual without answers has the prompt's");
 
+    // The data set itself writes 4 for 04.
+    let csv = "clean,corrupted,label\nFrom 1604 to 16,From 1601 to 16,4\n";
+    let (_, draft) = one("greater.csv", csv, Layout::EapGreaterThan);
+    assert_eq!((&draft.clean.right[..2], draft.clean.right.len()), (&texts(&["05", "06"])[..], 95));
+    assert_eq!(draft.clean.wrong, texts(&["00", "01", "02", "03", "04"]));
+
     let csv = ",clean,corrupted,corrupted_hard,correct_idx,incorrect_idx\n7,A B A,A B C,A B B,5,6\n";
     let (_, draft) = one("ioi.csv", csv, Layout::EapIoi);
     assert_eq!((draft.clean.right, draft.clean.wrong), (vec![Answer::Id(5)], vec![Answer::Id(6)]));
@@ -258,7 +264,8 @@ fn rows_that_are_none_are_named() {
         ),
         ("a.jsonl", "{\"text\": 1}\n", &plain, "a.jsonl:1: no column `clean`, only text; say by `columns`"),
         ("a.csv", "clean,clean\na,b\n", &plain, "a.csv:1: the column `clean` occurs twice"),
-        ("a.csv", "clean,right\na,b\nc\n", &Columns::default(), "a.csv:3: CSV error"),
+        ("a.csv", "clean,right\na,b\nc\n", &Columns::default(), "a.csv:3: 1 cells, but the header has 2 columns"),
+        ("a.csv", "clean,right\r\na,b\r\n\r\nc\r\n", &Columns::default(), "a.csv:4: 1 cells, but the header"),
         ("a.csv", "clean,right\n", &Columns::default(), "a.csv: no prompts"),
         ("a.json", "{\"rows\": []}", &plain, "a.json: neither a list nor an object with a list under `prompts`"),
         ("a.json", "[1]", &plain, "a.json:1: not an object"),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use half::{bf16, f16};
-use mediant_lm::{Batch, HfFolder, Hooks, Model, load};
+use mediant_lm::{Batch, HfFolder, Hooks, Model, export, load};
 use mediant_tensor::Flex;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
@@ -101,26 +101,39 @@ fn shards_are_one_model() {
     assert!(HfFolder::open(folder.path()).unwrap_err().to_string().contains(&file(2)));
 }
 
+/// A tensor rounded to another format by us: kept so, and widened again.
+fn rounded(tensor: &Held, dtype: Dtype) -> (Held, Held) {
+    let full = tensor.bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+    let (kept, widened): (Vec<Vec<u8>>, Vec<[u8; 4]>) = match dtype {
+        Dtype::F16 => full.map(f16::from_f32).map(|x| (x.to_le_bytes().into(), x.to_f32().to_le_bytes())).unzip(),
+        Dtype::BF16 => full.map(bf16::from_f32).map(|x| (x.to_le_bytes().into(), x.to_f32().to_le_bytes())).unzip(),
+        _ => full.map(|x| (x.to_le_bytes().into(), x.to_le_bytes())).unzip(),
+    };
+    let held = |dtype, bytes| Held { dtype, shape: tensor.shape.clone(), bytes };
+    (held(dtype, kept.concat()), held(Dtype::F32, widened.concat()))
+}
+
 #[test]
 fn half_precision_weights_are_computed_with_in_f32() {
-    for (dtype, name) in [(Dtype::F16, "gpt2"), (Dtype::BF16, "llama")] {
-        // Rounded to half precision by us, once kept so and once widened again: the same numbers.
-        let (mut halved, mut widened) = (checkpoint(name), checkpoint(name));
-        for (name, tensor) in &mut halved {
-            let full = tensor.bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
-            let (half, wide): (Vec<_>, Vec<_>) = match dtype {
-                Dtype::F16 => full.map(f16::from_f32).map(|x| (x.to_le_bytes(), x.to_f32().to_le_bytes())).unzip(),
-                _ => full.map(bf16::from_f32).map(|x| (x.to_le_bytes(), x.to_f32().to_le_bytes())).unzip(),
-            };
-            tensor.dtype = dtype;
-            tensor.bytes = half.concat();
-            widened.get_mut(name).unwrap().bytes = wide.concat();
+    let formats = [[Dtype::F16; 3], [Dtype::BF16; 3], [Dtype::BF16, Dtype::F32, Dtype::F16]];
+    for (formats, name) in formats.iter().flat_map(|f| super::hostile_configs::FIXTURES.map(|name| (f, name))) {
+        // The pieces of one parameter have several formats in the mixed case.
+        let tensors = checkpoint(name).into_iter().zip(formats.iter().cycle());
+        let both = tensors.map(|((name, tensor), format)| (name, rounded(&tensor, *format)));
+        let both: Vec<_> = both.collect();
+        let halved: Checkpoint = both.iter().map(|(name, (kept, _))| (name.clone(), kept.clone())).collect();
+        let widened: Checkpoint = both.into_iter().map(|(name, (_, widened))| (name, widened)).collect();
+        let folder = folder(name, json!({}), &halved);
+        let losses_of_halved = losses(folder.path(), name);
+        assert_eq!(losses_of_halved, losses(self::folder(name, json!({}), &widened).path(), name));
+        assert!(difference(&losses_of_halved, &losses(&fixture(name), name)) > 0.0, "rounding leaves a trace");
+        // Formats are kept on the way into the artifact and out of it.
+        let work = TempDir::new().unwrap();
+        export(&imported(folder.path(), &work.path().join("a")), &work.path().join("hf")).unwrap();
+        let bytes = fs::read(work.path().join("hf/model.safetensors")).unwrap();
+        for (name, tensor) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            assert_eq!((tensor.dtype(), tensor.data()), (halved[&name].dtype, halved[&name].bytes.as_slice()));
         }
-        let of = |tensors| losses(folder(name, json!({}), tensors).path(), name);
-        let rounded = of(&halved);
-        assert_eq!(rounded, of(&widened));
-        let off = difference(&rounded, &losses(&fixture(name), name));
-        assert!(off > 0.0, "rounding leaves a trace");
     }
 }
 

@@ -157,13 +157,12 @@ pub(crate) fn recorded_of(
     method(&mut recorder);
     recorder.finish(writer("scores", Kind::Scores)).unwrap();
     let artifact = Artifact::open(&folder.path().join("effects")).unwrap();
-    let mut effects = vec![Vec::new(); count];
+    let mut effects = vec![BTreeMap::new(); count];
     for effect in Effects::open(&artifact).unwrap().rows().unwrap() {
         let effect = effect.unwrap();
-        // Some examples may have no effect of a mediator.
-        assert!(effects[effect.mediator as usize].len() <= effect.example as usize);
-        effects[effect.mediator as usize].push((effect.clean, effect.counterfactual, effect.patched));
+        let values = (effect.clean, effect.counterfactual, effect.patched);
+        assert!(effects[effect.mediator as usize].insert(effect.example, values).is_none(), "recorded twice");
     }
     let (_, scores) = read_scores(&Artifact::open(&folder.path().join("scores")).unwrap()).unwrap();
-    Recorded { effects, scores }
+    Recorded { effects: effects.into_iter().map(|of| of.into_values().collect()).collect(), scores }
 }

@@ -1,6 +1,6 @@
 //! `mediant stages`: what pipelines can use.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mediant_engine::{AnyStage, Arity, Ports};
@@ -94,10 +94,12 @@ fn doc(stage: &dyn AnyStage) -> StageDoc {
 
 /// The outputs with the options of the example, since they may depend on options.
 fn outputs(stage: &dyn AnyStage, example: &str) -> Vec<OutputDoc> {
-    let yaml: serde_yaml::Value = serde_yaml::from_str(example).unwrap_or_default();
-    let with = yaml.as_mapping().and_then(|stages| stages.values().next()).and_then(|stage| stage.get("with").cloned());
-    let with = with.and_then(|with| serde_yaml::to_string(&with).ok()).unwrap_or_else(|| "{}".to_owned());
-    let Ok(bound) = stage.bind_yaml(&with) else { return Vec::new() };
+    let indented: String = example.lines().map(|line| format!("  {line}\n")).collect();
+    let text = format!("mediant: 1\nstages:\n{indented}");
+    let Ok(pipeline) = mediant_spec::parse(Path::new("example.yaml"), &text, &[]) else { return Vec::new() };
+    let Some(Ok(bound)) = pipeline.stages.values().next().map(|declared| stage.bind(&declared.with)) else {
+        return Vec::new();
+    };
     let output = |output: mediant_engine::Output| OutputDoc {
         name: output.name,
         kind: output.kind.name().to_owned(),

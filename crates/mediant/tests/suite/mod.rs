@@ -1,3 +1,4 @@
+mod circuits;
 mod docs;
 mod keys;
 mod model;

@@ -22,6 +22,9 @@ fn project() -> Project {
         std::fs::write(project.path(name).join("model.safetensors"), weights).unwrap();
     };
     model("model", &config, &weights);
+    for (name, other) in [("rms", "llama"), ("capped", "gemma2")] {
+        model(name, &read(other, "config.json"), &read(other, "model.safetensors"));
+    }
     model("truncated", &config, &weights[..weights.len() / 2]);
     model("lying-length", &config, &[&u64::MAX.to_le_bytes(), &weights[8..]].concat());
     let lying = |edit: fn(&mut Value)| with_header(&weights, edit);

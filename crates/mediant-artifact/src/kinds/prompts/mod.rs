@@ -42,6 +42,8 @@ pub struct PromptsMeta {
     pub longest: usize,
     /// Names of the spans that every version of every prompt has, sorted.
     pub spans: Vec<String>,
+    /// Whether every version has wrong answers, so that right ones can be compared with them.
+    pub wrong: bool,
 }
 
 /// A prompt and what it is compared with.
@@ -75,7 +77,7 @@ pub struct Version {
     pub ids: Vec<i32>,
     /// The right next tokens: a set of at least one.
     pub right: Vec<i32>,
-    /// The wrong next tokens: a set of at least one.
+    /// The wrong next tokens; none where no mistake is known.
     pub wrong: Vec<i32>,
     /// Named parts as token positions, the end not included; BOS counts.
     pub spans: BTreeMap<String, (u32, u32)>,
@@ -85,8 +87,9 @@ pub struct Version {
 
 impl Version {
     fn check(&self, vocab_size: usize) -> Result<(), String> {
-        for (what, ids) in [("token", &self.ids), ("right answer", &self.right), ("wrong answer", &self.wrong)] {
-            if !(1..=LONGEST).contains(&ids.len()) {
+        let all = [("token", 1, &self.ids), ("right answer", 1, &self.right), ("wrong answer", 0, &self.wrong)];
+        for (what, least, ids) in all {
+            if !(least..=LONGEST).contains(&ids.len()) {
                 return Err(format!("it has {} {what}s", ids.len()));
             }
             let known = |id: &i32| usize::try_from(*id).is_ok_and(|id| id < vocab_size);
@@ -129,7 +132,7 @@ fn describe(
     if u32::try_from(prompts.len()).is_err() {
         return Err(format!("{} prompts are more than can be counted", prompts.len()));
     }
-    let mut longest = 0;
+    let (mut longest, mut wrong) = (0, true);
     let mut spans: Option<BTreeSet<&str>> = None;
     for (i, prompt) in prompts.iter().enumerate() {
         if prompt.counterfactuals.len() != counterfactuals.len() {
@@ -139,6 +142,7 @@ fn describe(
         for (name, version) in names.iter().zip(prompt.versions()) {
             version.check(vocab_size).map_err(|why| format!("prompt {i}, {name}: {why}"))?;
             longest = longest.max(version.ids.len());
+            wrong &= !version.wrong.is_empty();
             match &mut spans {
                 Some(spans) => spans.retain(|span| version.spans.contains_key(*span)),
                 None => spans = Some(version.spans.keys().map(String::as_str).collect()),
@@ -153,6 +157,7 @@ fn describe(
         prepend_bos,
         longest,
         spans: spans.into_iter().flatten().map(str::to_owned).collect(),
+        wrong,
     })
 }
 

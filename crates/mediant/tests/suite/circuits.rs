@@ -1,0 +1,61 @@
+//! The pipelines that look into the shipped model find what is there, and their methods agree.
+
+use std::path::Path;
+
+use super::project::Project;
+
+/// A shipped pipeline in a project of its own.
+fn shipped(name: &str) -> Project {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = std::fs::read_to_string(root.join("pipelines").join(name)).unwrap();
+    let project = Project::new();
+    project.write("pipeline.yaml", &text.replace("../datasets", root.join("datasets").to_str().unwrap()));
+    project.ran(&[]);
+    project
+}
+
+/// One number that a query gives.
+fn number(project: &Project, sql: &str) -> f64 {
+    let found = project.mediant(&["query", "pipeline.yaml", sql, "--csv"]);
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    found.stdout.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{}", found.stdout))
+}
+
+#[test]
+fn a_few_heads_carry_the_indirect_object_and_every_method_finds_them() {
+    let project = shipped("ioi-circuit.yaml");
+    let restored = number(&project, "SELECT MAX(value) AS v FROM patched");
+    assert!(restored > 0.9, "one head of tiny-gpt2 restores nearly all of the difference: {restored}");
+    for method in ["attributed", "integrated"] {
+        let sql = format!(
+            "SELECT COUNT(*) AS n FROM patched p JOIN {method} a ON p.name = a.name \
+             WHERE p.value = (SELECT MAX(value) FROM patched) AND a.value = (SELECT MAX(value) FROM {method})"
+        );
+        assert_eq!(number(&project, &sql), 1.0, "{method} has another first head");
+    }
+    let agreement = |stage: &str, a: &str, b: &str| {
+        let tags = format!("{{\"a\":\"{a}\",\"b\":\"{b}\"}}");
+        number(&project, &format!("SELECT value FROM {stage} WHERE name = 'spearman' AND tags = '{tags}'"))
+    };
+    for (a, b) in [("attribution", "exact"), ("exact", "integrated")] {
+        assert!(agreement("agreement", a, b) > 0.9, "{a} {b}: {}", agreement("agreement", a, b));
+    }
+    assert!(agreement("edge_agreement", "eap_ig", "exact") > 0.5);
+    // Contributions to the logits, with the bias, are all of the difference.
+    assert!((number(&project, "SELECT SUM(value) AS v FROM direct") - 1.0).abs() < 1e-3);
+    let shown = project.mediant(&["show", "pipeline.yaml", "patched"]).stdout;
+    assert!(shown.contains("layer") && shown.contains("blocks.*.attn.hook_z"), "a heat map, layer by head:\n{shown}");
+}
+
+#[test]
+fn facts_move_from_the_subject_to_the_last_token() {
+    let project = shipped("facts.yaml");
+    let residual = |layer: u32, span: &str| {
+        let sql = format!("SELECT value FROM trace WHERE kind = 'residual' AND layer = {layer} AND span = '{span}'");
+        number(&project, &sql)
+    };
+    assert!((residual(3, "last") - 1.0).abs() < 1e-3, "after the last layer the last token is all there is");
+    assert!(residual(3, "last_subject").abs() < 1e-3, "and no other token is read any more");
+    assert!(residual(0, "last_subject") > residual(2, "last_subject"), "what the subject holds has moved on by then");
+    assert!(number(&project, "SELECT MAX(value) AS v FROM cut") > 0.5, "one head must see the subject");
+}
