@@ -139,9 +139,9 @@ pub fn edge_effects<C: Compute, E: From<Error>>(
                 for receiver in &graph.receivers {
                     let place = Place::before(receiver.point, model.config().n_layers);
                     state = model.advance(&pair.clean, state, place, Hooks::none()).map_err(Error::from)?;
-                    for node in 0..graph.before(receiver).len() {
+                    for difference in &written[..graph.before(receiver).len()] {
                         // The clean run gets what the counterfactual has more.
-                        let delta = written[node].clone().neg();
+                        let delta = difference.clone().neg();
                         let patched = added(model, &pair.clean, &state, &delta, &[receiver], metric, &pair.answers)?;
                         recorder.count(range.len(), share(place, model.config().n_layers));
                         recorder.record(mediator, pair.first, clean, Some(corrupted), &patched)?;

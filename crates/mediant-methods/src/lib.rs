@@ -37,7 +37,7 @@ pub use lens::{Lens, LensReader, Reading, lens_logits};
 pub use metric::{Answers, Metric};
 pub use pairs::{Pair, Pairs};
 pub use patch::{Ablation, Direction, ablate, patch};
-pub use path::{Receiver, Sender, path_patch, paths, reaches};
+pub use path::{Paths, Receiver, Sender, path_patch, reaches};
 pub use record::{About, Recorder};
 pub use splice::SaeSplice;
 pub use steer::{Change, Steering, at_hook, difference_of_means, direction_length, steer, unembedding_difference};

@@ -115,7 +115,7 @@ impl Ablation {
     }
 }
 
-/// Ablates each target alone. `progress` hears how many prompts of how many are done.
+/// Ablates each target alone; resampling draws by the recorder's seed. `progress` hears how many prompts of how many are done.
 ///
 /// # Errors
 /// [`Error::Data`] if resampling finds no other prompt of the same length, and whatever the passes and the recorder give.
@@ -125,7 +125,6 @@ pub fn ablate<C: Compute, E: From<Error>>(
     targets: &[Target],
     ablation: Ablation,
     metric: Metric,
-    seed: u64,
     recorder: &mut Recorder,
     mut progress: impl FnMut(usize, usize) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -138,7 +137,7 @@ pub fn ablate<C: Compute, E: From<Error>>(
         Ablation::Zero | Ablation::Resample => BTreeMap::new(),
     };
     let others = match ablation {
-        Ablation::Resample => Some(resampled(pairs.prompts(), seed)?),
+        Ablation::Resample => Some(resampled(pairs.prompts(), recorder.seed())?),
         _ => None,
     };
     for range in pairs.ranges() {

@@ -86,25 +86,36 @@ pub fn reaches(sender: &Sender, receiver: &Receiver, parallel: bool) -> bool {
     sender.written(parallel) <= receiver.reads()
 }
 
-/// The mediators of [`path_patch`]: one a sender.
-pub fn paths(senders: &[Sender], receivers: &[Receiver]) -> Vec<Mediator> {
-    let target: Vec<String> = receivers.iter().map(Receiver::name).collect();
-    let target = target.join("+");
-    let path = |sender: &Sender| Mediator {
-        name: format!("{}->{target}", sender.name()),
-        kind: if sender.head.is_some() {
-            "path_from_head".to_owned()
-        } else {
-            format!("path_from_{}", kind(sender.point))
-        },
-        hook: Some(sender.point.to_string()),
-        layer: layer(sender.point),
-        unit: sender.head.map(|head| head as u32),
-        source: Some(sender.name()),
-        target: Some(target.clone()),
-        ..Mediator::default()
-    };
-    senders.iter().map(path).collect()
+/// The paths from each of some senders into all of some receivers.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// Each alone.
+    pub senders: Vec<Sender>,
+    /// All together.
+    pub receivers: Vec<Receiver>,
+}
+
+impl Paths {
+    /// The mediators of [`path_patch`]: one a sender.
+    pub fn mediators(&self) -> Vec<Mediator> {
+        let target: Vec<String> = self.receivers.iter().map(Receiver::name).collect();
+        let target = target.join("+");
+        let path = |sender: &Sender| Mediator {
+            name: format!("{}->{target}", sender.name()),
+            kind: if sender.head.is_some() {
+                "path_from_head".to_owned()
+            } else {
+                format!("path_from_{}", kind(sender.point))
+            },
+            hook: Some(sender.point.to_string()),
+            layer: layer(sender.point),
+            unit: sender.head.map(|head| head as u32),
+            source: Some(sender.name()),
+            target: Some(target.clone()),
+            ..Mediator::default()
+        };
+        self.senders.iter().map(path).collect()
+    }
 }
 
 /// Patches the paths from each sender alone into all receivers that it reaches. `progress` hears how many prompts of how many
@@ -115,14 +126,13 @@ pub fn paths(senders: &[Sender], receivers: &[Receiver]) -> Vec<Mediator> {
 pub fn path_patch<C: Compute, E: From<Error>>(
     model: &Model<C>,
     pairs: &Pairs,
-    senders: &[Sender],
-    receivers: &[Receiver],
+    paths: &Paths,
     direction: Direction,
     metric: Metric,
     recorder: &mut Recorder,
     mut progress: impl FnMut(usize, usize) -> Result<(), E>,
 ) -> Result<(), E> {
-    let config = model.config();
+    let (config, Paths { senders, receivers }) = (model.config(), paths);
     if config.post_norms && senders.iter().any(|sender| sender.head.is_some()) {
         let why = "a norm follows attention in this model, so what one head writes is not known alone; send from hook_attn_out";
         return Err(Error::Data(why.to_owned()).into());

@@ -108,6 +108,11 @@ impl Recorder {
         Ok(())
     }
 
+    /// Of the bootstrap, and of whatever a method draws.
+    pub fn seed(&self) -> u64 {
+        self.about.seed
+    }
+
     /// Counts forward passes: so many prompts through such a share of the model.
     pub fn count(&mut self, prompts: usize, share: f64) {
         self.passes += prompts as f64 * share;

@@ -124,7 +124,7 @@ fn changes_nothing<C: Compute>(
     batch: &Batch<C>,
 ) -> Result<bool> {
     let edited = mediant_lm::Edit::apply(edit, point, stands.clone(), batch)?;
-    Ok(!edited.not_equal(stands.clone()).any().into_scalar().is_true())
+    Ok(!edited.not_equal(stands.clone()).any().into_scalar().holds())
 }
 
 /// Share of a model's blocks that lie behind a place: what a pass from there on costs.
@@ -139,11 +139,11 @@ pub(crate) fn share(place: Place, layers: usize) -> f64 {
 
 /// A device's yes or no.
 trait Truth {
-    fn is_true(self) -> bool;
+    fn holds(self) -> bool;
 }
 
 impl<B: mediant_tensor::burn::tensor::Element> Truth for B {
-    fn is_true(self) -> bool {
+    fn holds(self) -> bool {
         self.elem::<u8>() != 0
     }
 }

@@ -105,7 +105,7 @@ impl Stage for Ablate {
                 cx.progress(done as u64, total as u64, "prompts");
                 cx.check_cancelled()
             };
-            ablate(&model, &pairs, &targets, config.ablation, config.metric, config.seed, &mut recorder, progress)
+            ablate(&model, &pairs, &targets, config.ablation, config.metric, &mut recorder, progress)
         })?;
         recorder.finish(cx.output("scores")?)?;
         Ok(())

@@ -183,7 +183,7 @@ fn lens_rows(readings: &[Reading]) -> Result<RecordBatch, StageError> {
 fn top_rows(readings: &[Reading], tokenizer: Option<&Tokenizer>) -> Result<RecordBatch, StageError> {
     use DataType::{Float64, UInt32, Utf8};
     let all = readings.iter().flat_map(|reading| reading.top.iter().enumerate().map(move |top| (reading, top)));
-    let all: Vec<(&Reading, (usize, &(u32, f64)))> = all.collect();
+    let all: Vec<_> = all.collect();
     let counts = |value: fn(&Reading, usize, u32) -> u32| -> ArrayRef {
         let values = all.iter().map(|(reading, (place, (token, _)))| value(reading, *place, *token));
         Arc::new(UInt32Array::from_iter_values(values))

@@ -7,7 +7,7 @@ use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::{HookPoint, Site};
-use mediant_methods::{Direction, Metric, Receiver, Recorder, Sender, path_patch, paths};
+use mediant_methods::{Direction, Metric, Paths, Receiver, Recorder, Sender, path_patch};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -108,12 +108,11 @@ impl Stage for PathPatching {
         let model = cx.input("model")?;
         let (pairs, counterfactual) = read_pairs(cx, Wanted::of(config.counterfactual.as_deref()))?;
         let facts = loaded_facts(&model)?;
-        let (senders, receivers) =
-            ends(config, &facts).map_err(|_| StageError::new("the model lacks a sender or receiver"))?;
+        let paths = ends(config, &facts).map_err(|_| StageError::new("the model lacks a sender or receiver"))?;
         let settings = BTreeMap::from([("direction".to_owned(), config.direction.name().to_owned())]);
         let contrast = config.direction.contrast();
         let about = about(cx, Self::NAME, config.metric, contrast, counterfactual, settings, config.seed)?;
-        let mediators = paths(&senders, &receivers);
+        let mediators = paths.mediators();
         let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
         on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&model, &device)?;
@@ -121,15 +120,15 @@ impl Stage for PathPatching {
                 cx.progress(done as u64, total as u64, "prompts");
                 cx.check_cancelled()
             };
-            path_patch(&model, &pairs, &senders, &receivers, config.direction, config.metric, &mut recorder, progress)
+            path_patch(&model, &pairs, &paths, config.direction, config.metric, &mut recorder, progress)
         })?;
         recorder.finish(cx.output("scores")?)?;
         Ok(())
     }
 }
 
-/// Senders and receivers of a model.
-fn ends(config: &Config, model: &ModelFacts) -> Result<(Vec<Sender>, Vec<Receiver>), Problems> {
+/// Senders and receivers of a model, as the options name them.
+fn ends(config: &Config, model: &ModelFacts) -> Result<Paths, Problems> {
     let mut problems = Problems::none();
     let mut receivers = Vec::new();
     for (index, reads) in config.receivers.iter().enumerate() {
@@ -182,7 +181,7 @@ fn ends(config: &Config, model: &ModelFacts) -> Result<(Vec<Sender>, Vec<Receive
         }
     }
     problems.finish()?;
-    Ok((senders, receivers))
+    Ok(Paths { senders, receivers })
 }
 
 const DETAILS: &str = "\

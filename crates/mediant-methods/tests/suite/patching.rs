@@ -48,7 +48,7 @@ fn ablation_is_that_of_transformer_lens() {
     for (name, ablation) in [("zero", Ablation::Zero), ("mean", Ablation::MeanByPosition)] {
         let result = recorded(&pairs, &targets, Contrast::LostOfClean, |recorder| {
             let done = |_, _| Ok::<_, Error>(());
-            ablate(model, &pairs, &targets, ablation, Metric::LogitDiff, 0, recorder, done).unwrap();
+            ablate(model, &pairs, &targets, ablation, Metric::LogitDiff, recorder, done).unwrap();
         });
         reference.assert_close(&format!("ablation.{name}.head_z"), &result.patched());
     }
@@ -114,13 +114,13 @@ fn resampling_takes_another_prompt_of_the_same_length() {
     let whole = targets_of(&[hook(&model, "blocks.0.hook_resid_pre")], &[], &pairs);
     let result = recorded(&pairs, &whole, Contrast::LostOfClean, |recorder| {
         let done = |_, _| Ok::<_, Error>(());
-        ablate(&model, &pairs, &whole, Ablation::Resample, Metric::LogitDiff, 3, recorder, done).unwrap();
+        ablate(&model, &pairs, &whole, Ablation::Resample, Metric::LogitDiff, recorder, done).unwrap();
     });
     assert!(result.effects[0].iter().all(|effect| (effect.0 - effect.2).abs() > 1e-6), "everyone got another's");
     let alone = random_pairs(211, &[7, 7, 9]);
     recorded(&alone, &whole, Contrast::LostOfClean, |recorder| {
         let done = |_, _| Ok::<_, Error>(());
-        let error = ablate(&model, &alone, &whole, Ablation::Resample, Metric::LogitDiff, 3, recorder, done);
+        let error = ablate(&model, &alone, &whole, Ablation::Resample, Metric::LogitDiff, recorder, done);
         assert!(error.unwrap_err().to_string().contains("prompt 2 is the only one of 9 tokens"));
     });
 }

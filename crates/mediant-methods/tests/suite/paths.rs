@@ -3,8 +3,8 @@
 use mediant_artifact::Contrast;
 use mediant_lm::{Batch, HookPoint, Hooks, Positions, Rows, Site, State};
 use mediant_methods::{
-    Answers, By, Cuts, Direction, Error, Metric, Receiver, Restored, Sender, TOKEN_GROUPS, Tracing, knock_out, patch,
-    path_patch, paths, reaches, subject_std, targets, trace, traced,
+    Answers, By, Cuts, Direction, Error, Metric, Paths, Receiver, Restored, Sender, TOKEN_GROUPS, Tracing, knock_out,
+    patch, path_patch, reaches, subject_std, targets, trace, traced,
 };
 
 use super::prompts::{fixture_model, hook, random_pairs, recorded, recorded_of};
@@ -24,11 +24,11 @@ fn in_the_last_layer_all_paths_together_are_activation_patching() {
         let heads: Vec<_> = (0..model.config().n_heads)
             .map(|head| Sender { point: HookPoint::Block(last, Site::Z), head: Some(head) })
             .collect();
-        let receivers = [mlp, unembedding];
+        let paths = Paths { senders: heads, receivers: vec![mlp, unembedding] };
         for direction in [Direction::Denoising, Direction::Noising] {
-            let found = recorded_of(&pairs, paths(&heads, &receivers), direction.contrast(), |recorder| {
+            let found = recorded_of(&pairs, paths.mediators(), direction.contrast(), |recorder| {
                 let metric = Metric::LogitDiff;
-                path_patch(&model, &pairs, &heads, &receivers, direction, metric, recorder, done).unwrap();
+                path_patch(&model, &pairs, &paths, direction, metric, recorder, done).unwrap();
             });
             let z = hook(&model, &format!("blocks.{last}.attn.hook_z"));
             let whole = targets(&[z], Some(&[By::Head]), &Positions::All, &[], &pairs).unwrap();

@@ -176,11 +176,13 @@ fn tasks_are_judged_under_interventions() {
 
 #[test]
 fn what_cannot_be_is_found_before_anything_runs() {
+    /// The stage, its intervention, what is connected, the option that is wrong, and a part of the message.
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
     let workshop = with_dictionary();
     let all = [&TOKENS[..], &[("activations", "acts"), ("dictionary", "sae")]].concat();
     let (acts, sae) = ([&TOKENS[..], &all[2..3]].concat(), [&TOKENS[..], &all[3..4]].concat());
     let text = [("model", "model")];
-    let cases: Vec<(&str, &str, &[(&str, &str)], &str, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("evaluate_lm", "{ at: blocks.0.hook_resid_pots, do: zero }", &TOKENS, "at", "no hook point"),
         ("evaluate_lm", "{ at: logits, do: zero }", &TOKENS, "at", "a few rows at a time"),
         (
