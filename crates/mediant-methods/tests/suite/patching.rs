@@ -97,7 +97,8 @@ fn spans_and_neurons_are_what_they_say() {
     let model = fixture_model("llama");
     let pairs = random_pairs(211, &[9, 6]);
     let resid = hook(&model, "blocks.1.hook_resid_mid");
-    let spans = patched(&model, &pairs, &targets_of(&[resid.clone()], &[By::Span], &pairs), Direction::Noising);
+    let spans =
+        patched(&model, &pairs, &targets_of(std::slice::from_ref(&resid), &[By::Span], &pairs), Direction::Noising);
     let positions = patched(&model, &pairs, &targets_of(&[resid], &[By::Position], &pairs), Direction::Noising);
     // `last` is position 8 of the first prompt and 5 of the second.
     assert!((spans.effects[1][0].2 - positions.effects[8][0].2).abs() < 1e-5);

@@ -21,7 +21,8 @@ pub fn pipeline_schema(stages: &[StageDoc]) -> Value {
         let mut then =
             json!({ "properties": { "with": substitutable(with), "inputs": substitutable(inputs(&stage.inputs)) } });
         let mut required = Vec::new();
-        if stage.fields().iter().any(|field| field.required) {
+        // What is required inside an option is so where that option is given.
+        if stage.fields().iter().any(|field| field.required && !field.path.contains(['.', '['])) {
             required.push("with");
         }
         if let InputsDoc::Fixed(ports) = &stage.inputs
