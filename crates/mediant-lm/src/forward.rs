@@ -6,7 +6,7 @@ use mediant_tensor::{Compute, Int, Tensor, ops};
 use crate::walk::{Stop, Walk};
 use crate::{Batch, Error, HookPoint, Hooks, KvCache, Model, Result, Rows};
 
-/// How far a pass has come. It can go on from there as often as wanted ([`Model::advance`], [`Model::last_hidden`]), with other edits each
+/// How far a pass has come. It can go on from there as often as wanted ([`Model::advance`], [`Model::logits_from`]), with other edits each
 /// time: what lies before is computed once.
 #[derive(Clone, Debug)]
 pub enum State<C: Compute> {

@@ -28,7 +28,7 @@ fn mediators(count: u32) -> Vec<Mediator> {
         layer: Some(i / 12),
         unit: Some(i % 12),
         position: Some(i),
-        span: (i % 2 == 0).then(|| "subject".to_owned()),
+        span: (i.is_multiple_of(2)).then(|| "subject".to_owned()),
         ..Mediator::default()
     };
     let edge = Mediator {
