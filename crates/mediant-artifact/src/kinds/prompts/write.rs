@@ -27,7 +27,7 @@ fn text(name: &str) -> Field {
 ///
 /// # Errors
 /// If the writer is not of kind [`Kind::Prompts`], the prompts differ in their counterfactuals, an id is outside the
-/// vocabulary, a span outside the tokens, a version without tokens or answers, or writing fails.
+/// vocabulary, a span outside the tokens, a version without tokens or right answers, or writing fails.
 pub fn write_prompts(
     artifact: ArtifactWriter,
     counterfactuals: &[String],
