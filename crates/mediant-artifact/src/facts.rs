@@ -239,6 +239,8 @@ pub struct PromptsFacts {
     pub prompts: Option<u64>,
     /// Whether each version starts with the BOS token.
     pub prepend_bos: bool,
+    /// Whether there are wrong answers to every prompt, where that is known.
+    pub wrong: Option<bool>,
 }
 
 /// The facts of activations.

@@ -25,7 +25,7 @@ pub struct Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// No problem yet; fill with [`Problems::push`], then [`Problems::finish`].
+    /// No problem yet; fill with [`Problems::push`] and [`Problems::check`], then [`Problems::finish`].
     pub fn none() -> Self {
         Self::default()
     }
@@ -52,6 +52,11 @@ impl Problems {
     /// Adds more problems.
     pub fn push(&mut self, more: Problems) {
         self.0.extend(more.0);
+    }
+
+    /// Adds what a check found.
+    pub fn check<T>(&mut self, checked: Result<T, Problems>) {
+        self.push(checked.err().unwrap_or_default());
     }
 
     /// `Ok` when nothing was found.

@@ -11,19 +11,27 @@ use crate::{Error, Result};
 pub struct Scored {
     /// What it is called.
     pub name: String,
+    /// What the scores are of, by axis: only scores of the same are compared.
+    pub of: BTreeMap<String, String>,
     /// Its scores.
     pub rows: Vec<ScoreRow>,
 }
 
-/// For every two methods, over the mediators that both have: `spearman`, the correlation of ranks (ties share their mean rank), and
-/// `pearson`, that of the values. Intervals hold 95 percent of draws of mediators.
+impl Scored {
+    fn comparable(&self, other: &Self) -> bool {
+        self.name != other.name && self.of.iter().all(|(axis, label)| other.of.get(axis).is_none_or(|it| it == label))
+    }
+}
+
+/// For every two methods on the same, over the mediators that both have: `spearman`, the correlation of ranks (ties share their mean
+/// rank), and `pearson`, that of the values. Intervals hold 95 percent of draws of mediators.
 ///
 /// # Errors
-/// [`Error::Data`] for two methods with fewer than three mediators in common.
+/// [`Error::Data`] for two methods with fewer than three mediators in common, or no two methods.
 pub fn agreement(methods: &[Scored], seed: u64) -> Result<Vec<MetricRow>> {
     let mut rows = Vec::new();
     for (index, a) in methods.iter().enumerate() {
-        for b in &methods[index + 1..] {
+        for b in methods[index + 1..].iter().filter(|b| a.comparable(b)) {
             let of_b: BTreeMap<&str, f64> = b.rows.iter().map(|row| (row.mediator.name.as_str(), row.value)).collect();
             let pairs = a.rows.iter().filter_map(|row| Some((row.value, *of_b.get(row.mediator.name.as_str())?)));
             let pairs: Vec<(f64, f64)> = pairs.filter(|(a, b)| a.is_finite() && b.is_finite()).collect();
@@ -37,6 +45,9 @@ pub fn agreement(methods: &[Scored], seed: u64) -> Result<Vec<MetricRow>> {
                 let drawn = draws.iter().map(|draw| measure(&draw.iter().map(|&i| pairs[i]).collect::<Vec<_>>()));
                 let mut drawn: Vec<f64> = drawn.filter(|value| !value.is_nan()).collect();
                 drawn.sort_by(f64::total_cmp);
+                let mut tags = a.of.clone();
+                tags.extend(b.of.clone());
+                tags.extend([("a".to_owned(), a.name.clone()), ("b".to_owned(), b.name.clone())]);
                 rows.push(MetricRow {
                     name: name.to_owned(),
                     value: measure(&pairs),
@@ -45,11 +56,14 @@ pub fn agreement(methods: &[Scored], seed: u64) -> Result<Vec<MetricRow>> {
                     low: quantile(&drawn, 0.025),
                     high: quantile(&drawn, 0.975),
                     seed: Some(seed),
-                    tags: [("a".to_owned(), a.name.clone()), ("b".to_owned(), b.name.clone())].into(),
+                    tags,
                     ..MetricRow::default()
                 });
             }
         }
+    }
+    if rows.is_empty() {
+        return Err(Error::Data("no two of these scores are comparable".to_owned()));
     }
     Ok(rows)
 }
@@ -103,7 +117,7 @@ mod tests {
             low: None,
             high: None,
         };
-        Scored { name: name.to_owned(), rows: values.iter().enumerate().map(row).collect() }
+        Scored { name: name.to_owned(), of: BTreeMap::new(), rows: values.iter().enumerate().map(row).collect() }
     }
 
     #[test]
@@ -114,5 +128,19 @@ mod tests {
         let opposite = agreement(&[scored("a", &[1.0, 2.0, 3.0]), scored("b", &[3.0, 2.0, 1.0])], 0).unwrap();
         assert!((opposite[0].value + 1.0).abs() < 1e-12 && (opposite[1].value + 1.0).abs() < 1e-12);
         assert!(agreement(&[scored("a", &[1.0]), scored("b", &[1.0])], 0).is_err());
+    }
+
+    #[test]
+    fn scores_of_different_things_are_not_compared() {
+        let of = |name: &str, task: &str| {
+            let of = BTreeMap::from([("task".to_owned(), task.to_owned())]);
+            Scored { of, ..scored(name, &[1.0, 2.0, 3.0]) }
+        };
+        let all = [of("exact", "ioi"), of("exact", "agreement"), of("eap", "ioi"), of("eap", "agreement")];
+        let rows = agreement(&all, 0).unwrap();
+        let tags: Vec<_> =
+            rows.iter().step_by(2).map(|row| (row.tags["a"].as_str(), row.tags["task"].as_str())).collect();
+        assert_eq!(tags, [("exact", "ioi"), ("exact", "agreement")]);
+        assert!(agreement(&[of("exact", "ioi"), of("eap", "agreement")], 0).is_err());
     }
 }

@@ -163,6 +163,7 @@ pub fn trace<C: Compute, E: From<Error>>(
         let points = points.flat_map(|what| (0..layers).map(|layer| HookPoint::Block(layer, what.site())));
         let clean = run(model, &pair.clean, points, tracing.metric, &pair.answers)?;
         recorder.count(range.len(), 1.0);
+        let restorations = restorations(tracing, layers, &groups);
         let mut noisy = vec![0.0; prompts.len()];
         let mut restored = vec![vec![0.0; prompts.len()]; tracing.restore.len() * layers * TOKEN_GROUPS.len()];
         for sample in 0..tracing.samples {
@@ -170,34 +171,13 @@ pub fn trace<C: Compute, E: From<Error>>(
             let base = noised.values(model, &pair.clean, tracing.metric, &pair.answers)?;
             noisy.iter_mut().zip(base).for_each(|(sum, value)| *sum += value / tracing.samples as f64);
             recorder.count(range.len(), 1.0);
-            let mut cells = restored.iter_mut();
-            for what in &tracing.restore {
-                for layer in 0..layers {
-                    let window = if *what == Restored::Residual { 1 } else { tracing.window };
-                    let window = window_of(layer, window, layers);
-                    let points: Vec<_> = window.map(|layer| HookPoint::Block(layer, what.site())).collect();
-                    for (group, cell) in (0..TOKEN_GROUPS.len()).zip(cells.by_ref()) {
-                        let of_group: Vec<&[u32]> = groups.iter().map(|groups| groups[group].as_slice()).collect();
-                        let most = of_group.iter().map(|positions| positions.len()).max().unwrap_or(0);
-                        for nth in 0..most {
-                            let at: Vec<_> = of_group.iter().map(|positions| positions.get(nth).copied()).collect();
-                            let batch = marked(&pair.clean, &at);
-                            let values = noised.restored(
-                                model,
-                                &batch,
-                                &points,
-                                &clean.activations,
-                                tracing.metric,
-                                &pair.answers,
-                            )?;
-                            recorder.count(range.len(), share(Place::before(points[0], layers), layers));
-                            for ((sum, value), positions) in cell.iter_mut().zip(values).zip(&of_group) {
-                                if nth < positions.len() {
-                                    *sum += value / (tracing.samples as f64 * positions.len() as f64);
-                                }
-                            }
-                        }
-                    }
+            for Restoration { mediator, points, at, tokens } in &restorations {
+                let batch = marked(&pair.clean, at);
+                let values =
+                    noised.restored(model, &batch, points, &clean.activations, tracing.metric, &pair.answers)?;
+                recorder.count(range.len(), share(Place::before(points[0], layers), layers));
+                for (index, value) in values.into_iter().enumerate().filter(|(index, _)| at[*index].is_some()) {
+                    restored[*mediator][index] += value / (tracing.samples as f64 * tokens[index] as f64);
                 }
             }
         }
@@ -211,6 +191,38 @@ pub fn trace<C: Compute, E: From<Error>>(
         progress(range.end, pairs.prompts().len())?;
     }
     Ok(())
+}
+
+/// What one pass puts back.
+struct Restoration {
+    /// Index among [`traced`].
+    mediator: usize,
+    points: Vec<HookPoint>,
+    /// The token of each prompt, if its group has so many.
+    at: Vec<Option<u32>>,
+    /// Tokens of the group, in each prompt.
+    tokens: Vec<usize>,
+}
+
+/// All passes of some prompts: for every mediator as many as its group has tokens in any of them.
+fn restorations(tracing: &Tracing, layers: usize, groups: &[[Vec<u32>; 6]]) -> Vec<Restoration> {
+    let mut restorations = Vec::new();
+    let cells = tracing.restore.iter().flat_map(|what| (0..layers).map(move |layer| (what, layer)));
+    for (cell, (what, layer)) in cells.enumerate() {
+        let window = if *what == Restored::Residual { 1 } else { tracing.window };
+        let points: Vec<_> =
+            window_of(layer, window, layers).map(|layer| HookPoint::Block(layer, what.site())).collect();
+        for group in 0..TOKEN_GROUPS.len() {
+            let tokens: Vec<usize> = groups.iter().map(|groups| groups[group].len()).collect();
+            restorations.extend((0..tokens.iter().copied().max().unwrap_or(0)).map(|nth| Restoration {
+                mediator: cell * TOKEN_GROUPS.len() + group,
+                points: points.clone(),
+                at: groups.iter().map(|groups| groups[group].get(nth).copied()).collect(),
+                tokens: tokens.clone(),
+            }));
+        }
+    }
+    restorations
 }
 
 /// Name of the span that marks the token which is restored.

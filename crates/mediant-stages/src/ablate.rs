@@ -1,21 +1,19 @@
 //! `ablate`: what becomes of the metric when activations are replaced by zeros, means or those of other prompts.
 
-use std::collections::BTreeMap;
-
 use mediant_artifact::{Contrast, Facts};
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::{HookPoint, Positions};
-use mediant_methods::{Ablation, By, Metric, Recorder, ablate};
+use mediant_methods::{Ablation, By, Metric, ablate};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
+use crate::measuring::{self, Asked, Counterfactual};
 use crate::mediators::Mediators;
-use crate::model_input::{choose_hooks, loaded_facts};
-use crate::prompts_input::{self, Wanted, about, check_prompts, read_pairs};
+use crate::model_input::choose_hooks;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -45,12 +43,14 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    fn asked(&self) -> Asked<'_> {
+        Asked { metric: self.metric, counterfactual: Counterfactual::None, seed: self.seed }
+    }
+
     fn mediators(&self) -> Mediators<'_> {
         Mediators { hooks: &self.hooks, by: self.by.as_deref(), positions: &self.positions }
     }
 }
-
-const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
 
 impl Stage for Ablate {
     type Config = Config;
@@ -66,11 +66,11 @@ impl Stage for Ablate {
     }
 
     fn inputs(&self) -> Ports {
-        Ports::Fixed(PORTS)
+        measuring::PORTS
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        prompts_input::outputs()
+        measuring::outputs()
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -78,37 +78,28 @@ impl Stage for Ablate {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
-        problems.push(check_prompts(inputs).err().unwrap_or_default());
-        problems.push(config.mediators().check_inputs(inputs).err().unwrap_or_default());
-        problems.push(no_mean(config, inputs).err().unwrap_or_default());
-        problems.finish()?;
-        Ok(prompts_input::output_facts())
+        let mut problems = config.asked().check(inputs);
+        problems.check(config.mediators().check_inputs(inputs));
+        problems.check(no_mean(config, inputs));
+        measuring::facts(problems)
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
-        Resources::all_cpus()
+        measuring::RESOURCES
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let model = cx.input("model")?;
-        let (pairs, _) = read_pairs(cx, Wanted::None)?;
-        let targets = config.mediators().targets(&loaded_facts(&model)?, &pairs)?;
-        let settings = BTreeMap::from([("ablation".to_owned(), config.ablation.name().to_owned())]);
-        let about = about(cx, Self::NAME, config.metric, Contrast::LostOfClean, None, settings, config.seed)?;
+        let run = config.asked().open(cx, Self::NAME)?;
+        let targets = config.mediators().targets(&run.facts, &run.pairs)?;
+        let settings = [("ablation", config.ablation.name().to_owned())];
         let mediators = targets.iter().map(|target| target.mediator.clone()).collect();
-        let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
+        let mut recorder = run.recorder(Contrast::LostOfClean, settings, mediators)?;
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&model, &device)?;
-            let progress = |done, total| {
-                cx.progress(done as u64, total as u64, "prompts");
-                cx.check_cancelled()
-            };
-            ablate(&model, &pairs, &targets, config.ablation, config.metric, &mut recorder, progress)
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
+            ablate(&model, &run.pairs, &targets, config.ablation, run.metric, &mut recorder, run.progress())
         })?;
-        recorder.finish(cx.output("scores")?)?;
-        Ok(())
+        run.finish(recorder)
     }
 }
 

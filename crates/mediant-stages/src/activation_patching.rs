@@ -1,21 +1,18 @@
 //! `activation_patching`: what becomes of the metric when activations of another run are put in.
 
-use std::collections::BTreeMap;
-
 use mediant_artifact::Facts;
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::Positions;
-use mediant_methods::{By, Direction, Metric, Recorder, patch};
+use mediant_methods::{By, Direction, Metric, patch};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
+use crate::measuring::{self, Asked, Counterfactual};
 use crate::mediators::Mediators;
-use crate::model_input::loaded_facts;
-use crate::prompts_input::{self, Wanted, about, check_counterfactual, check_prompts, read_pairs};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -49,12 +46,18 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            metric: self.metric,
+            counterfactual: Counterfactual::of("counterfactual", self.counterfactual.as_deref()),
+            seed: self.seed,
+        }
+    }
+
     fn mediators(&self) -> Mediators<'_> {
         Mediators { hooks: &self.hooks, by: self.by.as_deref(), positions: &self.positions }
     }
 }
-
-const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
 
 impl Stage for ActivationPatching {
     type Config = Config;
@@ -70,11 +73,11 @@ impl Stage for ActivationPatching {
     }
 
     fn inputs(&self) -> Ports {
-        Ports::Fixed(PORTS)
+        measuring::PORTS
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        prompts_input::outputs()
+        measuring::outputs()
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -82,37 +85,27 @@ impl Stage for ActivationPatching {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
-        problems.push(check_prompts(inputs).err().unwrap_or_default());
-        problems.push(check_counterfactual(config.counterfactual.as_deref(), inputs).err().unwrap_or_default());
-        problems.push(config.mediators().check_inputs(inputs).err().unwrap_or_default());
-        problems.finish()?;
-        Ok(prompts_input::output_facts())
+        let mut problems = config.asked().check(inputs);
+        problems.check(config.mediators().check_inputs(inputs));
+        measuring::facts(problems)
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
-        Resources::all_cpus()
+        measuring::RESOURCES
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let model = cx.input("model")?;
-        let (pairs, counterfactual) = read_pairs(cx, Wanted::of(config.counterfactual.as_deref()))?;
-        let targets = config.mediators().targets(&loaded_facts(&model)?, &pairs)?;
-        let settings = BTreeMap::from([("direction".to_owned(), config.direction.name().to_owned())]);
-        let contrast = config.direction.contrast();
-        let about = about(cx, Self::NAME, config.metric, contrast, counterfactual, settings, config.seed)?;
+        let run = config.asked().open(cx, Self::NAME)?;
+        let targets = config.mediators().targets(&run.facts, &run.pairs)?;
+        let settings = [("direction", config.direction.name().to_owned())];
         let mediators = targets.iter().map(|target| target.mediator.clone()).collect();
-        let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
+        let mut recorder = run.recorder(config.direction.contrast(), settings, mediators)?;
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&model, &device)?;
-            patch(&model, &pairs, &targets, config.direction, config.metric, &mut recorder, |done, total| {
-                cx.progress(done as u64, total as u64, "prompts");
-                cx.check_cancelled()
-            })
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
+            patch(&model, &run.pairs, &targets, config.direction, run.metric, &mut recorder, run.progress())
         })?;
-        recorder.finish(cx.output("scores")?)?;
-        Ok(())
+        run.finish(recorder)
     }
 }
 

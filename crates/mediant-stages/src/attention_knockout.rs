@@ -2,17 +2,17 @@
 
 use mediant_artifact::{Contrast, Facts};
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::Positions;
-use mediant_methods::{Cuts, Metric, Recorder, knock_out};
+use mediant_methods::{Cuts, Metric, knock_out};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
-use crate::model_input::loaded_facts;
-use crate::prompts_input::{self, Wanted, about, check_positions, check_prompts, read_pairs};
+use crate::measuring::{self, Asked, Counterfactual};
+use crate::prompts_input::check_positions;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -53,7 +53,11 @@ fn prob() -> Metric {
     Metric::Prob
 }
 
-const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
+impl Config {
+    fn asked(&self) -> Asked<'_> {
+        Asked { metric: self.metric, counterfactual: Counterfactual::None, seed: self.seed }
+    }
+}
 
 impl Stage for AttentionKnockout {
     type Config = Config;
@@ -69,11 +73,11 @@ impl Stage for AttentionKnockout {
     }
 
     fn inputs(&self) -> Ports {
-        Ports::Fixed(PORTS)
+        measuring::PORTS
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        prompts_input::outputs()
+        measuring::outputs()
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -88,25 +92,21 @@ impl Stage for AttentionKnockout {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
-        problems.push(check_prompts(inputs).err().unwrap_or_default());
-        problems.push(check_positions("queries", &config.queries, inputs).err().unwrap_or_default());
+        let mut problems = config.asked().check(inputs);
+        problems.check(check_positions("queries", &config.queries, inputs));
         for (index, keys) in config.keys.iter().enumerate() {
-            problems.push(check_positions(&format!("keys[{index}]"), keys, inputs).err().unwrap_or_default());
+            problems.check(check_positions(&format!("keys[{index}]"), keys, inputs));
         }
-        problems.finish()?;
-        Ok(prompts_input::output_facts())
+        measuring::facts(problems)
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
-        Resources::all_cpus()
+        measuring::RESOURCES
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let model = cx.input("model")?;
-        let (pairs, _) = read_pairs(cx, Wanted::None)?;
-        let facts = loaded_facts(&model)?;
+        let run = config.asked().open(cx, Self::NAME)?;
         let cuts = Cuts {
             queries: config.queries.clone(),
             keys: config.keys.clone(),
@@ -114,19 +114,13 @@ impl Stage for AttentionKnockout {
             by_head: config.by_head,
         };
         let settings = [("queries", config.queries.to_string()), ("window", config.window.to_string())];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
-        let about = about(cx, Self::NAME, config.metric, Contrast::LostOfClean, None, settings, config.seed)?;
-        let mediators = cuts.mediators(facts.n_layers, facts.n_heads);
-        let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
+        let mediators = cuts.mediators(run.facts.n_layers, run.facts.n_heads);
+        let mut recorder = run.recorder(Contrast::LostOfClean, settings, mediators)?;
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&model, &device)?;
-            knock_out(&model, &pairs, &cuts, config.metric, &mut recorder, |done, total| {
-                cx.progress(done as u64, total as u64, "prompts");
-                cx.check_cancelled()
-            })
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
+            knock_out(&model, &run.pairs, &cuts, run.metric, &mut recorder, run.progress())
         })?;
-        recorder.finish(cx.output("scores")?)?;
-        Ok(())
+        run.finish(recorder)
     }
 }
 

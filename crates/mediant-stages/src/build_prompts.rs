@@ -157,6 +157,14 @@ impl Config {
         names
     }
 
+    /// Whether there are wrong answers to every prompt. A list in a file may be empty in some row.
+    fn wrong(&self) -> Option<bool> {
+        match self.task {
+            Some(_) => Some(true),
+            None => (!self.columns().has_wrong()).then_some(false),
+        }
+    }
+
     /// Options that mean nothing beside those given.
     fn check_beside(&self) -> Problems {
         let mut problems = Problems::none();
@@ -302,6 +310,7 @@ impl Stage for BuildPrompts {
             longest: None,
             prompts: config.task.map(|_| config.n.unwrap_or(PROMPTS)),
             prepend_bos: config.prepend_bos,
+            wrong: config.wrong(),
         };
         Ok(vec![("prompts".to_owned(), Facts::Prompts(facts))])
     }

@@ -107,7 +107,7 @@ impl Stage for CacheActivations {
             return Ok(Vec::new());
         };
         let mut problems = Problems::none();
-        problems.push(check_tokens(inputs, "model", "tokens").err().unwrap_or_default());
+        problems.check(check_tokens(inputs, "model", "tokens"));
         let hooks = choose_hooks("hooks", &config.hooks, model).unwrap_or_else(|wrong| {
             problems.push(wrong);
             Vec::new()
@@ -118,7 +118,7 @@ impl Stage for CacheActivations {
         }
         let last = hooks.iter().filter_map(|hook| hook.name.parse().ok()).max();
         let scene = Scene { logits: true, context: Some(tokens.context), last, ..Scene::default() };
-        problems.push(check(&config.interventions, inputs, scene).err().unwrap_or_default());
+        problems.check(check(&config.interventions, inputs, scene));
         problems.finish()?;
         let facts = ActivationsFacts {
             hooks: hooks.into_iter().map(|hook| stored(hook, tokens.context)).collect(),

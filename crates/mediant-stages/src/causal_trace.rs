@@ -2,16 +2,16 @@
 
 use mediant_artifact::{Contrast, Facts};
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
-use mediant_methods::{Metric, Recorder, Restored, Tracing, subject_std, trace, traced};
+use mediant_methods::{Metric, Restored, Tracing, subject_std, trace, traced};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
-use crate::model_input::loaded_facts;
-use crate::prompts_input::{self, Wanted, about, check_prompts, check_span, read_pairs};
+use crate::measuring::{self, Asked, Counterfactual};
+use crate::prompts_input::check_span;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -68,7 +68,11 @@ fn prob() -> Metric {
     Metric::Prob
 }
 
-const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
+impl Config {
+    fn asked(&self) -> Asked<'_> {
+        Asked { metric: self.metric, counterfactual: Counterfactual::None, seed: self.seed }
+    }
+}
 
 impl Stage for CausalTrace {
     type Config = Config;
@@ -84,11 +88,11 @@ impl Stage for CausalTrace {
     }
 
     fn inputs(&self) -> Ports {
-        Ports::Fixed(PORTS)
+        measuring::PORTS
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        prompts_input::outputs()
+        measuring::outputs()
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -110,34 +114,30 @@ impl Stage for CausalTrace {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
-        problems.push(check_prompts(inputs).err().unwrap_or_default());
-        problems.push(check_span("subject", &config.subject, inputs).err().unwrap_or_default());
-        problems.finish()?;
-        Ok(prompts_input::output_facts())
+        let mut problems = config.asked().check(inputs);
+        problems.check(check_span("subject", &config.subject, inputs));
+        measuring::facts(problems)
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
-        Resources::all_cpus()
+        measuring::RESOURCES
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let model = cx.input("model")?;
-        let (pairs, _) = read_pairs(cx, Wanted::None)?;
-        let layers = loaded_facts(&model)?.n_layers;
+        let mut run = config.asked().open(cx, Self::NAME)?;
+        // What the noise leaves stands as the counterfactual of the effects.
+        run.counterfactual = Some("noise".to_owned());
+        let layers = run.facts.n_layers;
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&model, &device)?;
-            let std = config.noise * subject_std(&model, &pairs, &config.subject)?;
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
+            let std = config.noise * subject_std(&model, &run.pairs, &config.subject)?;
             let settings = [
                 ("subject", config.subject.clone()),
                 ("noise_std", std.to_string()),
                 ("samples", config.samples.to_string()),
                 ("window", config.window.to_string()),
             ];
-            let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
-            let counterfactual = Some("noise".to_owned());
-            let about = about(cx, Self::NAME, config.metric, Contrast::Restored, counterfactual, settings, config.seed)?;
             let tracing = Tracing {
                 subject: config.subject.clone(),
                 std: std as f32,
@@ -145,16 +145,11 @@ impl Stage for CausalTrace {
                 restore: config.restore.clone(),
                 window: config.window,
                 seed: config.seed,
-                metric: config.metric,
+                metric: run.metric,
             };
-            let mediators = traced(&config.restore, layers);
-            let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
-            trace(&model, &pairs, &tracing, &mut recorder, |done, total| {
-                cx.progress(done as u64, total as u64, "prompts");
-                cx.check_cancelled()
-            })?;
-            recorder.finish(cx.output("scores")?)?;
-            Ok::<(), StageError>(())
+            let mut recorder = run.recorder(Contrast::Restored, settings, traced(&config.restore, layers))?;
+            trace(&model, &run.pairs, &tracing, &mut recorder, run.progress())?;
+            run.finish(recorder)
         })
     }
 }

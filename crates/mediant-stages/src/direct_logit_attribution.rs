@@ -1,18 +1,16 @@
 //! `direct_logit_attribution`: what each component writes towards the answer.
 
-use std::collections::BTreeMap;
-
 use mediant_artifact::{Contrast, Facts};
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
-use mediant_methods::{Component, ComponentKind, Metric, Recorder, attribute_logits, components};
+use mediant_methods::{Component, ComponentKind, Metric, attribute_logits, components};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
-use crate::prompts_input::{self, Wanted, about, check_prompts, read_pairs};
+use crate::measuring::{self, Asked, Counterfactual};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -38,7 +36,11 @@ fn usual() -> Vec<ComponentKind> {
     vec![ComponentKind::Heads, ComponentKind::Mlps, ComponentKind::Embeddings, ComponentKind::Bias]
 }
 
-const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
+impl Config {
+    fn asked(&self) -> Asked<'_> {
+        Asked { metric: Metric::LogitDiff, counterfactual: Counterfactual::None, seed: self.seed }
+    }
+}
 
 impl Stage for DirectLogitAttribution {
     type Config = Config;
@@ -54,11 +56,11 @@ impl Stage for DirectLogitAttribution {
     }
 
     fn inputs(&self) -> Ports {
-        Ports::Fixed(PORTS)
+        measuring::PORTS
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        prompts_input::outputs()
+        measuring::outputs()
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -86,8 +88,7 @@ impl Stage for DirectLogitAttribution {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
-        problems.push(check_prompts(inputs).err().unwrap_or_default());
+        let mut problems = config.asked().check(inputs);
         if let Some(model) = inputs.model("model") {
             for (i, layer) in config.neuron_layers.iter().flatten().enumerate() {
                 if *layer >= model.n_layers {
@@ -96,36 +97,30 @@ impl Stage for DirectLogitAttribution {
                 }
             }
         }
-        problems.finish()?;
-        Ok(prompts_input::output_facts())
+        measuring::facts(problems)
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
-        Resources::all_cpus()
+        measuring::RESOURCES
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let (pairs, _) = read_pairs(cx, Wanted::None)?;
+        let run = config.asked().open(cx, Self::NAME)?;
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&cx.input("model")?, &device)?;
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
             let every: Vec<usize> = (0..model.config().n_layers).collect();
             let layers = config.neuron_layers.as_deref().unwrap_or(&every);
             let found = components(model.config(), &config.components, layers);
-            let mut settings = BTreeMap::from([("scale".to_owned(), "frozen at the clean run's".to_owned())]);
+            let mut settings = vec![("scale", "frozen at the clean run's".to_owned())];
             if let Some(cap) = model.config().logit_softcap {
                 cx.note(format!("logits are taken before their soft cap of {cap}: nothing linear goes through it"));
-                settings.insert("logits".to_owned(), format!("before the soft cap of {cap}"));
+                settings.push(("logits", format!("before the soft cap of {cap}")));
             }
-            let about = about(cx, Self::NAME, Metric::LogitDiff, Contrast::Share, None, settings, config.seed)?;
             let mediators = found.iter().copied().map(Component::mediator).collect();
-            let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
-            attribute_logits(&model, &pairs, &found, &mut recorder, |done, total| {
-                cx.progress(done as u64, total as u64, "prompts");
-                cx.check_cancelled()
-            })?;
-            recorder.finish(cx.output("scores")?)?;
-            Ok::<_, StageError>(())
+            let mut recorder = run.recorder(Contrast::Share, settings, mediators)?;
+            attribute_logits(&model, &run.pairs, &found, &mut recorder, run.progress())?;
+            run.finish(recorder)
         })
     }
 }

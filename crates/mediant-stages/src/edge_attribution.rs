@@ -1,19 +1,17 @@
 //! `edge_attribution`: EAP, EAP-IG, and exact patching of every edge of a model's graph.
 
-use std::collections::BTreeMap;
-
 use mediant_artifact::{Facts, ModelFacts, ModelReader};
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::LmConfig;
-use mediant_methods::{EdgeMethod, Graph, Metric, Recorder, Reference, Rule, Slope, edge_contrast, edge_effects};
+use mediant_methods::{EdgeMethod, Graph, Metric, Reference, Rule, Slope, edge_contrast, edge_effects};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
-use crate::prompts_input::{self, Wanted, about, check_counterfactual, check_prompts, read_pairs};
+use crate::measuring::{self, Asked, Counterfactual};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -80,19 +78,26 @@ impl Method {
         }
     }
 
-    fn settings(&self) -> BTreeMap<String, String> {
-        let settings = match self {
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        match self {
             Self::Eap { reference } => vec![("method", "eap".to_owned()), ("reference", reference.name().to_owned())],
             Self::EapIg { steps, rule } => {
                 vec![("method", "eap_ig".to_owned()), ("steps", steps.to_string()), ("rule", rule.name().to_owned())]
             }
             Self::Exact => vec![("method", "exact".to_owned())],
-        };
-        settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        }
     }
 }
 
-const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
+impl Config {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            metric: self.metric,
+            counterfactual: Counterfactual::of("counterfactual", self.counterfactual.as_deref()),
+            seed: self.seed,
+        }
+    }
+}
 
 impl Stage for EdgeAttribution {
     type Config = Config;
@@ -108,11 +113,11 @@ impl Stage for EdgeAttribution {
     }
 
     fn inputs(&self) -> Ports {
-        Ports::Fixed(PORTS)
+        measuring::PORTS
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        prompts_input::outputs()
+        measuring::outputs()
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -123,42 +128,30 @@ impl Stage for EdgeAttribution {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
-        problems.push(check_prompts(inputs).err().unwrap_or_default());
-        problems.push(check_counterfactual(config.counterfactual.as_deref(), inputs).err().unwrap_or_default());
+        let mut problems = config.asked().check(inputs);
         let normalised = |model: &ModelFacts| model.hooks.iter().any(|hook| hook.name.ends_with("ln1_post.hook_scale"));
         if inputs.model("model").is_some_and(normalised) {
             let message = "a norm follows attention in this model, so what one head writes is not known alone, and it has no graph of heads";
             problems.push(Problems::input("model", message));
         }
-        problems.finish()?;
-        Ok(prompts_input::output_facts())
+        measuring::facts(problems)
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
-        Resources::all_cpus()
+        measuring::RESOURCES
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let model = cx.input("model")?;
-        let (pairs, counterfactual) = read_pairs(cx, Wanted::of(config.counterfactual.as_deref()))?;
+        let run = config.asked().open(cx, Self::NAME)?;
         let method = config.method.method();
-        let contrast = edge_contrast(method);
-        let settings = config.method.settings();
-        let graph = Graph::new(&LmConfig::of_artifact(&ModelReader::open(&model)?.meta)?)?;
-        let about = about(cx, Self::NAME, config.metric, contrast, counterfactual, settings, config.seed)?;
-        let mediators = graph.mediators();
-        let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
+        let graph = Graph::new(&LmConfig::of_artifact(&ModelReader::open(&run.model)?.meta)?)?;
+        let mut recorder = run.recorder(edge_contrast(method), config.method.settings(), graph.mediators())?;
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&model, &device)?;
-            edge_effects(&model, &pairs, &graph, method, config.metric, &mut recorder, |done, total| {
-                cx.progress(done as u64, total as u64, "prompts");
-                cx.check_cancelled()
-            })
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
+            edge_effects(&model, &run.pairs, &graph, method, run.metric, &mut recorder, run.progress())
         })?;
-        recorder.finish(cx.output("scores")?)?;
-        Ok(())
+        run.finish(recorder)
     }
 }
 

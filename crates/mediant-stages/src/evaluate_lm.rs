@@ -69,10 +69,10 @@ impl Stage for EvaluateLm {
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
         let mut problems = Problems::none();
-        problems.push(check_tokens(inputs, "model", "tokens").err().unwrap_or_default());
+        problems.check(check_tokens(inputs, "model", "tokens"));
         let context = inputs.tokens("tokens").map(|tokens| tokens.context);
         let scene = Scene { context, ..Scene::default() };
-        problems.push(check(&config.interventions, inputs, scene).err().unwrap_or_default());
+        problems.check(check(&config.interventions, inputs, scene));
         problems.finish()?;
         Ok(vec![("metrics".to_owned(), Facts::Metrics)])
     }

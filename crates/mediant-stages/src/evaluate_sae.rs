@@ -59,7 +59,7 @@ impl Stage for EvaluateSae {
 
     fn infer(&self, _: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
         let mut problems = Problems::none();
-        problems.push(check_tokens(inputs, "model", "tokens").err().unwrap_or_default());
+        problems.check(check_tokens(inputs, "model", "tokens"));
         if let (Some(model), Some(sae)) = (inputs.model("model"), inputs.dictionary("sae")) {
             match model.hook(&sae.hook) {
                 None => {

@@ -108,7 +108,7 @@ impl Stage for EvaluateTasks {
             (Some(_), None) => {}
         }
         let scene = Scene { context: inputs.model("model").map(|model| model.context), ..Scene::default() };
-        problems.push(check(&config.interventions, inputs, scene).err().unwrap_or_default());
+        problems.check(check(&config.interventions, inputs, scene));
         problems.finish()?;
         let columns = JUDGED_COLUMNS.map(str::to_owned).to_vec();
         Ok(vec![

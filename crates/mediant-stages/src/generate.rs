@@ -109,7 +109,7 @@ impl Stage for Generate {
         }
         let context = inputs.model("model").map(|model| model.context);
         let scene = Scene { growing: true, context, ..Scene::default() };
-        problems.push(check(&config.interventions, inputs, scene).err().unwrap_or_default());
+        problems.check(check(&config.interventions, inputs, scene));
         problems.finish()?;
         let columns = COLUMNS.map(str::to_owned).to_vec();
         Ok(vec![("texts".to_owned(), Facts::Table(TableFacts { columns: Some(columns) }))])

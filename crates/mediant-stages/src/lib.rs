@@ -24,6 +24,7 @@ mod integrated_gradients;
 mod interventions;
 mod load_model;
 mod logit_lens;
+mod measuring;
 mod mediators;
 mod model_input;
 mod path_patching;

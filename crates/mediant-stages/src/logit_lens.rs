@@ -1,23 +1,23 @@
 //! `logit_lens`: what the model would answer after each layer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use mediant_artifact::{Contrast, Facts, Kind, ModelReader, TableFacts, TableMeta, write_table};
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::Positions;
 use mediant_lm::text::Tokenizer;
-use mediant_methods::{Lens, Metric, Reading, Recorder};
+use mediant_methods::{Lens, Metric, Reading};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
-use crate::prompts_input::{self, Wanted, about, check_positions, check_prompts, check_reach, read_pairs};
+use crate::measuring::{self, Asked, Counterfactual};
+use crate::prompts_input::{check_positions, check_reach};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -49,10 +49,14 @@ fn five() -> usize {
     5
 }
 
-const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
-
 const LENS: [&str; 6] = ["example", "layer", "position", "metric", "probability", "rank"];
 const TOP: [&str; 7] = ["example", "layer", "position", "place", "token", "probability", "text"];
+
+impl Config {
+    fn asked(&self) -> Asked<'_> {
+        Asked { metric: self.metric, counterfactual: Counterfactual::None, seed: self.seed }
+    }
+}
 
 impl Stage for LogitLens {
     type Config = Config;
@@ -68,7 +72,7 @@ impl Stage for LogitLens {
     }
 
     fn inputs(&self) -> Ports {
-        Ports::Fixed(PORTS)
+        measuring::PORTS
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
@@ -84,7 +88,7 @@ impl Stage for LogitLens {
                 "The most probable tokens of each of these rows, with their probabilities.",
             ),
         ];
-        outputs.extend(prompts_input::outputs());
+        outputs.extend(measuring::outputs());
         outputs
     }
 
@@ -96,49 +100,42 @@ impl Stage for LogitLens {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
-        problems.push(check_prompts(inputs).err().unwrap_or_default());
-        problems.push(check_positions("positions", &config.positions, inputs).err().unwrap_or_default());
-        problems.push(check_reach("positions", &config.positions, inputs).err().unwrap_or_default());
+        let mut problems = config.asked().check(inputs);
+        problems.check(check_positions("positions", &config.positions, inputs));
+        problems.check(check_reach("positions", &config.positions, inputs));
         if let Some(model) = inputs.model("model").filter(|model| config.top > model.vocab_size) {
             problems.push(Problems::config("top", format!("the model has only {} tokens", model.vocab_size)));
         }
-        problems.finish()?;
+        let measured = measuring::facts(problems)?;
         let table = |columns: &[&str]| {
             Facts::Table(TableFacts { columns: Some(columns.iter().map(|name| (*name).to_owned()).collect()) })
         };
         let mut facts = vec![("lens".to_owned(), table(&LENS)), ("top".to_owned(), table(&TOP))];
-        facts.extend(prompts_input::output_facts());
+        facts.extend(measured);
         Ok(facts)
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
-        Resources::all_cpus()
+        measuring::RESOURCES
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let artifact = cx.input("model")?;
-        let tokenizer = Tokenizer::from_files(&ModelReader::open(&artifact)?.files)?;
-        let (pairs, _) = read_pairs(cx, Wanted::None)?;
+        let run = config.asked().open(cx, Self::NAME)?;
+        let tokenizer = Tokenizer::from_files(&ModelReader::open(&run.model)?.files)?;
         let lens = Lens { positions: config.positions.clone(), metric: config.metric, top: config.top };
         let mut readings = Vec::new();
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&artifact, &device)?;
-            let settings = BTreeMap::from([("positions".to_owned(), config.positions.to_string())]);
-            let about = about(cx, Self::NAME, config.metric, Contrast::Share, None, settings, config.seed)?;
-            let mediators = lens.mediators(model.config().n_layers, &pairs);
-            let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
+            let settings = [("positions", config.positions.to_string())];
+            let mediators = lens.mediators(model.config().n_layers, &run.pairs);
+            let mut recorder = run.recorder(Contrast::Share, settings, mediators)?;
             let each = |some| {
                 readings.extend(some);
                 Ok(())
             };
-            lens.look(&model, &pairs, &mut recorder, each, |done, total| {
-                cx.progress(done as u64, total as u64, "prompts");
-                cx.check_cancelled()
-            })?;
-            recorder.finish(cx.output("scores")?)?;
-            Ok::<_, StageError>(())
+            lens.look(&model, &run.pairs, &mut recorder, each, run.progress())?;
+            run.finish(recorder)
         })?;
         if readings.is_empty() {
             return Err(StageError::new("no prompt has a position that `positions` chooses"));

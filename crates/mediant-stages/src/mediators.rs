@@ -34,7 +34,7 @@ impl Mediators<'_> {
     /// Whether the model has the hook points, they can be divided so, and the prompts have the span.
     pub(crate) fn check_inputs(self, inputs: &InputFacts) -> Result<(), Problems> {
         let mut problems = Problems::none();
-        problems.push(check_positions("positions", self.positions, inputs).err().unwrap_or_default());
+        problems.check(check_positions("positions", self.positions, inputs));
         if let Some(model) = inputs.model("model") {
             match choose_hooks("hooks", self.hooks, model) {
                 Err(wrong) => problems.push(wrong),

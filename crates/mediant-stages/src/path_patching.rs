@@ -1,20 +1,18 @@
 //! `path_patching`: what becomes of the metric when one component's output is another's on its way to chosen receivers.
 
-use std::collections::BTreeMap;
-
 use mediant_artifact::{Facts, ModelFacts};
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::{HookPoint, Site};
-use mediant_methods::{Direction, Metric, Paths, Receiver, Recorder, Sender, path_patch};
+use mediant_methods::{Direction, Metric, Paths, Receiver, Sender, path_patch};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
-use crate::model_input::{choose_hooks, hooks_like, loaded_facts};
-use crate::prompts_input::{self, Wanted, about, check_counterfactual, check_prompts, read_pairs};
+use crate::measuring::{self, Asked, Counterfactual};
+use crate::model_input::{choose_hooks, hooks_like};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -54,7 +52,15 @@ pub(crate) struct Reads {
     heads: Option<Vec<usize>>,
 }
 
-const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS];
+impl Config {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            metric: self.metric,
+            counterfactual: Counterfactual::of("counterfactual", self.counterfactual.as_deref()),
+            seed: self.seed,
+        }
+    }
+}
 
 impl Stage for PathPatching {
     type Config = Config;
@@ -70,11 +76,11 @@ impl Stage for PathPatching {
     }
 
     fn inputs(&self) -> Ports {
-        Ports::Fixed(PORTS)
+        measuring::PORTS
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        prompts_input::outputs()
+        measuring::outputs()
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -89,41 +95,28 @@ impl Stage for PathPatching {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
-        problems.push(check_prompts(inputs).err().unwrap_or_default());
-        problems.push(check_counterfactual(config.counterfactual.as_deref(), inputs).err().unwrap_or_default());
+        let mut problems = config.asked().check(inputs);
         if let Some(model) = inputs.model("model") {
-            problems.push(ends(config, model).err().unwrap_or_default());
+            problems.check(ends(config, model));
         }
-        problems.finish()?;
-        Ok(prompts_input::output_facts())
+        measuring::facts(problems)
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
-        Resources::all_cpus()
+        measuring::RESOURCES
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let model = cx.input("model")?;
-        let (pairs, counterfactual) = read_pairs(cx, Wanted::of(config.counterfactual.as_deref()))?;
-        let facts = loaded_facts(&model)?;
-        let paths = ends(config, &facts).map_err(|_| StageError::new("the model lacks a sender or receiver"))?;
-        let settings = BTreeMap::from([("direction".to_owned(), config.direction.name().to_owned())]);
-        let contrast = config.direction.contrast();
-        let about = about(cx, Self::NAME, config.metric, contrast, counterfactual, settings, config.seed)?;
-        let mediators = paths.mediators();
-        let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), mediators)?;
+        let run = config.asked().open(cx, Self::NAME)?;
+        let paths = ends(config, &run.facts).map_err(|_| StageError::new("the model lacks a sender or receiver"))?;
+        let settings = [("direction", config.direction.name().to_owned())];
+        let mut recorder = run.recorder(config.direction.contrast(), settings, paths.mediators())?;
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&model, &device)?;
-            let progress = |done, total| {
-                cx.progress(done as u64, total as u64, "prompts");
-                cx.check_cancelled()
-            };
-            path_patch(&model, &pairs, &paths, config.direction, config.metric, &mut recorder, progress)
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
+            path_patch(&model, &run.pairs, &paths, config.direction, run.metric, &mut recorder, run.progress())
         })?;
-        recorder.finish(cx.output("scores")?)?;
-        Ok(())
+        run.finish(recorder)
     }
 }
 

@@ -1,23 +1,20 @@
 //! `steer`: what becomes of the metric when a direction is added or taken out.
 
-use std::collections::BTreeMap;
-
 use mediant_artifact::{Contrast, Facts, HookFact, ModelFacts};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::{HookPoint, Model, Positions};
-use mediant_methods::{Change, Metric, Pairs, Recorder, Steering, difference_of_means, direction_length, steer};
+use mediant_methods::{Change, Metric, Pairs, Steering, difference_of_means, direction_length, steer};
 use mediant_tensor::{Compute, on_device};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
 use crate::direction::{DICTIONARY, Tokens, check_latent, latent_direction};
-use crate::model_input::{hooks_like, loaded_facts};
-use crate::prompts_input::{
-    self, Wanted, about, check_counterfactual, check_positions, check_prompts, check_reach, read_pairs,
-};
+use crate::measuring::{self, Asked, Counterfactual};
+use crate::model_input::hooks_like;
+use crate::prompts_input::{check_positions, check_reach};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -90,7 +87,7 @@ struct Strengths {
     normalize: bool,
 }
 
-const PORTS: &[Port] = &[prompts_input::MODEL, prompts_input::PROMPTS, DICTIONARY];
+const PORTS: &[Port] = &[measuring::MODEL, measuring::PROMPTS, DICTIONARY];
 
 impl Stage for Steer {
     type Config = Config;
@@ -110,7 +107,7 @@ impl Stage for Steer {
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        prompts_input::outputs()
+        measuring::outputs()
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -132,33 +129,28 @@ impl Stage for Steer {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
-        problems.push(check_prompts(inputs).err().unwrap_or_default());
-        problems.push(check_positions("positions", &config.positions, inputs).err().unwrap_or_default());
-        problems.push(check_reach("positions", &config.positions, inputs).err().unwrap_or_default());
-        problems.push(config.check_direction(inputs).err().unwrap_or_default());
-        problems.finish()?;
-        Ok(prompts_input::output_facts())
+        let mut problems = config.asked().check(inputs);
+        problems.check(check_positions("positions", &config.positions, inputs));
+        problems.check(check_reach("positions", &config.positions, inputs));
+        problems.check(config.check_direction(inputs));
+        measuring::facts(problems)
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
-        Resources::all_cpus()
+        measuring::RESOURCES
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let wanted = match &config.direction {
-            Along::DifferenceOfMeans(means) => Wanted::of(means.counterfactual.as_deref()),
-            Along::Latent(_) | Along::Unembedding(_) => Wanted::None,
-        };
-        let (pairs, counterfactual) = read_pairs(cx, wanted)?;
-        let artifact = cx.input("model")?;
-        let hook = the_hook(&config.hook, &loaded_facts(&artifact)?);
+        let mut run = config.asked().open(cx, Self::NAME)?;
+        // Its activations make the direction; no value of it stands in the effects.
+        let counterfactual = run.counterfactual.take();
+        let hook = the_hook(&config.hook, &run.facts);
         let hook = hook.map_err(|_| StageError::new(format!("the model has no hook point `{}`", config.hook)))?;
         let point: HookPoint = hook.name.parse()?;
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&artifact, &device)?;
-            let direction = config.direction(cx, &model, &pairs, point)?;
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
+            let direction = config.direction(cx, &model, &run.pairs, point)?;
             let length = direction_length(&direction)?;
             let (direction, change) = match &config.change {
                 Do::Add(Strengths { strengths, normalize: true }) => {
@@ -170,22 +162,27 @@ impl Stage for Steer {
             };
             let steering = Steering { point, positions: config.positions.clone(), direction, change };
             let settings = config.settings(counterfactual.as_deref(), length);
-            let about = about(cx, Self::NAME, config.metric, Contrast::LostOfClean, None, settings, config.seed)?;
-            let mut recorder = Recorder::new(cx.output("effects")?, about, &pairs.examples(), steering.mediators())?;
+            let mut recorder = run.recorder(Contrast::LostOfClean, settings, steering.mediators())?;
             if let Along::DifferenceOfMeans(_) = config.direction {
-                recorder.count(pairs.prompts().len(), 2.0);
+                recorder.count(run.pairs.prompts().len(), 2.0);
             }
-            steer(&model, &pairs, &steering, config.metric, &mut recorder, |done, total| {
-                cx.progress(done as u64, total as u64, "prompts");
-                cx.check_cancelled()
-            })?;
-            recorder.finish(cx.output("scores")?)?;
-            Ok::<_, StageError>(())
+            steer(&model, &run.pairs, &steering, config.metric, &mut recorder, run.progress())?;
+            run.finish(recorder)
         })
     }
 }
 
 impl Config {
+    fn asked(&self) -> Asked<'_> {
+        let counterfactual = match &self.direction {
+            Along::DifferenceOfMeans(means) => {
+                Counterfactual::of("direction.difference_of_means.counterfactual", means.counterfactual.as_deref())
+            }
+            Along::Latent(_) | Along::Unembedding(_) => Counterfactual::None,
+        };
+        Asked { metric: self.metric, counterfactual, seed: self.seed }
+    }
+
     /// Whether the hook point exists and takes a direction, and there is one.
     fn check_direction(&self, inputs: &InputFacts) -> Result<(), Problems> {
         let mut problems = Problems::none();
@@ -194,21 +191,9 @@ impl Config {
             problems.push(unused.help("take a `latent` as direction, or remove it"));
         }
         if let Along::DifferenceOfMeans(means) = &self.direction {
-            let field = "direction.difference_of_means";
-            let named = means.counterfactual.as_deref();
-            problems.push(match (check_counterfactual(named, inputs), named, inputs.prompts("prompts")) {
-                (Err(_), Some(name), Some(prompts)) => {
-                    let problem = Problems::config(
-                        format!("{field}.counterfactual"),
-                        format!("the prompts have no counterfactual `{name}`"),
-                    );
-                    problem.help(format!("there are {}", prompts.counterfactuals.join(", ")))
-                }
-                (other, ..) => other.err().unwrap_or_default(),
-            });
-            let field = format!("{field}.positions");
-            problems.push(check_positions(&field, &means.positions, inputs).err().unwrap_or_default());
-            problems.push(check_reach(&field, &means.positions, inputs).err().unwrap_or_default());
+            let field = "direction.difference_of_means.positions";
+            problems.check(check_positions(field, &means.positions, inputs));
+            problems.check(check_reach(field, &means.positions, inputs));
         }
         let Some(model) = inputs.model("model") else { return problems.finish() };
         let hook = match the_hook(&self.hook, model) {
@@ -223,12 +208,10 @@ impl Config {
             problems.push(problem);
             return problems.finish();
         }
-        problems.push(match &self.direction {
-            Along::DifferenceOfMeans(_) => Problems::none(),
-            Along::Latent(latent) => check_latent("direction.latent", *latent, &hook, inputs).err().unwrap_or_default(),
-            Along::Unembedding(tokens) => {
-                tokens.check("direction.unembedding", &hook, inputs).err().unwrap_or_default()
-            }
+        problems.check(match &self.direction {
+            Along::DifferenceOfMeans(_) => Ok(()),
+            Along::Latent(latent) => check_latent("direction.latent", *latent, &hook, inputs),
+            Along::Unembedding(tokens) => tokens.check("direction.unembedding", &hook, inputs),
         });
         problems.finish()
     }
@@ -248,7 +231,7 @@ impl Config {
     }
 
     /// What another run needs to be comparable, the sign in words.
-    fn settings(&self, counterfactual: Option<&str>, length: f64) -> BTreeMap<String, String> {
+    fn settings(&self, counterfactual: Option<&str>, length: f64) -> [(&'static str, String); 5] {
         let (direction, normalized) = (
             match &self.direction {
                 Along::DifferenceOfMeans(means) => {
@@ -267,13 +250,13 @@ impl Config {
             Do::Add(_) => "x + strength · d",
             Do::ProjectOut => "x − (x · d) d",
         };
-        BTreeMap::from([
-            ("change".to_owned(), change.to_owned()),
-            ("direction".to_owned(), direction),
-            ("direction_length".to_owned(), length.to_string()),
-            ("normalized".to_owned(), normalized.to_string()),
-            ("positions".to_owned(), self.positions.to_string()),
-        ])
+        [
+            ("change", change.to_owned()),
+            ("direction", direction),
+            ("direction_length", length.to_string()),
+            ("normalized", normalized.to_string()),
+            ("positions", self.positions.to_string()),
+        ]
     }
 }
 

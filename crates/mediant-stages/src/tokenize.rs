@@ -104,7 +104,7 @@ impl Stage for Tokenize {
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
         let (model, tokenizer) = (inputs.model("model"), inputs.tokenizer("tokenizer"));
         let mut problems = Problems::none();
-        problems.push(config.corpus().check(inputs).err().unwrap_or_default());
+        problems.check(config.corpus().check(inputs));
         if model.is_some() && tokenizer.is_some() {
             problems.push(
                 Problems::input("tokenizer", "there are two tokenizers, this one and the model's")

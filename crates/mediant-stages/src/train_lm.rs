@@ -216,7 +216,7 @@ fn infer_model(config: &Config, inputs: &InputFacts) -> Result<ModelFacts, Probl
     };
     let mut problems = Problems::none();
     for port in ["tokens", "test"] {
-        problems.push(check_some(inputs, port).err().unwrap_or_default());
+        problems.check(check_some(inputs, port));
     }
     let known = tokens.vocab_size.or(tokenizer.map(|tokenizer| tokenizer.vocab_size));
     let vocab_size = match (config.vocab_size, known) {

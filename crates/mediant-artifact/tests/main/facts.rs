@@ -42,6 +42,7 @@ fn facts_survive_json() {
             longest: None,
             prompts: Some(3),
             prepend_bos: true,
+            wrong: None,
         }),
         Facts::Tokens(TokensFacts {
             tokenizer: None,

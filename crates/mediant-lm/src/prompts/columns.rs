@@ -194,6 +194,11 @@ impl Columns {
             .map(String::as_str)
     }
 
+    /// Whether there are wrong answers.
+    pub fn has_wrong(&self) -> bool {
+        self.wrong.is_some() || self.answers == AnswerKind::Above
+    }
+
     /// What makes no sense by itself: a path into the columns and why.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();

@@ -22,7 +22,8 @@ pub(super) fn show(artifact: &Artifact, options: &ShowOptions<'_>, page: &mut Pa
             ("counterfactuals", list(&meta.counterfactuals)),
             ("spans", list(&meta.spans)),
             ("longest", Cell::Count(meta.longest as u64)),
-            ("prepend BOS", Cell::text(if meta.prepend_bos { "yes" } else { "no" })),
+            ("wrong answers", yes_or_no(meta.wrong)),
+            ("prepend BOS", yes_or_no(meta.prepend_bos)),
             ("vocabulary", Cell::Count(meta.vocab_size as u64)),
             ("tokenizer", Cell::Digest(meta.tokenizer.to_string())),
         ],
@@ -30,6 +31,10 @@ pub(super) fn show(artifact: &Artifact, options: &ShowOptions<'_>, page: &mut Pa
     page.table("Tasks", tasks(&prompts));
     page.table("First prompts", first(&meta, &prompts, options));
     Ok(())
+}
+
+fn yes_or_no(is: bool) -> Cell {
+    Cell::text(if is { "yes" } else { "no" })
 }
 
 /// How many prompts, templates and groups each task has.

@@ -38,9 +38,9 @@ pub(crate) fn check(list: &[Intervention], inputs: &InputFacts, scene: Scene) ->
     let first_change = inputs.model("model").and_then(|model| first_change(list, model));
     for (i, item) in list.iter().enumerate() {
         let item = Item { field: format!("interventions[{i}]"), item, inputs, scene };
-        problems.push(item.check_alone().err().unwrap_or_default());
+        problems.check(item.check_alone());
         if let Some(model) = inputs.model("model") {
-            problems.push(item.check_model(model, first_change).err().unwrap_or_default());
+            problems.check(item.check_model(model, first_change));
         }
     }
     problems.finish()
@@ -70,7 +70,7 @@ impl Item<'_> {
         let mut problems = Problems::none();
         let Intervention { action, positions, heads, neurons, seed, .. } = self.item;
         let name = action.name();
-        problems.push(self.check_positions("positions", positions).err().unwrap_or_default());
+        problems.check(self.check_positions("positions", positions));
         for (option, list, may) in [("heads", heads, action.by_head()), ("neurons", neurons, action.by_neuron())] {
             match list {
                 Some(_) if !may => problems.push(self.problem(option, format!("`{name}` cannot be limited to these"))),
@@ -93,8 +93,8 @@ impl Item<'_> {
                 problems.push(self.problem("do.splice.error", nothing).help("list `zero_latents`, or `error: drop`"));
             }
             Action::KnockOut(knock_out) => {
-                problems.push(self.check_positions("do.knock_out.keys", &knock_out.keys).err().unwrap_or_default());
-                problems.push(self.check_keys(&knock_out.keys).err().unwrap_or_default());
+                problems.check(self.check_positions("do.knock_out.keys", &knock_out.keys));
+                problems.check(self.check_keys(&knock_out.keys));
             }
             Action::FreezeScale if self.scene.growing => {
                 let why = "a text that grows under interventions has no pass without them to take scales from";

@@ -90,6 +90,7 @@ impl Workshop {
             longest: Some(7),
             prompts: Some(6),
             prepend_bos: false,
+            wrong: Some(true),
         };
         workshop.keep("prompts", Facts::Prompts(facts));
 

@@ -1,5 +1,6 @@
 mod circuits;
 mod docs;
+mod interventions;
 mod keys;
 mod model;
 mod project;

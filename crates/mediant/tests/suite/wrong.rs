@@ -25,6 +25,11 @@ fn project() -> Project {
     for (name, other) in [("rms", "llama"), ("capped", "gemma2")] {
         model(name, &read(other, "config.json"), &read(other, "model.safetensors"));
     }
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/models/tiny-gpt2");
+    let file = |name: &str| std::fs::read(tiny.join(name)).unwrap();
+    model("tiny", &file("config.json"), &file("model.safetensors"));
+    std::fs::write(project.path("tiny/tokenizer.json"), file("tokenizer.json")).unwrap();
+    project.write("facts.json", "[{\"prompt\": \"The mother of Ann is\", \"attribute\": \"Eve\", \"subject\": \"Ann\", \"template\": \"The mother of {} is\", \"relation_id\": \"P25\"}]");
     model("truncated", &config, &weights[..weights.len() / 2]);
     model("lying-length", &config, &[&u64::MAX.to_le_bytes(), &weights[8..]].concat());
     let lying = |edit: fn(&mut Value)| with_header(&weights, edit);

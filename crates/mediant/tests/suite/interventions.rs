@@ -1,0 +1,94 @@
+//! Interventions as a user writes them, on the shipped model: the stages that take them give what the change means.
+
+use std::path::Path;
+
+use super::project::Project;
+
+/// Head 2.2 carries the indirect object in tiny-gpt2 (`pipelines/ioi-circuit.yaml`).
+const PIPELINE: &str = r#"
+mediant: 1
+seed: 0
+stages:
+  model:
+    uses: load_model
+    with: { source: MODEL }
+  corpus:
+    uses: generate_corpus
+    with: { sentences: 200, seed: 3, items: 100 }
+  tokens:
+    uses: tokenize
+    inputs: { corpus: corpus, model: model }
+    with: { context: 64, test_fraction: 0.5, pack: false }
+  acts:
+    uses: cache_activations
+    inputs: { model: model, tokens: tokens.train }
+    with: { hooks: [blocks.2.attn.hook_z, blocks.3.hook_mlp_out] }
+  loss:
+    uses: evaluate_lm
+    inputs: { model: model, tokens: tokens.test }
+  nothing:
+    uses: evaluate_lm
+    inputs: { model: model, tokens: tokens.test }
+    with: { interventions: [{ at: blocks.2.attn.hook_z, heads: [2], do: { noise: { std: 0 } } }] }
+  ablated:
+    uses: evaluate_lm
+    inputs: { model: model, tokens: tokens.test, activations: acts }
+    with: { interventions: [{ at: blocks.2.attn.hook_z, heads: [2], do: mean }] }
+  tasks:
+    uses: evaluate_tasks
+    inputs: { model: model, tasks: corpus.tasks }
+  tasks_ablated:
+    uses: evaluate_tasks
+    inputs: { model: model, tasks: corpus.tasks, activations: acts }
+    with: { interventions: [{ at: blocks.2.attn.hook_z, heads: [2], do: mean }] }
+  zeros:
+    uses: cache_activations
+    inputs: { model: model, tokens: tokens.train }
+    with: { hooks: [blocks.3.hook_mlp_out], interventions: [{ at: blocks.3.hook_mlp_out, do: zero }] }
+  text:
+    uses: generate
+    inputs: { model: model }
+    with: { prompts: ["When Mary and John went to the store, John gave a drink to"], max_tokens: 1 }
+  steered:
+    uses: generate
+    inputs: { model: model }
+    with:
+      prompts: ["When Mary and John went to the store, John gave a drink to"]
+      max_tokens: 1
+      interventions:
+        - at: blocks.3.hook_resid_post
+          positions: last
+          do: { add: { direction: { unembedding: { of: " John", less: " Mary" } }, strength: 10 } }
+"#;
+
+#[test]
+fn a_change_does_what_it_says() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/models/tiny-gpt2");
+    let project = Project::new();
+    project.write("pipeline.yaml", &PIPELINE.replace("MODEL", model.to_str().unwrap()));
+    project.ran(&[]);
+    let cell = |sql: &str| {
+        let found = project.mediant(&["query", "pipeline.yaml", sql, "--csv"]);
+        assert_eq!(found.code, Some(0), "{}", found.stderr);
+        found.stdout.lines().nth(1).unwrap_or_else(|| panic!("{}", found.stdout)).to_owned()
+    };
+    let number = |sql: &str| cell(sql).parse::<f64>().unwrap();
+    let loss = |stage: &str| number(&format!("SELECT value FROM {stage} WHERE name = 'ce'"));
+    assert_eq!(loss("nothing").to_bits(), loss("loss").to_bits());
+    assert!(loss("ablated") > loss("loss") + 0.01, "{} {}", loss("ablated"), loss("loss"));
+    let accuracy = |stage: &str, task: &str| {
+        let tags = format!("{{\"task\":\"{task}\"}}");
+        number(&format!("SELECT AVG(value) FROM {stage} WHERE name = 'accuracy' AND tags = '{tags}'"))
+    };
+    assert!(accuracy("tasks", "ioi") > 0.9);
+    assert!(accuracy("tasks_ablated", "ioi") < 0.8, "without its head the indirect object is lost");
+    assert!(accuracy("tasks_ablated", "agreement") > 0.9, "which agreement does not need");
+    let largest = |stage: &str| {
+        let stats = project.mediant(&["show", "pipeline.yaml", stage, "--stats"]);
+        assert_eq!(stats.code, Some(0), "{}", stats.stderr);
+        stats.stdout
+    };
+    assert_ne!(largest("zeros"), largest("acts"));
+    assert_eq!(cell("SELECT continuation FROM text").trim_matches(['"', ' ']), "Mary");
+    assert_eq!(cell("SELECT continuation FROM steered").trim_matches(['"', ' ']), "John");
+}
