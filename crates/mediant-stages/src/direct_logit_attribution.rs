@@ -92,7 +92,7 @@ impl Stage for DirectLogitAttribution {
         if let Some(model) = inputs.model("model") {
             for (i, layer) in config.neuron_layers.iter().flatten().enumerate() {
                 if *layer >= model.n_layers {
-                    let message = format!("there is no layer {layer}; the model has {}", model.n_layers);
+                    let message = format!("there is no layer {layer}; the model has 0 to {}", model.n_layers - 1);
                     problems.push(Problems::config(format!("neuron_layers[{i}]"), message));
                 }
             }

@@ -167,7 +167,8 @@ With z the node's output, summed over positions:
   counterfactual output. Score = −that / (clean − counterfactual), EAP's sign: high where the edge is needed. With `reference: counterfactual` the gradient is taken \
   there and the reverse is predicted.
 - `eap_ig`: the same with the mean gradient over `steps` points between the two runs' token embeddings, e_k = e_counterfactual + k/n (e_clean − e_counterfactual), k = 0 … n − 1 \
-  (`rule: left`).
+  (`rule: left`). The scores of the edges that leave `input` sum to 1 as the steps grow (completeness); how far a left sum of few steps is from it is \
+  `SELECT SUM(value) FROM edges WHERE name LIKE 'input->%'`.
 - `exact`: the receiver's input gets z_counterfactual − z_clean added, and the rest of the pass is run.
 
 Sources: Syed et al. 2023 (arXiv:2310.10348); Hanna et al. 2024 (arXiv:2403.17806); Mueller et al. 2025 (MIB, arXiv:2504.13151).";

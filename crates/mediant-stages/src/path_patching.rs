@@ -1,6 +1,6 @@
 //! `path_patching`: what becomes of the metric when one component's output is another's on its way to chosen receivers.
 
-use mediant_artifact::{Facts, ModelFacts};
+use mediant_artifact::{Facts, HookFact, ModelFacts};
 use mediant_engine::{
     Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -150,31 +150,37 @@ fn ends(config: &Config, model: &ModelFacts) -> Result<Paths, Problems> {
             }
         }
     }
-    let mut senders = Vec::new();
-    match choose_hooks("senders", &config.senders, model) {
-        Err(wrong) => problems.push(wrong),
-        Ok(hooks) => {
-            for hook in hooks {
-                let Ok(point) = hook.name.parse::<HookPoint>() else { continue };
-                match point {
-                    HookPoint::Block(_, Site::Z) => {
-                        senders.extend((0..model.n_heads).map(|head| Sender { point, head: Some(head) }));
-                    }
-                    HookPoint::Embed | HookPoint::PosEmbed | HookPoint::Block(_, Site::AttnOut | Site::MlpOut) => {
-                        senders.push(Sender { point, head: None });
-                    }
-                    _ => {
-                        let message = format!("`{}` is not what a component adds to the residual stream", hook.name);
-                        let help =
-                            "senders are hook_embed, hook_pos_embed, attn.hook_z, hook_attn_out and hook_mlp_out";
-                        problems.push(Problems::config("senders", message).help(help));
-                    }
-                }
-            }
+    let hooks = choose_hooks("senders", &config.senders, model);
+    let senders = hooks.and_then(|hooks| {
+        let senders = hooks.iter().map(|hook| senders_at(hook, model)).collect::<Result<Vec<_>, _>>()?;
+        Ok(senders.concat())
+    });
+    match (senders, problems.finish()) {
+        (Ok(senders), Ok(())) => Ok(Paths { senders, receivers }),
+        (senders, receivers) => {
+            let mut problems = Problems::none();
+            problems.check(senders);
+            problems.check(receivers);
+            Err(problems)
         }
     }
-    problems.finish()?;
-    Ok(Paths { senders, receivers })
+}
+
+/// What writes to the residual stream at a hook point.
+fn senders_at(hook: &HookFact, model: &ModelFacts) -> Result<Vec<Sender>, Problems> {
+    match hook.name.parse() {
+        Ok(point @ HookPoint::Block(_, Site::Z)) => {
+            Ok((0..model.n_heads).map(|head| Sender { point, head: Some(head) }).collect())
+        }
+        Ok(point @ (HookPoint::Embed | HookPoint::PosEmbed | HookPoint::Block(_, Site::AttnOut | Site::MlpOut))) => {
+            Ok(vec![Sender { point, head: None }])
+        }
+        _ => {
+            let message = format!("`{}` is not what a component adds to the residual stream", hook.name);
+            let help = "senders are hook_embed, hook_pos_embed, attn.hook_z, hook_attn_out and hook_mlp_out";
+            Err(Problems::config("senders", message).help(help))
+        }
+    }
 }
 
 const DETAILS: &str = "\

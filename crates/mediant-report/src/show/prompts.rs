@@ -12,6 +12,9 @@ use crate::error::Result;
 use crate::page::Page;
 use crate::table::{Cell, TextTable};
 
+/// Answers that are shown of a prompt; years have a hundred.
+const MOST_ANSWERS: usize = 6;
+
 pub(super) fn show(artifact: &Artifact, options: &ShowOptions<'_>, page: &mut Page) -> Result<()> {
     let (meta, prompts) = read_prompts(artifact)?;
     let list = |names: &[String]| if names.is_empty() { Cell::Empty } else { Cell::text(names.join(", ")) };
@@ -56,9 +59,12 @@ fn tasks(prompts: &[Prompt]) -> TextTable {
 
 /// The first prompts, a row a version.
 fn first(meta: &PromptsMeta, prompts: &[Prompt], options: &ShowOptions<'_>) -> TextTable {
-    let answers = |ids: &[i32]| match options.decode {
-        Some(decode) => Cell::Json(ids.iter().map(|&id| Value::from(decode(&[id]))).collect()),
-        None => Cell::Json(ids.into()),
+    let answers = |ids: &[i32]| {
+        let value = |&id: &i32| options.decode.map_or_else(|| Value::from(id), |decode| Value::from(decode(&[id])));
+        let first = ids.iter().take(MOST_ANSWERS).map(value);
+        let rest = ids.len().saturating_sub(MOST_ANSWERS);
+        let more = (rest > 0).then(|| Value::from(format!("… {rest} more")));
+        Cell::Json(first.chain(more).collect())
     };
     let names: Vec<&str> = ["clean"].into_iter().chain(meta.counterfactuals.iter().map(String::as_str)).collect();
     let mut table = TextTable::new(["prompt", "version", "tokens", "text", "right", "wrong"]);
