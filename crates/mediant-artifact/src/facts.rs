@@ -227,7 +227,7 @@ pub struct TokensFacts {
 pub struct PromptsFacts {
     /// Names of the counterfactuals that every prompt has, in order.
     pub counterfactuals: Vec<String>,
-    /// Names of the spans that every version of every prompt has, where they are known.
+    /// Names of the spans that versions of the prompts may have, where they are known.
     pub spans: Option<Vec<String>>,
     /// Digest of the `tokenizer.json` that made the ids, where it is known.
     pub tokenizer: Option<Digest>,

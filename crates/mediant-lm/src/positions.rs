@@ -27,14 +27,25 @@ pub enum Positions {
     At(Vec<i32>),
     /// From the first of the two up to but not including the second; negative ones count from the end.
     Range(i32, i32),
-    /// The positions of this span of a prompt.
+    /// The positions of this span of a prompt; none where the prompt does not have it.
     Span(String),
     /// All positions but those of this span of a prompt.
     ExceptSpan(String),
 }
 
 impl Positions {
-    /// Whether `position` is meant in a sequence of `len` tokens. Spans are not: see [`Self::rows`].
+    /// Whether `position` is meant in a prompt of `len` tokens with these spans. A span that the prompt does not have is
+    /// nowhere in it.
+    pub fn includes_in(&self, position: usize, len: usize, spans: &Spans) -> bool {
+        let inside = |name| spans.get(name).is_some_and(|&(from, to)| (from as usize..to as usize).contains(&position));
+        match self {
+            Self::Span(name) => inside(name),
+            Self::ExceptSpan(name) => !inside(name),
+            _ => self.includes(position, len),
+        }
+    }
+
+    /// Whether `position` is meant in a sequence of `len` tokens. Spans are not: see [`Self::includes_in`].
     pub fn includes(&self, position: usize, len: usize) -> bool {
         let (from_start, from_end) = (position as i64, position as i64 - len as i64);
         let reached = |at: i32| if at < 0 { from_end >= i64::from(at) } else { from_start >= i64::from(at) };
@@ -51,7 +62,7 @@ impl Positions {
     /// For each row of a batch, whether it is meant.
     ///
     /// # Errors
-    /// [`Error::Hook`] for a span that a sequence does not have.
+    /// [`Error::Hook`] for a span of sequences that are no prompts.
     pub fn rows<C: Compute>(&self, batch: &Batch<C>) -> Result<Vec<bool>> {
         let mut rows = Vec::with_capacity(batch.rows());
         for (index, s) in batch.sequences().iter().enumerate() {
@@ -59,11 +70,9 @@ impl Positions {
             match self.span() {
                 None => rows.extend(positions.map(|position| self.includes(position, s.past + s.len))),
                 Some(name) => {
-                    let known = batch.spans().get(index).and_then(|spans| spans.get(name));
-                    let &(start, end) =
-                        known.ok_or_else(|| Error::Hook(format!("sequence {index} has no span `{name}`")))?;
-                    let inside = matches!(self, Self::Span(_));
-                    rows.extend(positions.map(|at| (start as usize..end as usize).contains(&at) == inside));
+                    let spans = batch.spans().get(index);
+                    let spans = spans.ok_or_else(|| Error::Hook(format!("no sequence here has a span `{name}`")))?;
+                    rows.extend(positions.map(|at| self.includes_in(at, s.past + s.len, spans)));
                 }
             }
         }

@@ -109,7 +109,10 @@ impl<C: Compute> Runs<C> {
 
     /// What the clean run has more than the other at a point.
     pub(crate) fn difference(&self, point: HookPoint) -> Result<Tensor<C, 3>> {
-        Ok(at(&self.clean.activations, point)? - at(&self.corrupted.activations, point)?)
+        let (clean, corrupted) = (at(&self.clean.activations, point)?, at(&self.corrupted.activations, point)?);
+        // Scores of keys that a query does not see are −∞ in both.
+        let equal = clean.clone().equal(corrupted.clone());
+        Ok((clean - corrupted).mask_fill(equal, 0.0))
     }
 
     /// A share of the way from the counterfactual activation to the clean one.
@@ -232,7 +235,8 @@ pub fn attribute<C: Compute, E: From<Error>>(
                 Contrast::Lost => clean.iter().zip(&sums).map(|(clean, sum)| clean - sum).collect(),
                 _ => corrupted.iter().zip(&sums).map(|(corrupted, sum)| corrupted + sum).collect(),
             };
-            recorder.record(index, pair.first, clean, Some(corrupted), &predicted)?;
+            let reached = |example| pairs.reaches(example, &target.select.positions);
+            recorder.record(index, pair.first, clean, Some(corrupted), &predicted, reached)?;
         }
         progress(range.end, pairs.prompts().len())?;
     }

@@ -5,6 +5,7 @@ use mediant_lm::{Edit, HookPoint, Hooks, KnockOut, Model, Place, Positions, Rows
 use mediant_tensor::Compute;
 
 use crate::sweep::share;
+use crate::trace::window_of;
 use crate::{Error, Metric, Pairs, Recorder, Result};
 
 /// What is cut.
@@ -33,7 +34,7 @@ impl Cuts {
         let mut all = Vec::new();
         // By layer first: what lies before is then computed once.
         for layer in 0..layers {
-            let window = layer.saturating_sub((self.window - 1) / 2)..(layer + self.window / 2 + 1).min(layers);
+            let window = window_of(layer, self.window, layers);
             for keys in &self.keys {
                 for head in &head_choices {
                     let hook = HookPoint::Block(layer, Site::AttnScores).to_string();
@@ -99,7 +100,9 @@ pub fn knock_out<C: Compute, E: From<Error>>(
         let clean = metric.values(logits, &pair.answers)?;
         recorder.count(range.len(), 1.0);
         for (index, values) in cut_values.iter().enumerate() {
-            recorder.record(index, pair.first, &clean, None, values)?;
+            let KnockOut { queries, keys, .. } = &cuts[index].1.edit;
+            let reached = |example| pairs.reaches(example, queries) && pairs.reaches(example, keys);
+            recorder.record(index, pair.first, &clean, None, values, reached)?;
         }
         progress(range.end, pairs.prompts().len())?;
     }

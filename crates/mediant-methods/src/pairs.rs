@@ -1,9 +1,10 @@
 //! Prompts, each beside one of its counterfactuals, in batches that fit a forward pass.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use mediant_artifact::{Example, Prompt, Version};
-use mediant_lm::{Batch, LmConfig};
+use mediant_lm::{Batch, LmConfig, Positions};
 use mediant_tensor::Compute;
 
 use crate::{Answers, Error, Result};
@@ -61,10 +62,16 @@ impl Pairs {
         self.prompts.iter().map(example).collect()
     }
 
-    /// Names of the spans that every prompt has.
+    /// Names of the spans that some prompt has.
     pub fn spans(&self) -> Vec<String> {
-        let everywhere = |name: &&String| self.prompts.iter().all(|prompt| prompt.clean.spans.contains_key(*name));
-        self.prompts[0].clean.spans.keys().filter(everywhere).cloned().collect()
+        let names = self.prompts.iter().flat_map(|prompt| prompt.clean.spans.keys().cloned());
+        names.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Whether a prompt has any of these positions, so that what is done there is done to it.
+    pub fn reaches(&self, example: usize, positions: &Positions) -> bool {
+        let Version { ids, spans, .. } = &self.prompts[example].clean;
+        (0..ids.len()).any(|position| positions.includes_in(position, ids.len(), spans))
     }
 
     /// Tokens of the longest prompt.

@@ -76,7 +76,8 @@ pub fn patch<C: Compute, E: From<Error>>(
             Direction::Noising => (&base, &source.values),
         };
         for (index, patched) in patched.iter().enumerate() {
-            recorder.record(index, pair.first, clean, Some(counterfactual), patched)?;
+            let reached = |example| pairs.reaches(example, &targets[index].select.positions);
+            recorder.record(index, pair.first, clean, Some(counterfactual), patched, reached)?;
         }
         progress(range.end, pairs.prompts().len())?;
     }
@@ -163,7 +164,8 @@ pub fn ablate<C: Compute, E: From<Error>>(
         })?;
         recorder.count(range.len(), 1.0);
         for (index, ablated) in ablated.iter().enumerate() {
-            recorder.record(index, pair.first, &clean, None, ablated)?;
+            let reached = |example| pairs.reaches(example, &targets[index].select.positions);
+            recorder.record(index, pair.first, &clean, None, ablated, reached)?;
         }
         progress(range.end, pairs.prompts().len())?;
     }

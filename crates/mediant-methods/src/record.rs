@@ -75,8 +75,8 @@ impl Recorder {
         })
     }
 
-    /// Takes the effect of a mediator on each of some neighbouring examples, from `first` on. `clean` and `patched` have one
-    /// value an example, `counterfactual` too or none at all.
+    /// Takes the effect of a mediator on each of some neighbouring examples, from `first` on, that `reached` says it is in.
+    /// `clean` and `patched` have one value an example, `counterfactual` too or none at all.
     ///
     /// # Errors
     /// [`Error::Data`] for a counterfactual that the contrast needs and that is not there, and if writing fails.
@@ -87,10 +87,14 @@ impl Recorder {
         clean: &[f64],
         counterfactual: Option<&[f64]>,
         patched: &[f64],
+        reached: impl Fn(usize) -> bool,
     ) -> Result<()> {
         let missing = || Error::Data(format!("{} needs a counterfactual", self.about.contrast.formula()));
         for (index, (&clean, &patched)) in clean.iter().zip(patched).enumerate() {
             let example = first + index as u32;
+            if !reached(example as usize) {
+                continue;
+            }
             let counterfactual = counterfactual.map(|values| values[index]);
             let (above, below) = match self.about.contrast {
                 Contrast::Restored => {
@@ -122,9 +126,12 @@ impl Recorder {
     /// over groups.
     ///
     /// # Errors
-    /// If writing fails.
+    /// [`Error::Data`] if nothing was recorded, and if writing fails.
     pub fn finish(self, scores: ArtifactWriter) -> Result<Vec<ScoreRow>> {
         let rows = self.scores();
+        if rows.is_empty() {
+            return Err(Error::Data("no prompt has any of the positions that are chosen".to_owned()));
+        }
         let About { method, metric, contrast, counterfactual, model, prompts, settings, seed } = self.about;
         // Passes over all prompts, as the field counts them.
         let passes = self.passes / self.examples as f64;
@@ -161,17 +168,18 @@ impl Recorder {
     /// Scores of the mediators that have effects.
     fn scores(&self) -> Vec<ScoreRow> {
         let draws = (self.groups > 1).then(|| draws(self.groups, self.about.seed));
+        let contrast = self.about.contrast;
         let of_mediator = self.mediators.par_iter().zip(self.sums.par_chunks(self.groups.max(1)));
         let row = |(mediator, sums): (&Mediator, &[Sums])| {
             let total = sums.iter().fold(Sums::default(), |a, b| Sums(a.0 + b.0, a.1 + b.1, a.2 + b.2));
             if total.2 == 0 {
                 return None;
             }
-            let interval = draws.as_ref().and_then(|draws| interval(sums, draws));
+            let interval = draws.as_ref().and_then(|draws| interval(sums, draws, contrast));
             let n = total.2 as f64;
             Some(ScoreRow {
                 mediator: mediator.clone(),
-                value: total.0 / total.1,
+                value: contrast.score(total.0, total.1),
                 numerator: total.0 / n,
                 denominator: total.1 / n,
                 n: total.2,
@@ -184,10 +192,10 @@ impl Recorder {
 }
 
 /// The central 95 percent of the ratio over draws of groups.
-fn interval(sums: &[Sums], draws: &[Vec<usize>]) -> Option<(f64, f64)> {
+fn interval(sums: &[Sums], draws: &[Vec<usize>], contrast: Contrast) -> Option<(f64, f64)> {
     let ratio = |draw: &Vec<usize>| {
         let (above, below) = draw.iter().fold((0.0, 0.0), |(a, b), &group| (a + sums[group].0, b + sums[group].1));
-        above / below
+        contrast.score(above, below)
     };
     let mut values: Vec<f64> = draws.iter().map(ratio).filter(|value| !value.is_nan()).collect();
     debug_assert!(values.len() <= DRAWS);

@@ -97,7 +97,8 @@ pub fn steer<C: Compute, E: From<Error>>(
         recorder.count(range.len(), 1.0);
         for (index, edit) in edits.iter().enumerate() {
             let steered = run(Hooks::none().edit(steering.point, edit.as_ref()))?;
-            recorder.record(index, pair.first, &clean, None, &steered)?;
+            let reached = |example| pairs.reaches(example, &steering.positions);
+            recorder.record(index, pair.first, &clean, None, &steered, reached)?;
             recorder.count(range.len(), crate::sweep::share(place, layers));
         }
         progress(range.end, pairs.prompts().len())?;

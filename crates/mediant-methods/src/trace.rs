@@ -85,8 +85,9 @@ fn groups(prompt: &Prompt, subject: &str) -> Result<[Vec<u32>; 6]> {
     Ok(groups)
 }
 
-/// The layers of the window around a layer, as ROME's code has it: `window / 2` before, the rest from the layer on.
-fn window_of(layer: usize, window: usize, layers: usize) -> std::ops::Range<usize> {
+/// The layers of the window around a layer, as the code of ROME and that of Geva et al. have it: `window / 2` before, the rest
+/// from the layer on.
+pub(crate) fn window_of(layer: usize, window: usize, layers: usize) -> std::ops::Range<usize> {
     if window == 1 {
         return layer..layer + 1;
     }
@@ -185,7 +186,14 @@ pub fn trace<C: Compute, E: From<Error>>(
             let group = mediator % TOKEN_GROUPS.len();
             for (index, _) in groups.iter().enumerate().filter(|(_, groups)| !groups[group].is_empty()) {
                 let (clean, noisy) = (&clean.values[index..=index], &noisy[index..=index]);
-                recorder.record(mediator, pair.first + index as u32, clean, Some(noisy), &values[index..=index])?;
+                recorder.record(
+                    mediator,
+                    pair.first + index as u32,
+                    clean,
+                    Some(noisy),
+                    &values[index..=index],
+                    |_| true,
+                )?;
             }
         }
         progress(range.end, pairs.prompts().len())?;

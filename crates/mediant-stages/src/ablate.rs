@@ -55,7 +55,7 @@ impl Config {
 impl Stage for Ablate {
     type Config = Config;
     const NAME: &'static str = "ablate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -81,6 +81,7 @@ impl Stage for Ablate {
         let mut problems = config.asked().check(inputs);
         problems.check(config.mediators().check_inputs(inputs));
         problems.check(no_mean(config, inputs));
+        problems.check(no_zero_scale(config, inputs));
         measuring::facts(problems)
     }
 
@@ -100,6 +101,19 @@ impl Stage for Ablate {
             ablate(&model, &run.pairs, &targets, config.ablation, run.metric, &mut recorder, run.progress())
         })?;
         run.finish(recorder)
+    }
+}
+
+/// Zero is no scale: what is divided by it is infinite.
+fn no_zero_scale(config: &Config, inputs: &InputFacts) -> Result<(), Problems> {
+    let Some(model) = inputs.model("model").filter(|_| config.ablation == Ablation::Zero) else { return Ok(()) };
+    let hooks = choose_hooks("hooks", &config.hooks, model).unwrap_or_default();
+    match hooks.iter().find(|hook| hook.name.ends_with("hook_scale")) {
+        Some(hook) => {
+            let message = format!("`{}` is divided by, and cannot be 0", hook.name);
+            Err(Problems::config("ablation", message).help("use `mean` or `resample` there"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -123,7 +137,7 @@ fn no_mean(config: &Config, inputs: &InputFacts) -> Result<(), Problems> {
 const DETAILS: &str = "\
 Every mediator is ablated alone, in the clean run: `zero` puts zeros in its place, `mean` its mean over all positions of all prompts, \
 `mean_by_position` its mean over the prompts position by position (prompts should be aligned then), `resample` its value in another prompt of \
-the same length, drawn by `seed`. Score = (clean − ablated) / clean, the share of the metric that is lost: below 0 where ablation helps. \
+the same length, drawn by `seed`. Score = (clean − ablated) / |clean|, the share of the metric that is lost: below 0 where ablation helps. \
 Clean and ablated are the metric at the last position, as in `activation_patching`; the interval holds 95 percent of 1,000 draws of \
 groups of prompts.
 

@@ -62,7 +62,7 @@ impl Config {
 impl Stage for AttentionKnockout {
     type Config = Config;
     const NAME: &'static str = "attention_knockout";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -126,8 +126,9 @@ impl Stage for AttentionKnockout {
 
 const DETAILS: &str = "\
 In a window of layers the scores from `queries` to `keys` become −∞ before the softmax, so that the attention they had goes to the other keys. \
-Score = (clean − cut) / clean, the share of the metric that is lost, by the layer at the window's centre (`l − (window − 1)/2` to \
-`l + window/2`) and by what was cut; with `by_head` for each head alone. The metric is by default the probability of the right answer. A \
+Score = (clean − cut) / |clean|, the share of the metric that is lost, by the layer l in the window's middle and by what was cut; the \
+window is the layers from `max(0, l − ⌊window/2⌋)` to before `min(layers, l + ⌈window/2⌉)`, as in the paper's code. Prompts without a \
+span that is named have no effect; with `by_head` for each head alone. The metric is by default the probability of the right answer. A \
 query that would be left without any key is an error.
 
 Source: Geva et al. 2023 (arXiv:2304.14767), with windows of 9 layers in a model of 48.";

@@ -146,10 +146,13 @@ impl Config {
         self.counterfactuals.clone().unwrap_or_else(usual)
     }
 
-    /// Names of the spans that every version has, sorted.
+    /// Names of the spans that versions may have, sorted.
     fn spans(&self) -> Vec<String> {
         let mut names: Vec<String> = match self.task {
-            Some(task) => task.prompts().marks().iter().map(|&name| name.to_owned()).collect(),
+            Some(task) => {
+                let marks = task.prompts().marks().iter().chain(task.prompts().further_marks());
+                marks.map(|&name| name.to_owned()).collect()
+            }
             None => self.columns().spans.into_keys().collect(),
         };
         names.push("last".to_owned());
@@ -234,7 +237,7 @@ const PORTS: &[Port] = &[
 impl Stage for BuildPrompts {
     type Config = Config;
     const NAME: &'static str = "build_prompts";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -355,7 +358,8 @@ const GENERAL: &str = "\
 A prompt has a clean version and its counterfactuals, each with its own text, tokens, right and wrong answers (sets of next tokens), \
 spans and variables; further its `task`, its `template`, and as `group` what makes prompts alike: template and name pair, template and \
 country. All versions of a prompt have as many tokens and the same spans, so that what one has at a place can be put into another. \
-`last`, the token at which the answer is predicted, is a span of every prompt; BOS counts in positions.
+`last`, the token at which the answer is predicted, is a span of every prompt; BOS counts in positions. A span that only some prompts have \
+(`attractor_2`) can be chosen as any other: what is done there has effects on those prompts alone.
 
 An answer is the one token with which the prompt goes on when both are tokenized together. Where the tokenizer would join the two \
 (1900 as one token, not 19 and 00), it is the token that the answer has alone, if the text that is decoded with it is the same.
@@ -384,7 +388,7 @@ const FROM_FILE: &str = "\
 | `facts` (`known_1000` of ROME, Meng et al. 2022, arXiv:2202.05262) | `prompt` | `attribute` after a space, none | none | span and variable `subject`, `template`, `relation_id` as group and variable |
 
 A missing column is an error with file and line; other columns are passed over. `task` is the layout's name, or `columns`; without a \
-column for them `template` is the same and every row is a group. Spans of a source are those of the clean text, in all versions. A \
+column for them `template` is the same and every row is a group. Spans of a source are whole words of the clean text, the first that fit, at the same tokens in all versions. A \
 counterfactual without answers of its own has the prompt's. A prompt without wrong answers has only right ones to be measured.
 
 Rows whose versions differ in length, or with an answer of several tokens, do not fit: with `on_mismatch: error` the stage stops and names \

@@ -68,6 +68,9 @@ fn prob() -> Metric {
     Metric::Prob
 }
 
+/// More draws say nothing more.
+const MOST_SAMPLES: u64 = 10_000;
+
 impl Config {
     fn asked(&self) -> Asked<'_> {
         Asked { metric: self.metric, counterfactual: Counterfactual::None, seed: self.seed }
@@ -97,11 +100,11 @@ impl Stage for CausalTrace {
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
         let mut problems = Problems::none();
-        if !(config.noise.is_finite() && config.noise > 0.0) {
-            problems.push(Problems::config("noise", "must be above 0"));
+        if !(config.noise > 0.0 && config.noise <= 1e6) {
+            problems.push(Problems::config("noise", "must be above 0 and at most 1e6"));
         }
-        if config.samples == 0 {
-            problems.push(Problems::config("samples", "must be at least 1"));
+        if config.samples == 0 || config.samples > MOST_SAMPLES {
+            problems.push(Problems::config("samples", format!("must be from 1 to {MOST_SAMPLES}")));
         }
         if config.window == 0 {
             problems.push(Problems::config("window", "must be at least 1"));
@@ -157,7 +160,7 @@ impl Stage for CausalTrace {
 const DETAILS: &str = "\
 The embeddings of the subject's tokens get Gaussian noise of `noise` standard deviations of these tokens' embeddings; the value with noise is the \
 `counterfactual` of the effects, the mean over `samples` draws. Then a clean activation is put back at one token: the residual stream \
-after one layer (`residual`), or what attention or the MLP adds in `window` layers around a layer (`max(0, l − window/2)` to `l + window/2`, as \
+after one layer (`residual`), or what attention or the MLP adds in `window` layers around a layer (from `max(0, l − ⌊window/2⌋)` to before `l + ⌈window/2⌉`, as \
 in ROME's code). Score = (restored − noise) / (clean − noise).
 
 Effects are by layer and group of tokens: `first_subject`, `middle_subject`, `last_subject` (a subject of one token is its last), \

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
+use crate::integrated_gradients::MOST_STEPS;
 use crate::measuring::{self, Asked, Counterfactual};
 
 /// The stage.
@@ -122,7 +123,9 @@ impl Stage for EdgeAttribution {
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
         match config.method {
-            Method::EapIg { steps: 0, .. } => Err(Problems::config("method.eap_ig.steps", "must be at least 1")),
+            Method::EapIg { steps, .. } if steps == 0 || steps > MOST_STEPS => {
+                Err(Problems::config("method.eap_ig.steps", format!("must be from 1 to {MOST_STEPS}")))
+            }
             _ => Ok(()),
         }
     }

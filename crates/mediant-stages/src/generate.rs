@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::compute_device;
 use crate::direction::DICTIONARY;
 use crate::interventions::{ACTIVATIONS, Intervention, Scene, check, resolve, with_interventions};
+use crate::model_input::loaded_facts;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -58,7 +59,7 @@ const COLUMNS: [&str; 3] = ["prompt", "continuation", "tokens"];
 impl Stage for Generate {
     type Config = Config;
     const NAME: &'static str = "generate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -135,6 +136,13 @@ impl Stage for Generate {
             Ok(bos.into_iter().chain(ids.into_iter().map(|id| id as i32)).collect())
         });
         let prompts = prompts.collect::<Result<Vec<Vec<i32>>, StageError>>()?;
+        let context = loaded_facts(&model)?.context;
+        if let Some((index, prompt)) = prompts.iter().enumerate().find(|(_, prompt)| prompt.len() >= context) {
+            let tokens = prompt.len();
+            let why =
+                format!("`prompts[{index}]` has {tokens} tokens, and the model's context of {context} leaves no room");
+            return Err(StageError::new(why));
+        }
         let until = Until { tokens: config.max_tokens, stop };
         let added = on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&model, &device)?;

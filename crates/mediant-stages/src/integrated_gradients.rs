@@ -51,6 +51,9 @@ pub(crate) struct Config {
     seed: u64,
 }
 
+/// Sums of more points differ by less than their rounding.
+pub(crate) const MOST_STEPS: usize = 10_000;
+
 fn steps() -> usize {
     16
 }
@@ -90,7 +93,7 @@ impl Config {
 impl Stage for IntegratedGradients {
     type Config = Config;
     const NAME: &'static str = "integrated_gradients";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -111,8 +114,8 @@ impl Stage for IntegratedGradients {
     fn check(&self, config: &Config) -> Result<(), Problems> {
         let mut problems = Problems::none();
         problems.check(config.mediators().check());
-        if config.steps == 0 {
-            problems.push(Problems::config("steps", "must be at least 1"));
+        if config.steps == 0 || config.steps > MOST_STEPS {
+            problems.push(Problems::config("steps", format!("must be from 1 to {MOST_STEPS}")));
         }
         problems.finish()
     }

@@ -28,7 +28,7 @@ const PORTS: &[Port] = &[Port::many("scores", &[Kind::Scores], "Two or more meth
 impl Stage for ScoreAgreement {
     type Config = Config;
     const NAME: &'static str = "score_agreement";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -92,7 +92,7 @@ const PORTS: &[Port] = &[measuring::MODEL, measuring::PROMPTS, DICTIONARY];
 impl Stage for Steer {
     type Config = Config;
     const NAME: &'static str = "steer";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -203,6 +203,10 @@ impl Config {
                 return problems.finish();
             }
         };
+        if hook.name.ends_with("hook_scale") {
+            problems.push(Problems::config("hook", "is a norm's scale, one number a position: no direction"));
+            return problems.finish();
+        }
         if hook.name.parse().is_ok_and(HookPoint::per_key) {
             let problem = Problems::config("hook", "has a number a key, as many as a prompt is long: no direction");
             problems.push(problem);
@@ -279,7 +283,7 @@ d. The direction d has the shape of an activation:
 - `unembedding: { of, less }`: `W_U[:, of] − W_U[:, less]`, for hook points of the residual stream's width. Positive strengths favour `of`.
 
 `normalize: true` brings d to length 1 before it is multiplied; the settings of the scores name sign, length as found, and whether it was \
-normalised. In the effects `clean` is the metric as it is and `patched` with the change; score = (clean − patched) / clean, negative where \
+normalised. In the effects `clean` is the metric as it is and `patched` with the change; score = (clean − patched) / |clean|, negative where \
 steering raises the metric. Strength 0 changes nothing. The interval holds 95 percent of 1,000 draws of groups of prompts.
 
 What lies before the hook point is computed once for all strengths; `passes` counts the rest by its share of the blocks.

@@ -78,6 +78,16 @@ impl PromptTask {
         }
     }
 
+    /// Further parts, marked where a sentence has them.
+    #[must_use]
+    pub const fn further_marks(self) -> &'static [&'static str] {
+        match self {
+            Self::Agreement => &["attractor_2"],
+            Self::Pronoun => &["other"],
+            Self::Ioi | Self::GreaterThan | Self::Capitals | Self::Induction => &[],
+        }
+    }
+
     /// Whether its sentences are of the grammar, so that some of its words and templates are held out.
     #[must_use]
     pub const fn has_splits(self) -> bool {

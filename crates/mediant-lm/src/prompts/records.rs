@@ -122,11 +122,20 @@ fn json_lines(path: &Path, limit: usize) -> Result<Vec<Record>> {
         }
         if !text.trim().is_empty() {
             let fields =
-                serde_json::from_str(&text).map_err(|error| Error::source(path, Some(line), error.to_string()))?;
+                serde_json::from_str(&text).map_err(|error| Error::source(path, Some(line), in_line(&error)))?;
             records.push(Record { line, fields });
         }
     }
     Ok(records)
+}
+
+/// A JSON error without its own line, which is always 1.
+fn in_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((what, _)) => format!("{what} at column {}", error.column()),
+        None => text,
+    }
 }
 
 /// A list of objects, or an object with such a list under `prompts`.

@@ -91,8 +91,10 @@ impl Row<'_> {
         let text = self.text(&columns.clean)?;
         let marks = columns.spans.iter().map(|(name, column)| {
             let part = self.text(column)?;
-            let start = text.find(&part).filter(|_| !part.is_empty());
-            let start = start.ok_or_else(|| format!("`{column}`, {part:?}, is not in the prompt {text:?}"))?;
+            let start = find_words(&text, &part).ok_or_else(|| {
+                let inside = if text.contains(&part) && !part.is_empty() { "only part of a word" } else { "not" };
+                format!("`{column}`, {part:?}, is {inside} in the prompt {text:?}")
+            })?;
             Ok(DraftMark { name: name.clone(), start, end: start + part.len(), one_token: false })
         });
         let clean = DraftVersion {
@@ -142,7 +144,12 @@ impl Row<'_> {
 
     /// A set of at least one answer.
     fn set(&self, column: &str) -> Result<Vec<Answer>, String> {
-        let cells = match self.cell(column) {
+        // A CSV cell is text, which may be such a list.
+        let list = match self.cell(column) {
+            Value::String(text) if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
+            _ => None,
+        };
+        let cells = match list.as_ref().unwrap_or_else(|| self.cell(column)) {
             Value::Array(cells) if cells.is_empty() => return Err(format!("`{column}` holds no answer")),
             Value::Array(cells) => cells.iter().collect(),
             cell => vec![cell],
@@ -176,6 +183,18 @@ impl Row<'_> {
     fn cell(&self, column: &str) -> &Value {
         self.record.fields.get(column).unwrap_or(&Value::Null)
     }
+}
+
+/// Where the words of `part` first stand in a text: not inside a longer word.
+fn find_words(text: &str, part: &str) -> Option<usize> {
+    let edge = |inner: Option<char>, outer: Option<char>| {
+        !(inner.is_some_and(char::is_alphanumeric) && outer.is_some_and(char::is_alphanumeric))
+    };
+    let starts = text.match_indices(part).map(|(start, _)| start).filter(|_| !part.is_empty());
+    starts.into_iter().find(|&start| {
+        let (before, after) = (&text[..start], &text[start + part.len()..]);
+        edge(part.chars().next(), before.chars().next_back()) && edge(part.chars().next_back(), after.chars().next())
+    })
 }
 
 /// Text, or a number or truth value as text.

@@ -294,6 +294,23 @@ fn rows_that_are_none_are_named() {
 }
 
 #[test]
+fn spans_are_whole_words_and_cells_may_hold_lists() {
+    let columns: Columns = serde_json::from_value(serde_json::json!({
+        "spans": { "who": "who" }, "counterfactuals": { "other": { "text": "other" } }
+    }))
+    .unwrap();
+    let header = "clean,right,who,other\n";
+    let rows = format!("{header}The man he saw,\"[\"\" was\"\", \"\" is\"\"]\",he,The man she saw\n");
+    let read_rows = read("rows.csv", &rows, &columns).unwrap();
+    let clean = &read_rows[0].1.clean;
+    assert_eq!((clean.marks[0].start, clean.marks[0].end), (8, 10), "not the end of `The`");
+    assert_eq!(clean.right, [Answer::Text(" was".to_owned()), Answer::Text(" is".to_owned())]);
+    let inside = format!("{header}The man saw, was,he,The man saw\n");
+    let error = read("rows.csv", &inside, &columns).unwrap_err();
+    assert!(error.contains("rows.csv:2") && error.contains("only part of a word"), "{error}");
+}
+
+#[test]
 fn columns_that_make_no_sense_are_named() {
     let counterfactual = |right: Option<&str>, wrong: Option<&str>| CounterfactualColumns {
         text: "b".to_owned(),

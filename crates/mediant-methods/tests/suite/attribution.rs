@@ -230,3 +230,14 @@ fn a_batch_gives_each_prompt_its_own_gradient() {
     let apart = [gradient(&[&ids[0]]), gradient(&[&ids[1]])].concat();
     assert!(together.iter().zip(&apart).all(|(a, b)| (a - b).abs() < 1e-5));
 }
+
+#[test]
+fn keys_that_a_query_does_not_see_attribute_nothing() {
+    let model = fixture_model("gpt2");
+    let pairs = random_pairs(211, &[6, 9]);
+    let scores = targets_of(&[hook(&model, "blocks.1.attn.hook_attn_scores")], &[By::Head], &pairs);
+    for slope in [Slope::At(Run::Clean), Slope::OverActivations(Rule::Midpoint, 4)] {
+        let found = attributed(&model, &pairs, &scores, slope);
+        assert!(found.scores.iter().all(|row| row.value.is_finite() && row.value != 0.0), "{:?}", found.scores);
+    }
+}

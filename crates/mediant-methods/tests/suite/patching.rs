@@ -125,3 +125,30 @@ fn resampling_takes_another_prompt_of_the_same_length() {
         assert!(error.unwrap_err().to_string().contains("prompt 2 is the only one of 9 tokens"));
     });
 }
+
+#[test]
+fn a_position_that_a_prompt_does_not_have_has_no_effect_in_it() {
+    let model = fixture_model("gpt2");
+    let pairs = random_pairs(211, &[5, 8]);
+    let positions = targets_of(&[hook(&model, "blocks.1.hook_resid_pre")], &[By::Position], &pairs);
+    let found = patched(&model, &pairs, &positions, Direction::Denoising);
+    let counts: Vec<usize> = found.effects.iter().map(Vec::len).collect();
+    assert_eq!(counts, [2, 2, 2, 2, 2, 1, 1, 1]);
+    assert_eq!(found.scores.iter().map(|row| row.n).collect::<Vec<_>>(), [2, 2, 2, 2, 2, 1, 1, 1]);
+}
+
+#[test]
+fn a_loss_of_a_negative_value_is_above_zero() {
+    let model = fixture_model("gpt2");
+    let pairs = random_pairs(211, &[6, 6, 6]);
+    let mlp = targets_of(&[hook(&model, "blocks.2.hook_mlp_out")], &[], &pairs);
+    let found = recorded(&pairs, &mlp, Contrast::LostOfClean, |recorder| {
+        let done = |_, _| Ok::<_, Error>(());
+        ablate(&model, &pairs, &mlp, Ablation::Zero, Metric::LogProb, recorder, done).unwrap();
+    });
+    let score = &found.scores[0];
+    assert!(score.denominator < 0.0, "logarithms of probabilities are");
+    assert!(
+        (score.value - score.numerator / score.denominator.abs()).abs() < 1e-12 && score.value * score.numerator > 0.0
+    );
+}

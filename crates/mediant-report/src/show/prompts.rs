@@ -59,8 +59,15 @@ fn tasks(prompts: &[Prompt]) -> TextTable {
 
 /// The first prompts, a row a version.
 fn first(meta: &PromptsMeta, prompts: &[Prompt], options: &ShowOptions<'_>) -> TextTable {
-    let answers = |ids: &[i32]| {
-        let value = |&id: &i32| options.decode.map_or_else(|| Value::from(id), |decode| Value::from(decode(&[id])));
+    let answers = |prompt: &[i32], ids: &[i32]| {
+        // Many a tokenizer drops the space before a text's first word: an answer is what the prompt with it has more.
+        let value = |&id: &i32| match options.decode {
+            None => Value::from(id),
+            Some(decode) => {
+                let whole = decode(&[prompt, &[id]].concat());
+                whole.strip_prefix(&decode(prompt)).map_or_else(|| Value::from(decode(&[id])), Value::from)
+            }
+        };
         let first = ids.iter().take(MOST_ANSWERS).map(value);
         let rest = ids.len().saturating_sub(MOST_ANSWERS);
         let more = (rest > 0).then(|| Value::from(format!("… {rest} more")));
@@ -75,8 +82,8 @@ fn first(meta: &PromptsMeta, prompts: &[Prompt], options: &ShowOptions<'_>) -> T
                 Cell::text(*name),
                 Cell::Count(version.ids.len() as u64),
                 Cell::text(&version.text),
-                answers(&version.right),
-                answers(&version.wrong),
+                answers(&version.ids, &version.right),
+                answers(&version.ids, &version.wrong),
             ]);
         }
     }

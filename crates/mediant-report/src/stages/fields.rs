@@ -40,8 +40,9 @@ impl Walk<'_> {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             let whole = self.resolve(property);
             let mut doc = text(&whole, "description");
-            for (name, more) in self.variants(&whole) {
-                doc.push_str(&format!("\n- `{name}`: {more}"));
+            let variants = self.variants(&whole);
+            for Variant { form, doc: more, .. } in &variants {
+                doc.push_str(&format!("\n- `{form}`: {more}"));
             }
             let default = whole.get("default").filter(|value| !value.is_null()).cloned();
             out.push(Field {
@@ -54,6 +55,9 @@ impl Walk<'_> {
             if depth < DEEPEST {
                 let (inner, suffix) = self.inner(&whole);
                 self.object(&format!("{path}{suffix}"), &inner, depth + 1, out);
+                for Variant { name, inside, .. } in &variants {
+                    self.object(&format!("{path}.{name}"), inside, depth + 1, out);
+                }
             }
         }
     }
@@ -84,14 +88,26 @@ impl Walk<'_> {
         Value::Object(whole)
     }
 
-    /// Names and descriptions of the values of an enumeration, if they have any.
-    fn variants(&self, schema: &Value) -> Vec<(String, String)> {
+    /// The described ones of an enumeration: values, and mappings of one key.
+    fn variants(&self, schema: &Value) -> Vec<Variant> {
         let alternatives = schema["oneOf"].as_array().or_else(|| schema["anyOf"].as_array());
         let described = alternatives.into_iter().flatten().filter_map(|one| {
-            let name = one.get("const")?.as_str()?.to_string();
-            Some((name, text(one, "description"))).filter(|(_, doc)| !doc.is_empty())
+            let doc = text(one, "description");
+            if let Some(name) = one.get("const").and_then(Value::as_str) {
+                return Some(Variant { name: name.to_owned(), form: name.to_owned(), doc, inside: Value::Null });
+            }
+            let mut keys = one.get("properties")?.as_object()?.iter();
+            let ((name, value), None) = (keys.next()?, keys.next()) else { return None };
+            let inside = self.resolve(value);
+            let names: Vec<&String> =
+                inside["properties"].as_object().into_iter().flatten().map(|(key, _)| key).collect();
+            let value = match &names[..] {
+                [] => self.kind(&inside, 0),
+                names => format!("{{ {} }}", names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")),
+            };
+            Some(Variant { name: name.clone(), form: format!("{{ {name}: {value} }}"), doc, inside })
         });
-        described.collect()
+        described.filter(|variant| !variant.doc.is_empty()).collect()
     }
 
     /// The schema of the fields inside an option, and what to add to the path to get there.
@@ -149,6 +165,17 @@ impl Walk<'_> {
     }
 }
 
+/// One of an enumeration.
+struct Variant {
+    /// Its value, or the key of the mapping.
+    name: String,
+    /// How it is written.
+    form: String,
+    doc: String,
+    /// The schema of what stands under the key.
+    inside: Value,
+}
+
 /// The other one of two alternatives of which one is null.
 fn or_null(any: &[Value]) -> Option<&Value> {
     match any {
@@ -189,8 +216,16 @@ fn text(schema: &Value, key: &str) -> String {
     schema[key].as_str().unwrap_or_default().to_string()
 }
 
-fn either(mut alternatives: Vec<String>) -> String {
-    alternatives.dedup();
+fn either(alternatives: Vec<String>) -> String {
+    let mut seen = Vec::with_capacity(alternatives.len());
+    alternatives.into_iter().for_each(|one| {
+        if !seen.contains(&one) {
+            seen.push(one)
+        }
+    });
+    // Values first: mappings are described one by one.
+    let (mappings, mut alternatives): (Vec<String>, _) = seen.into_iter().partition(|one| one == "mapping");
+    alternatives.extend(mappings);
     match alternatives.pop() {
         None => "any value".to_string(),
         Some(last) if alternatives.is_empty() => last,

@@ -6,6 +6,7 @@ use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 const MOST_TABLES: usize = 3;
+const MOST_NAMES: usize = 12;
 const MOST_ROWS: usize = 40;
 const MOST_SCORES: usize = 20;
 
@@ -14,11 +15,15 @@ pub(crate) fn summary(plan: &Plan, outcome: &Outcome) {
     let last: Vec<usize> = (0..plan.instances.len())
         .filter(|index| plan.graph.neighbors_directed(NodeIndex::new(*index), Direction::Outgoing).next().is_none())
         .collect();
-    // More than a few tables are no summary; `mediant show` has them all.
-    for index in last.into_iter().take(MOST_TABLES) {
-        if let Some(known) = outcome.known.get(index).and_then(Option::as_ref) {
-            show(plan, index, known);
-        }
+    // More than a few tables are no summary.
+    let mut tables: Vec<(String, String)> = last.iter().filter_map(|index| table(plan, *index, outcome)).collect();
+    let rest = tables.split_off(tables.len().min(MOST_TABLES));
+    for (label, table) in tables {
+        anstream::println!("{label}\n{table}");
+    }
+    if !rest.is_empty() {
+        let rest: Vec<&str> = rest.iter().take(MOST_NAMES).map(|(label, _)| label.as_str()).collect();
+        anstream::println!("`mediant show` has more results: {}\n", rest.join(", "));
     }
     let mut parts = vec![format!("{} ran", outcome.ran), format!("{} cached", outcome.cached)];
     if outcome.failed > 0 {
@@ -30,19 +35,18 @@ pub(crate) fn summary(plan: &Plan, outcome: &Outcome) {
     anstream::println!("{} in {}", parts.join(", "), super::time(outcome.seconds));
 }
 
-/// Shows the default output of an instance, if it is a table, scores or metrics.
-fn show(plan: &Plan, index: usize, known: &Known) {
+/// The label and the default output of an instance, if it is a table, scores or metrics.
+fn table(plan: &Plan, index: usize, outcome: &Outcome) -> Option<(String, String)> {
+    let known: &Known = outcome.known.get(index)?.as_ref()?;
     let instance = &plan.instances[index];
-    let Some((output, key)) = instance.artifacts().next() else { return };
-    let Some(found) = known.output(&output_name(&output.name, key)) else { return };
-    let Ok(artifact) = Artifact::open(&plan.store.object_path(found.object)) else { return };
+    let (output, key) = instance.artifacts().next()?;
+    let found = known.output(&output_name(&output.name, key))?;
+    let artifact = Artifact::open(&plan.store.object_path(found.object)).ok()?;
     let table = match output.kind {
         Kind::Table => mediant_report::head(&artifact, mediant_report::main_table(Kind::Table), MOST_ROWS).ok(),
         Kind::Scores => read_scores(&artifact).ok().map(|(_, rows)| mediant_report::scores_table(&rows, MOST_SCORES)),
         Kind::Metrics => read_metrics(&artifact).ok().map(|rows| mediant_report::metrics_table(&rows, MOST_ROWS)),
         _ => None,
     };
-    if let Some(table) = table {
-        anstream::println!("{}\n{}", instance.label, table.to_terminal(super::terminal()));
-    }
+    Some((instance.label.clone(), table?.to_terminal(super::terminal())))
 }

@@ -69,8 +69,17 @@ impl Contrast {
         match self {
             Self::Restored => "(patched − counterfactual) / (clean − counterfactual)",
             Self::Lost => "(clean − patched) / (clean − counterfactual)",
-            Self::LostOfClean => "(clean − patched) / clean",
+            Self::LostOfClean => "(clean − patched) / |clean|",
             Self::Share => "patched / clean",
+        }
+    }
+
+    /// The score of a numerator and a denominator. A share of the clean value that is lost is of its size, so that a fall is
+    /// above 0 where the value is negative, such as a logarithm, too.
+    pub fn score(self, numerator: f64, denominator: f64) -> f64 {
+        match self {
+            Self::LostOfClean => numerator / denominator.abs(),
+            Self::Restored | Self::Lost | Self::Share => numerator / denominator,
         }
     }
 
