@@ -32,36 +32,58 @@ impl Artifact {
     /// # Errors
     /// If the artifact is damaged or the file cannot be written.
     pub fn export_parquet(&self, out_file: &Path) -> Result<()> {
-        let dir = match out_file.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        let file = tempfile::Builder::new()
-            .prefix(".export-")
-            .permissions(std::fs::Permissions::from_mode(0o666))
-            .tempfile_in(dir)
-            .map_err(Error::io(dir))?;
-        let table = match self.kind() {
-            Kind::Activations => {
-                write_activations(&ActivationsReader::open(self)?, self, file.as_file(), out_file)?;
-                None
-            }
-            Kind::Model | Kind::Dictionary => Some("tensors"),
-            Kind::Tokenizer => Some("files"),
-            Kind::Tokens => Some("sequences"),
-            Kind::Prompts => Some("prompts"),
-            Kind::Labels => Some("labels"),
-            Kind::Effects => Some("effects"),
-            Kind::Scores => Some("scores"),
-            Kind::Metrics => Some("metrics"),
-            Kind::Table => Some("rows"),
-        };
-        if let Some(table) = table {
-            write_table(self, table, file.as_file(), out_file)?;
+        persisted(out_file, |file| match self.kind() {
+            Kind::Activations => write_activations(&ActivationsReader::open(self)?, self, file, out_file),
+            kind => write_table(self, main_table(kind), file, out_file),
+        })
+    }
+
+    /// Writes the tables that the main one of [`Self::export_parquet`] cannot be read without, one file each beside it:
+    /// `effects.mediators.parquet` beside `effects.parquet`.
+    ///
+    /// # Errors
+    /// If the artifact is damaged or a file cannot be written.
+    pub fn export_further_parquet(&self, main_file: &Path) -> Result<()> {
+        if !matches!(self.kind(), Kind::Effects | Kind::Prompts) {
+            return Ok(());
         }
-        file.persist(out_file).map_err(|error| Error::io(out_file)(error.error))?;
+        for table in self.table_names().filter(|table| *table != main_table(self.kind())) {
+            let file = main_file.with_extension(format!("{table}.parquet"));
+            persisted(&file, |out| write_table(self, table, out, &file))?;
+        }
         Ok(())
     }
+}
+
+fn main_table(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Activations => INDEX,
+        Kind::Model | Kind::Dictionary => "tensors",
+        Kind::Tokenizer => "files",
+        Kind::Tokens => "sequences",
+        Kind::Prompts => "prompts",
+        Kind::Labels => "labels",
+        Kind::Effects => "effects",
+        Kind::Scores => "scores",
+        Kind::Metrics => "metrics",
+        Kind::Table => "rows",
+    }
+}
+
+/// A file that is there once it is complete.
+fn persisted(out_file: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+    let dir = match out_file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let file = tempfile::Builder::new()
+        .prefix(".export-")
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(dir)
+        .map_err(Error::io(dir))?;
+    write(file.as_file())?;
+    file.persist(out_file).map_err(|error| Error::io(out_file)(error.error))?;
+    Ok(())
 }
 
 fn write_table(artifact: &Artifact, table: &str, file: &File, path: &Path) -> Result<()> {

@@ -218,11 +218,11 @@ fn text(schema: &Value, key: &str) -> String {
 
 fn either(alternatives: Vec<String>) -> String {
     let mut seen = Vec::with_capacity(alternatives.len());
-    alternatives.into_iter().for_each(|one| {
+    for one in alternatives {
         if !seen.contains(&one) {
-            seen.push(one)
+            seen.push(one);
         }
-    });
+    }
     // Values first: mappings are described one by one.
     let (mappings, mut alternatives): (Vec<String>, _) = seen.into_iter().partition(|one| one == "mapping");
     alternatives.extend(mappings);

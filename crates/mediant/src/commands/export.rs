@@ -97,7 +97,11 @@ fn write(finished: &Finished<'_>, many: bool, draft: &Path) -> CommandResult {
         Kind::Model => mediant_lm::export(&artifact, &folder)?,
         Kind::Dictionary => mediant_dict::artifact::export_saelens(&artifact, &folder)?,
         Kind::Tokenizer => write_tokenizer(&artifact, &folder)?,
-        _ => artifact.export_parquet(&draft.join(format!("{name}.parquet")))?,
+        _ => {
+            let file = draft.join(format!("{name}.parquet"));
+            artifact.export_parquet(&file)?;
+            artifact.export_further_parquet(&file)?;
+        }
     }
     Ok(())
 }

@@ -64,6 +64,9 @@ fn facts_move_from_the_subject_to_the_last_token() {
     assert!(residual(3, "last_subject").abs() < 1e-3, "and no other token is read any more");
     assert!(residual(0, "last_subject") > residual(2, "last_subject"), "what the subject holds has moved on by then");
     assert!(number(&project, "SELECT MAX(value) AS v FROM cut") > 0.5, "one head must see the subject");
+    let exported = project.mediant(&["export", "pipeline.yaml", "patched.effects", "DIR"]);
+    let names = ["patched.effects.examples.parquet", "patched.effects.mediators.parquet", "patched.effects.parquet"];
+    assert!(exported.code == Some(0) && names.iter().all(|name| exported.stdout.contains(name)), "{}", exported.stdout);
     let again = project.mediant(&["run", "pipeline.yaml"]).stdout;
     assert!(again.contains("patched\nmediator") && again.contains("blocks.0.hook_resid_pre@subject"), "{again}");
 }
