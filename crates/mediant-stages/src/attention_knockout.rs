@@ -85,6 +85,11 @@ impl Stage for AttentionKnockout {
         if config.keys.is_empty() {
             problems.push(Problems::config("keys", "nothing to cut is listed"));
         }
+        for (index, keys) in config.keys.iter().enumerate() {
+            if config.keys[..index].contains(keys) {
+                problems.push(Problems::config(format!("keys[{index}]"), "is listed twice"));
+            }
+        }
         if config.window == 0 {
             problems.push(Problems::config("window", "must be at least 1"));
         }

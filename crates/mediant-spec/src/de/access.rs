@@ -144,7 +144,7 @@ impl<'n, 'c> Enum<'n, 'c> {
             Some(_) => Err(Error::new("value", "its content is wrong".to_owned(), None).at(self.outer.node)),
             None => {
                 let message = format!("`{}` needs more to be said", self.variant);
-                let help = format!("write `{}: …`", self.variant);
+                let help = format!("write `{{ {}: … }}`", self.variant);
                 Err(Error::new("type", message, Some(help)).at(self.outer.node))
             }
         }

@@ -282,7 +282,7 @@ fn enums() {
     6 |     with: { d_sae: 1, norm: scaled }
       |                             ^^^^^^
       |
-      = help: write `scaled: …`
+      = help: write `{ scaled: … }`
     ");
     assert_snapshot!(wrong("{ d_sae: 1, norm: { rms: { by: 1 } } }"), @r"
     error[type]: `rms` has no options
