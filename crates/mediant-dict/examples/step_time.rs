@@ -1,10 +1,10 @@
 //! Seconds of a training step on random activations, with the dense product beside it.
 //!
-//! `cargo run --release -p mediant-dict --example step_time -- [--arch topk|relu] [--d-in 768] [--d-sae 12288] [--k 32]
-//! [--batch 4096] [--steps 7] [--dead 0.25]`
+//! `cargo run --release -p mediant-dict --example step_time -- [--arch topk|relu|gated|batchtopk|matryoshka|jumprelu]
+//! [--d-in 768] [--d-sae 12288] [--k 32] [--batch 4096] [--steps 7] [--dead 0.25]`
 //!
 //! A step is all of it: forward, losses, backward, clipping, Adam. `--dead` is the part of the latents that counts as dead,
-//! so that AuxK works. `--bias` is added to b_enc of `relu`, to set how many latents are active.
+//! so that AuxK works. `--bias` is added to b_enc, to set how many latents are active.
 
 #![allow(clippy::print_stdout)]
 
@@ -40,13 +40,18 @@ fn main() {
     let (steps, dead): (usize, f64) = (number("--steps", "7"), number("--dead", "0"));
     let arch = option("--arch", "topk");
     let sae = match arch.as_str() {
-        "topk" => json!({ "architecture": "topk", "k": number::<usize>("--k", "32") }),
-        _ => json!({ "architecture": "relu" }),
+        "topk" | "batchtopk" => json!({ "architecture": arch, "k": number::<f64>("--k", "32") }),
+        "matryoshka" => {
+            let widths = [d_sae / 8, d_sae / 4, d_sae / 2];
+            json!({ "architecture": arch, "k": number::<f64>("--k", "32"), "matryoshka_widths": widths })
+        }
+        _ => json!({ "architecture": arch }),
     };
     let config = json!({ "sae": sae, "d_sae": d_sae, "batch": batch, "steps": 1000 });
     let config: TrainConfig = serde_json::from_value(config).expect("a config");
     let training = config.resolve().expect("right options");
     let mut weights = Weights::init(d_in, d_sae, Some(0.1), 0);
+    training.objective.extend(&mut weights);
     weights.b_enc.fill(number("--bias", "0"));
     let mut learner = CpuLearner::new(&training, weights);
     let dead: Vec<bool> = (0..d_sae).map(|i| ((i % 100) as f64) < 100.0 * dead).collect();
@@ -66,7 +71,7 @@ fn main() {
     for step in 0..=steps {
         times.1.push(product());
         let start = Instant::now();
-        last = Some(learner.step(&x, &Now { lr: 3e-4, l1: 1.0, dead: &dead }));
+        last = Some(learner.step(&x, &Now { lr: 3e-4, coefficient: 1.0, dead: &dead }));
         // The first step touches fresh memory.
         if step > 0 {
             times.0.push(start.elapsed().as_secs_f64());

@@ -1,6 +1,6 @@
 //! Autoencoders as `dictionary` artifacts.
 //!
-//! Tensors have SAELens' names and shapes (W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_in]`, b_enc, b_dec) in the inference
+//! Tensors have SAELens' names and shapes (W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_in]`, b_enc, b_dec, …) in the inference
 //! form, so that an exported folder is a copy of them.
 
 use mediant_artifact::{
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::format::saelens::{self, Metadata};
-use crate::product::transposed;
+use crate::format::tensors;
 use crate::train::Trained;
-use crate::{Activation, Error, Objective, Result, Sae, Training, Weights};
+use crate::{Activation, BatchChoice, Error, JumpRelu, Objective, Result, Sae, Sparsity, Training};
 
 /// The `config` of a dictionary's meta.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,14 +49,10 @@ pub fn write(artifact: ArtifactWriter, trained: &Trained, training: &Training, o
     let weights = trained.sae.weights();
     let (d_in, d_sae) = (weights.d_in, weights.d_sae);
     let mut writer = DictionaryWriter::new(artifact)?;
-    let mut tensor = |name: &str, shape: &[usize], data: &[f32]| {
-        let bytes: Vec<u8> = data.iter().flat_map(|x| x.to_le_bytes()).collect();
-        writer.tensor(name, DType::F32, shape, &bytes)
-    };
-    tensor("W_enc", &[d_in, d_sae], &transposed(&weights.w_enc, d_sae, d_in))?;
-    tensor("b_enc", &[d_sae], &weights.b_enc)?;
-    tensor("W_dec", &[d_sae, d_in], &weights.w_dec)?;
-    tensor("b_dec", &[d_in], &weights.b_dec)?;
+    for (name, shape, values) in tensors::named(weights) {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        writer.tensor(name, DType::F32, &shape, &bytes)?;
+    }
     writer.curve(&trained.curve)?;
     let config = Config {
         activation: trained.sae.activation(),
@@ -95,14 +91,7 @@ pub fn read(artifact: &Artifact) -> Result<(Sae, DictionaryMeta)> {
         }
         Ok(tensor.to_f32()?)
     };
-    let weights = Weights {
-        d_in,
-        d_sae,
-        w_enc: transposed(&tensor("W_enc", &[d_in, d_sae])?, d_in, d_sae),
-        b_enc: tensor("b_enc", &[d_sae])?,
-        w_dec: tensor("W_dec", &[d_sae, d_in])?,
-        b_dec: tensor("b_dec", &[d_in])?,
-    };
+    let weights = tensors::weights(config.activation, d_in, d_sae, tensor)?;
     Ok((Sae::new(weights, config.activation, config.apply_b_dec_to_input)?, reader.meta))
 }
 
@@ -117,8 +106,10 @@ pub fn export_saelens(artifact: &Artifact, folder: &std::path::Path) -> Result<(
         .with("hook_name", meta.hook)
         .with("context_size", config.context_size)
         .with("prepend_bos", config.prepend_bos);
-    metadata = metadata.with("training_architecture", saelens::architecture(config.activation));
-    metadata = metadata.with("training_architecture_details", training_details(&config.training)?);
+    let part: Part = serde_json::from_value(config.training)
+        .map_err(|error| Error::Data(format!("the training options of the dictionary: {error}")))?;
+    metadata = metadata.with("training_architecture", part.objective.saelens_name());
+    metadata = metadata.with("training_architecture_details", training_details(&part));
     saelens::save(&sae, &metadata, folder)
 }
 
@@ -128,27 +119,76 @@ fn config(meta: &DictionaryMeta) -> Result<Config> {
 }
 
 /// The training options that SAELens keeps, by its names.
-fn training_details(training: &Value) -> Result<Value> {
-    let part: Part = serde_json::from_value(training.clone())
-        .map_err(|error| Error::Data(format!("the training options of the dictionary: {error}")))?;
-    Ok(match part.objective {
+fn training_details(part: &Part) -> Value {
+    let decoder_init_norm = part.decoder_init_norm;
+    let choice = |choice: &BatchChoice| {
+        json!({
+            "decoder_init_norm": decoder_init_norm,
+            "k": choice.k,
+            "use_sparse_activations": true,
+            "aux_loss_coefficient": choice.aux_loss_coefficient,
+            "rescale_acts_by_decoder_norm": choice.rescale_acts_by_decoder_norm,
+            "topk_threshold_lr": choice.threshold_lr,
+        })
+    };
+    match &part.objective {
         Objective::Relu { l1, l1_warm_up_steps } => json!({
-            "decoder_init_norm": part.decoder_init_norm,
+            "decoder_init_norm": decoder_init_norm,
             "l1_coefficient": l1,
             "lp_norm": 1.0,
             "l1_warm_up_steps": l1_warm_up_steps,
         }),
+        Objective::Gated { l1, l1_warm_up_steps } => json!({
+            "decoder_init_norm": decoder_init_norm,
+            "l1_coefficient": l1,
+            "l1_warm_up_steps": l1_warm_up_steps,
+        }),
         Objective::TopK { aux_loss_coefficient, .. } => json!({
-            "decoder_init_norm": part.decoder_init_norm,
+            "decoder_init_norm": decoder_init_norm,
             "use_sparse_activations": true,
             "aux_loss_coefficient": aux_loss_coefficient,
         }),
-    })
+        Objective::BatchTopK { choice: of } => choice(of),
+        Objective::Matryoshka { choice: of, widths } => {
+            let mut details = choice(of);
+            details["matryoshka_widths"] = widths.iter().chain([&part.d_sae]).copied().collect();
+            details["use_matryoshka_aux_loss"] = false.into();
+            details
+        }
+        Objective::JumpRelu(JumpRelu {
+            l0,
+            l0_warm_up_steps,
+            threshold_init,
+            bandwidth,
+            sparsity,
+            ste_to_input,
+            pre_act_loss_coefficient,
+        }) => {
+            let (mode, tanh_scale, target_l0) = match *sparsity {
+                Sparsity::Step => ("step", 4.0, None),
+                Sparsity::Tanh { scale } => ("tanh", scale, None),
+                Sparsity::Quadratic { target_l0 } => ("quadratic", 4.0, Some(target_l0)),
+            };
+            json!({
+                "decoder_init_norm": decoder_init_norm,
+                "jumprelu_init_threshold": threshold_init,
+                "jumprelu_bandwidth": bandwidth,
+                "jumprelu_sparsity_loss_mode": mode,
+                "l0_coefficient": l0,
+                "l0_warm_up_steps": l0_warm_up_steps,
+                "pre_act_loss_coefficient": pre_act_loss_coefficient,
+                "jumprelu_tanh_scale": tanh_scale,
+                "jumprelu_ste_to_input": ste_to_input,
+                "target_l0": target_l0,
+            })
+        }
+    }
 }
 
 /// Of the training options, those that SAELens keeps too.
 #[derive(Deserialize)]
 struct Part {
     objective: Objective,
+    d_sae: usize,
     decoder_init_norm: Option<f64>,
 }

@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{Objective, SaeConfig};
+
 /// The options of `train_sae`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -67,51 +69,6 @@ pub struct TrainConfig {
     pub seed: u64,
 }
 
-/// The `sae:` options of `train_sae`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SaeConfig {
-    /// The family of the autoencoder.
-    pub architecture: Architecture,
-    /// topk: active latents of each vector, by default 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub k: Option<usize>,
-    /// topk: choose latents by activation times decoder norm; by default true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rescale_acts_by_decoder_norm: Option<bool>,
-    /// topk: coefficient of the AuxK loss, in which dead latents reconstruct the residual; by default 1, and 0 for none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub aux_loss_coefficient: Option<f64>,
-    /// relu: coefficient of the L1 loss, by default 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub l1: Option<f64>,
-    /// relu: steps in which the L1 coefficient rises linearly from 0, by default 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub l1_warm_up_steps: Option<u64>,
-    /// Norm of the decoder's rows at the start; `null` leaves them as the Kaiming initialisation draws them.
-    #[serde(default = "defaults::decoder_init_norm")]
-    pub decoder_init_norm: Option<f64>,
-    /// Subtract `b_dec` from the input before encoding.
-    #[serde(default = "defaults::apply_b_dec_to_input")]
-    pub apply_b_dec_to_input: bool,
-    /// Scaling of the activations during training, taken over into the weights at its end.
-    #[serde(default)]
-    pub normalize_activations: Normalize,
-    /// The initial `b_dec`.
-    #[serde(default)]
-    pub b_dec_init: BDecInit,
-}
-
-/// The family of an autoencoder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Architecture {
-    /// ReLU with an L1 loss on activations times decoder norms: SAELens' `standard` (Anthropic, April 2024 update).
-    Relu,
-    /// The k largest pre-activations, then ReLU (Gao et al. 2024, arXiv:2406.04093), in SAELens' form.
-    Topk,
-}
-
 /// How the learning rate goes between warm-up and decay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -172,12 +129,6 @@ mod defaults {
     pub(super) fn log_every() -> u64 {
         10
     }
-    pub(super) fn decoder_init_norm() -> Option<f64> {
-        Some(0.1)
-    }
-    pub(super) fn apply_b_dec_to_input() -> bool {
-        true
-    }
 }
 
 /// A wrong option: a path into the config, what is wrong, and what would be right.
@@ -188,7 +139,7 @@ pub struct ConfigProblem {
     /// A clause without a full stop.
     pub message: String,
     /// What to write instead, where that is known.
-    pub help: Option<&'static str>,
+    pub help: Option<String>,
 }
 
 /// What is trained and how: every option with its value, none that does nothing.
@@ -226,41 +177,6 @@ pub struct Training {
     pub log_every: u64,
     /// Seed of the initial weights and of the data order.
     pub seed: u64,
-}
-
-/// An architecture with its own options.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Objective {
-    /// `‖x − x̂‖² + λ Σ_i f_i ‖W_dec,i‖₂`, mean over the batch.
-    Relu {
-        /// λ after warm-up.
-        l1: f64,
-        /// Steps in which λ rises from 0.
-        l1_warm_up_steps: u64,
-    },
-    /// `‖x − x̂‖² + c · scale · ‖(x − x̂) − ê‖²`, mean over the batch, ê made by dead latents.
-    TopK {
-        /// Active latents of each vector.
-        k: usize,
-        /// Choose by activation times decoder norm.
-        rescale_acts_by_decoder_norm: bool,
-        /// c.
-        aux_loss_coefficient: f64,
-    },
-}
-
-impl Objective {
-    /// The L1 coefficient at a step: `λ · min(step / l1_warm_up_steps, 1)`.
-    pub fn l1_at(&self, step: u64) -> f64 {
-        match *self {
-            Self::Relu { l1, l1_warm_up_steps } if step < l1_warm_up_steps => {
-                l1 * step as f64 / l1_warm_up_steps as f64
-            }
-            Self::Relu { l1, .. } => l1,
-            Self::TopK { .. } => 0.0,
-        }
-    }
 }
 
 /// SAELens' learning rate (`get_lr_scheduler`): linear warm-up, then constant or cosine, then linear decay to 0.
@@ -344,14 +260,14 @@ impl TrainConfig {
 }
 
 #[derive(Default)]
-struct Wrong(Vec<ConfigProblem>);
+pub(crate) struct Wrong(Vec<ConfigProblem>);
 
 impl Wrong {
-    fn add(&mut self, path: &'static str, message: impl Into<String>, help: Option<&'static str>) {
-        self.0.push(ConfigProblem { path, message: message.into(), help });
+    pub(crate) fn add(&mut self, path: &'static str, message: impl Into<String>, help: Option<&str>) {
+        self.0.push(ConfigProblem { path, message: message.into(), help: help.map(str::to_owned) });
     }
 
-    fn require(&mut self, right: bool, path: &'static str, message: &str) {
+    pub(crate) fn require(&mut self, right: bool, path: &'static str, message: &str) {
         if !right {
             self.add(path, message, None);
         }
@@ -422,55 +338,5 @@ impl Wrong {
             );
         }
         steps
-    }
-
-    fn objective(&mut self, sae: &SaeConfig, d_sae: usize) -> Objective {
-        match sae.architecture {
-            Architecture::Relu => {
-                self.foreign(
-                    "relu",
-                    [
-                        ("sae.k", sae.k.is_some()),
-                        ("sae.rescale_acts_by_decoder_norm", sae.rescale_acts_by_decoder_norm.is_some()),
-                        ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some()),
-                    ],
-                    "it belongs to `architecture: topk`",
-                );
-                let l1 = sae.l1.unwrap_or(1.0);
-                self.require(l1 >= 0.0 && l1.is_finite(), "sae.l1", "must be a number of at least 0");
-                Objective::Relu { l1, l1_warm_up_steps: sae.l1_warm_up_steps.unwrap_or(0) }
-            }
-            Architecture::Topk => {
-                self.foreign(
-                    "topk",
-                    [("sae.l1", sae.l1.is_some()), ("sae.l1_warm_up_steps", sae.l1_warm_up_steps.is_some())],
-                    "it belongs to `architecture: relu`",
-                );
-                let k = sae.k.unwrap_or(100);
-                let aux = sae.aux_loss_coefficient.unwrap_or(1.0);
-                self.require(k >= 1, "sae.k", "must be at least 1");
-                if k > d_sae {
-                    self.add("sae.k", format!("k is {k}, and there are only {d_sae} latents (`d_sae`)"), None);
-                }
-                self.require(
-                    aux >= 0.0 && aux.is_finite(),
-                    "sae.aux_loss_coefficient",
-                    "must be a number of at least 0",
-                );
-                Objective::TopK {
-                    k,
-                    rescale_acts_by_decoder_norm: sae.rescale_acts_by_decoder_norm.unwrap_or(true),
-                    aux_loss_coefficient: aux,
-                }
-            }
-        }
-    }
-
-    fn foreign<const N: usize>(&mut self, architecture: &str, options: [(&'static str, bool); N], help: &'static str) {
-        for (path, given) in options {
-            if given {
-                self.add(path, format!("is no option of `architecture: {architecture}`"), Some(help));
-            }
-        }
     }
 }

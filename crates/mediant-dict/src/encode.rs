@@ -54,10 +54,66 @@ pub(crate) fn rectify(hidden: &mut [f32], width: usize) -> usize {
     .sum()
 }
 
+/// The magnitude of `gated` where its gate is open: max((π − b_gate) e^r_mag + b_mag, 0).
+#[inline(always)]
+pub(crate) fn magnitude(pi: f32, b_gate: f32, stretch: f32, b_mag: f32) -> f32 {
+    ((pi - b_gate) * stretch + b_mag).max(0.0)
+}
+
 /// The entries above zero.
 pub(crate) fn positive_entries(hidden: &[f32], width: usize) -> Codes {
     Codes::collect(hidden.par_chunks(width), |row, (): &mut (), codes| {
         codes.push_row((0u32..).zip(row.iter().copied()).filter(|(_, value)| *value > 0.0));
+    })
+}
+
+/// Multiplies every row by `scale`.
+pub(crate) fn times_columns(hidden: &mut [f32], scale: &[f32]) {
+    hidden.par_chunks_mut(scale.len()).for_each(|row| {
+        simd(|| row.iter_mut().zip(scale).for_each(|(x, scale)| *x *= scale));
+    });
+}
+
+/// The largest entries of all rows together where they are above zero: at least the `entries` largest, and few more.
+pub(crate) fn largest_of_all(hidden: &[f32], width: usize, entries: usize) -> Codes {
+    // The entries-th largest of the maxima of disjoint groups is a lower bound of the entries-th largest entry; with
+    // eight groups to each wanted entry it is nearly exact.
+    let depth = (hidden.len() / (8 * entries.max(1))).clamp(1, width);
+    let groups = width / depth;
+    let maxima = hidden.par_chunks(width).flat_map_iter(|row| {
+        let mut maxima = vec![f32::NEG_INFINITY; groups];
+        simd(|| {
+            for slice in row.chunks_exact(groups) {
+                maxima.iter_mut().zip(slice).for_each(|(max, &x)| *max = if x > *max { x } else { *max });
+            }
+        });
+        maxima
+    });
+    let mut maxima: Vec<f32> = maxima.collect();
+    let bound = match entries.checked_sub(1) {
+        None => f32::INFINITY,
+        Some(last) if last < maxima.len() => *maxima.select_nth_unstable_by(last, |a, b| b.total_cmp(a)).1,
+        Some(_) => f32::NEG_INFINITY,
+    };
+    Codes::collect(hidden.par_chunks(width), |row, (): &mut (), codes| {
+        codes.push_row((0u32..).zip(row.iter().copied()).filter(|(_, x)| *x >= bound && *x > 0.0));
+    })
+}
+
+/// The `entries` largest entries; of equal ones those of earlier rows and lower latents.
+pub(crate) fn keep_largest(codes: Codes, entries: usize) -> Codes {
+    if codes.entries() <= entries {
+        return codes;
+    }
+    let Some(last) = entries.checked_sub(1) else { return codes.filtered(|_| false) };
+    let mut values = codes.values().to_vec();
+    let least = *values.select_nth_unstable_by(last, |a, b| b.total_cmp(a)).1;
+    let above = codes.values().iter().filter(|value| **value > least).count();
+    let mut equal = entries - above;
+    codes.filtered(|value| {
+        let kept = value > least || (value == least && equal > 0);
+        equal -= usize::from(kept && value == least);
+        kept
     })
 }
 
@@ -69,4 +125,51 @@ pub(crate) fn choose(hidden: &mut [f32], width: usize, scale: Option<&[f32]>, k:
         }
         codes.push_row(top_k(row, k, scratch).iter().copied().filter(|(_, value)| *value > 0.0));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{keep_largest, largest_of_all};
+    use mediant_tensor::kernels::sparse::Codes;
+    use proptest::prelude::*;
+
+    /// The `entries` largest above zero by sorting, those of equal size in their order.
+    fn sorted(hidden: &[f32], entries: usize) -> Vec<f32> {
+        let mut order: Vec<usize> = (0..hidden.len()).collect();
+        order.sort_by(|&a, &b| hidden[b].total_cmp(&hidden[a]));
+        let mut kept = vec![0.0; hidden.len()];
+        order[..entries.min(hidden.len())].iter().for_each(|&i| kept[i] = hidden[i].max(0.0));
+        kept
+    }
+
+    proptest! {
+        #[test]
+        fn the_largest_of_a_batch_are_those_of_sorting(
+            width in 1usize..50,
+            // Few different values make many ties.
+            values in prop::collection::vec(prop_oneof![(-3i8..4).prop_map(f32::from), -1f32..4.0], 50..1200),
+            share in 0f64..1.2,
+            cut in 0f64..1.0,
+        ) {
+            let rows = values.len() / width;
+            let hidden = &values[..rows * width];
+            let entries = (share * share * hidden.len() as f64) as usize;
+            let found = largest_of_all(hidden, width, entries);
+            prop_assert_eq!(keep_largest(found, entries).to_dense(width), sorted(hidden, entries));
+            // A batch in two pieces.
+            let (first, second) = hidden.split_at((cut * rows as f64) as usize * width);
+            let mut found = Codes::default();
+            found.append(&largest_of_all(first, width, entries));
+            found.append(&largest_of_all(second, width, entries));
+            prop_assert_eq!(keep_largest(found, entries).to_dense(width), sorted(hidden, entries));
+        }
+    }
+
+    #[test]
+    fn the_first_choice_keeps_few_more() {
+        let mut hidden = vec![0.0; 64 * 1024];
+        mediant_tensor::random::fill_normal(&mut mediant_tensor::random::stream(0, "test"), &mut hidden, 0.0, 1.0);
+        let found = largest_of_all(&hidden, 1024, 64 * 16).entries();
+        assert!((64 * 16..64 * 20).contains(&found), "{found}");
+    }
 }

@@ -6,16 +6,17 @@ mod encode;
 mod error;
 pub mod evaluate;
 pub mod format;
+mod objective;
 mod product;
 mod sae;
+mod sae_config;
 pub mod train;
 mod weights;
 
-pub use config::{
-    Architecture, BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, Objective, SaeConfig, TrainConfig,
-    Training,
-};
+pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
+pub use objective::{BatchChoice, JumpRelu, Objective, Sparsity};
 pub use sae::{Activation, Sae};
-pub use weights::Weights;
+pub use sae_config::{Architecture, SaeConfig, SparsityMode};
+pub use weights::{Extra, Weights};

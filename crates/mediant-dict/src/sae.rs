@@ -2,11 +2,12 @@
 
 use mediant_tensor::kernels::least_rows;
 use mediant_tensor::kernels::sparse::Codes;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{choose, positive_entries, pre_activations, rectify, scaled_plus_rows};
+use crate::encode::{choose, magnitude, positive_entries, pre_activations, rectify, scaled_plus_rows};
 use crate::product::pieces;
-use crate::{Error, Objective, Result, Weights};
+use crate::{Error, Extra, Result, Weights};
 
 /// How pre-activations become codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,10 @@ use crate::{Error, Objective, Result, Weights};
 pub enum Activation {
     /// max(z, 0).
     Relu,
+    /// max((z − b_gate) e^r_mag + b_mag, 0) where z > 0.
+    Gated,
+    /// z where it is above both 0 and the latent's threshold.
+    JumpRelu,
     /// The k largest, then max(·, 0).
     TopK {
         /// How many.
@@ -24,20 +29,13 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The name of the architecture: `relu`, `topk`.
+    /// The name of the architecture: `relu`, `gated`, `topk`, `jumprelu`.
     pub fn architecture(self) -> &'static str {
         match self {
             Self::Relu => "relu",
+            Self::Gated => "gated",
+            Self::JumpRelu => "jumprelu",
             Self::TopK { .. } => "topk",
-        }
-    }
-}
-
-impl From<Objective> for Activation {
-    fn from(objective: Objective) -> Self {
-        match objective {
-            Objective::Relu { .. } => Self::Relu,
-            Objective::TopK { k, rescale_acts_by_decoder_norm, .. } => Self::TopK { k, rescale_acts_by_decoder_norm },
         }
     }
 }
@@ -63,6 +61,14 @@ impl Sae {
         let (d_in, d_sae) = (weights.d_in, weights.d_sae);
         if d_in < 2 || d_sae < 2 {
             return Err(Error::Data(format!("an autoencoder of {d_in} dimensions and {d_sae} latents")));
+        }
+        let fits = match activation {
+            Activation::Relu | Activation::TopK { .. } => weights.extra == Extra::None,
+            Activation::Gated => matches!(weights.extra, Extra::Gate { .. }),
+            Activation::JumpRelu => matches!(weights.extra, Extra::Threshold(_)),
+        };
+        if !fits {
+            return Err(Error::Data(format!("other parameters than a {} autoencoder has", activation.architecture())));
         }
         let norms = match activation {
             Activation::TopK { k, .. } if k == 0 || k > d_sae => {
@@ -107,12 +113,18 @@ impl Sae {
             let inputs =
                 if self.apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, b_dec, &mut centred) } else { x };
             let hidden = pre_activations(&self.weights, inputs, &mut buffer);
-            all.append(&match self.activation {
-                Activation::Relu => {
+            all.append(&match (self.activation, &self.weights.extra) {
+                (Activation::TopK { k, .. }, _) => choose(hidden, d_sae, self.norms.as_deref(), k),
+                (_, Extra::None) => {
                     rectify(hidden, d_sae);
                     positive_entries(hidden, d_sae)
                 }
-                Activation::TopK { k, .. } => choose(hidden, d_sae, self.norms.as_deref(), k),
+                (_, Extra::Threshold(threshold)) => {
+                    entries(hidden, d_sae, |i, z| if z > threshold[i] { z } else { 0.0 })
+                }
+                (_, Extra::Gate { b_mag, r_mag }) => entries(hidden, d_sae, |i, z| {
+                    if z > 0.0 { magnitude(z, self.weights.b_enc[i], r_mag[i].exp(), b_mag[i]) } else { 0.0 }
+                }),
             });
         }
         all
@@ -129,4 +141,12 @@ impl Sae {
             }
         }
     }
+}
+
+/// What `code` makes of the pre-activations, where it is above zero.
+fn entries(hidden: &[f32], width: usize, code: impl Fn(usize, f32) -> f32 + Sync + Send) -> Codes {
+    Codes::collect(hidden.par_chunks(width), |row, (): &mut (), codes| {
+        let values = row.iter().enumerate().map(|(i, z)| (i as u32, code(i, *z)));
+        codes.push_row(values.filter(|(_, value)| *value > 0.0));
+    })
 }

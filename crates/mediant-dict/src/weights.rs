@@ -1,8 +1,11 @@
 //! The parameters of a sparse autoencoder.
 
 use mediant_tensor::random;
+use rayon::prelude::*;
 
-/// W_enc, b_enc, W_dec, b_dec. Both matrices have one row a latent, so that what belongs to a latent lies together.
+/// W_enc, b_enc, W_dec, b_dec, and what else the family has; or as many gradients.
+///
+/// Both matrices have one row a latent, so that what belongs to a latent lies together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     /// Width of the input.
@@ -17,6 +20,25 @@ pub struct Weights {
     pub w_dec: Vec<f32>,
     /// `[d_in]`.
     pub b_dec: Vec<f32>,
+    /// What only some families have.
+    pub extra: Extra,
+}
+
+/// Parameters that only some families have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Extra {
+    /// No further ones.
+    #[default]
+    None,
+    /// jumprelu: above which pre-activation a latent is active, `[d_sae]`.
+    Threshold(Vec<f32>),
+    /// gated, whose `b_enc` is the gate's bias `b_gate`: the magnitudes are max((x W_enc) ⊙ e^r_mag + b_mag, 0).
+    Gate {
+        /// `[d_sae]`.
+        b_mag: Vec<f32>,
+        /// `[d_sae]`.
+        r_mag: Vec<f32>,
+    },
 }
 
 impl Weights {
@@ -32,23 +54,77 @@ impl Weights {
                 row.iter_mut().for_each(|x| *x *= scale);
             }
         }
-        Self { d_in, d_sae, w_enc: w_dec.clone(), b_enc: vec![0.0; d_sae], w_dec, b_dec: vec![0.0; d_in] }
+        Self {
+            d_in,
+            d_sae,
+            w_enc: w_dec.clone(),
+            b_enc: vec![0.0; d_sae],
+            w_dec,
+            b_dec: vec![0.0; d_in],
+            extra: Extra::None,
+        }
+    }
+
+    /// Zeros in the same layout.
+    #[must_use]
+    pub fn zeros_like(&self) -> Self {
+        let zeros = |of: &Vec<f32>| vec![0.0; of.len()];
+        Self {
+            d_in: self.d_in,
+            d_sae: self.d_sae,
+            w_enc: zeros(&self.w_enc),
+            b_enc: zeros(&self.b_enc),
+            w_dec: zeros(&self.w_dec),
+            b_dec: zeros(&self.b_dec),
+            extra: match &self.extra {
+                Extra::None => Extra::None,
+                Extra::Threshold(of) => Extra::Threshold(zeros(of)),
+                Extra::Gate { b_mag, r_mag } => Extra::Gate { b_mag: zeros(b_mag), r_mag: zeros(r_mag) },
+            },
+        }
+    }
+
+    /// Sets everything to zero.
+    pub(crate) fn clear(&mut self) {
+        for values in self.each_mut() {
+            values.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(0.0));
+        }
     }
 
     /// Names and shapes of the parameters, in the order of [`Self::each`].
-    pub fn shapes(&self) -> [(&'static str, Vec<usize>); 4] {
+    pub fn shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
         let (d_in, d_sae) = (self.d_in, self.d_sae);
-        [("W_enc_T", vec![d_sae, d_in]), ("b_enc", vec![d_sae]), ("W_dec", vec![d_sae, d_in]), ("b_dec", vec![d_in])]
+        let bias = if matches!(self.extra, Extra::Gate { .. }) { "b_gate" } else { "b_enc" };
+        let extra: &[&str] = match self.extra {
+            Extra::None => &[],
+            Extra::Threshold(_) => &["threshold"],
+            Extra::Gate { .. } => &["b_mag", "r_mag"],
+        };
+        let four =
+            [("W_enc_T", vec![d_sae, d_in]), (bias, vec![d_sae]), ("W_dec", vec![d_sae, d_in]), ("b_dec", vec![d_in])];
+        four.into_iter().chain(extra.iter().map(|name| (*name, vec![d_sae]))).collect()
     }
 
-    /// The parameters: W_enc, b_enc, W_dec, b_dec.
-    pub fn each(&self) -> [&[f32]; 4] {
-        [&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec]
+    /// The parameters: W_enc, b_enc, W_dec, b_dec, and the family's own.
+    pub fn each(&self) -> Vec<&[f32]> {
+        let mut all: Vec<&[f32]> = vec![&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec];
+        match &self.extra {
+            Extra::None => {}
+            Extra::Threshold(threshold) => all.push(threshold),
+            Extra::Gate { b_mag, r_mag } => all.extend([&b_mag[..], r_mag]),
+        }
+        all
     }
 
     /// The parameters, to be changed.
-    pub fn each_mut(&mut self) -> [&mut [f32]; 4] {
-        [&mut self.w_enc, &mut self.b_enc, &mut self.w_dec, &mut self.b_dec]
+    pub fn each_mut(&mut self) -> Vec<&mut [f32]> {
+        let mut all: Vec<&mut [f32]> = vec![&mut self.w_enc, &mut self.b_enc, &mut self.w_dec, &mut self.b_dec];
+        match &mut self.extra {
+            Extra::None => {}
+            Extra::Threshold(threshold) => all.push(threshold),
+            Extra::Gate { b_mag, r_mag } => all.extend([&mut b_mag[..], r_mag]),
+        }
+        all
     }
 
     /// ‖W_dec,i‖₂ of every latent.
@@ -74,8 +150,13 @@ impl Weights {
         for (row, norm) in self.w_dec.chunks_exact_mut(self.d_in).zip(&norms) {
             row.iter_mut().for_each(|x| *x /= norm);
         }
-        for (bias, norm) in self.b_enc.iter_mut().zip(&norms) {
-            *bias *= norm;
+        let times_norm = |values: &mut [f32]| values.iter_mut().zip(&norms).for_each(|(x, norm)| *x *= norm);
+        times_norm(&mut self.b_enc);
+        match &mut self.extra {
+            Extra::None => {}
+            Extra::Threshold(threshold) => times_norm(threshold),
+            // e^r_mag multiplies what has been scaled already.
+            Extra::Gate { b_mag, .. } => times_norm(b_mag),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "suite/oracle.rs"]
+mod oracle;
 #[path = "suite/support.rs"]
 mod support;
 

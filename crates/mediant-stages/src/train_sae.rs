@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mediant_artifact::{ActivationsFacts, ActivationsReader, DictionaryFacts, Facts, HookFact, Kind};
 use mediant_dict::artifact::{Origin, write};
 use mediant_dict::train::{Activations, Cached, CpuLearner, Trainer};
-use mediant_dict::{Activation, ConfigProblem, TrainConfig, Training};
+use mediant_dict::{ConfigProblem, TrainConfig, Training};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -57,7 +57,7 @@ impl Stage for TrainSae {
         };
         let hook = choose_hook(config.hook.as_deref(), &activations.hooks)?;
         let facts = DictionaryFacts {
-            architecture: Activation::from(training.objective).architecture().to_owned(),
+            architecture: training.objective.activation().architecture().to_owned(),
             hook: hook.name.clone(),
             d_in: hook.width(),
             d_sae: training.d_sae,
@@ -170,13 +170,30 @@ fn announce(cx: &RunContext<'_, TrainConfig>, training: &Training, source: &Cach
 }
 
 const DETAILS: &str = "\
-With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + b_enc` and `x̂ = f W_dec + b_dec`:
+With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + b_enc` and `x̂ = f W_dec + b_dec`, the families are:
 
 - `relu`: `f = max(z, 0)`; loss `‖x − x̂‖² + λ Σ_i f_i ‖W_dec,i‖₂`, where λ is `l1`, rising from 0 over `l1_warm_up_steps`. This is \
   SAELens' `standard` (Anthropic, April 2024 update).
-- `topk`: the `k` largest `z_i ‖W_dec,i‖₂` of each vector (the largest `z_i` with `rescale_acts_by_decoder_norm: false`) where they are \
-  positive; loss `‖x − x̂‖²` plus AuxK (Gao et al. 2024, arXiv:2406.04093): the `d_in / 2` dead latents of the largest pre-activations \
-  reconstruct the residual, `c · min(n_dead / (d_in / 2), 1) · ‖(x − x̂) − ê‖²` with c = `aux_loss_coefficient`.
+- `gated` (Rajamanoharan et al. 2024, arXiv:2404.16014): a gate `π = x' W_enc + b_gate` and a magnitude \
+  `m = (x' W_enc) ⊙ exp(r_mag) + b_mag`; `f = max(m, 0)` where `π > 0`. Loss `‖x − x̂‖² + λ Σ_i max(π_i, 0) ‖W_dec,i‖₂ + ‖x − x̂_π‖²` \
+  with `x̂_π = max(π, 0) W_dec + b_dec` and λ as for `relu`. As in SAELens, and unlike the paper, the last term trains W_dec and b_dec \
+  too.
+- `topk` (Gao et al. 2024, arXiv:2406.04093): the `k` largest `z_i ‖W_dec,i‖₂` of each vector (the largest `z_i` with \
+  `rescale_acts_by_decoder_norm: false`) where they are positive; loss `‖x − x̂‖²` plus AuxK: the `d_in / 2` dead latents of the largest \
+  pre-activations reconstruct the residual, `c · min(n_dead / (d_in / 2), 1) · ‖(x − x̂) − ê‖²` with c = `aux_loss_coefficient`.
+- `batchtopk` (Bussmann et al. 2024, arXiv:2412.06410): as `topk`, but the `⌊k · batch⌋` largest of a whole batch, so that `k`, which may \
+  be a fraction, is a mean. Which latents of a vector are active then depends on the batch it is in; so inference uses a threshold \
+  instead: the running mean `θ ← (1 − r) θ + r · (smallest chosen activation)` from 0, with r = `topk_threshold_lr`. The output is a \
+  `jumprelu` autoencoder with this threshold for every latent. After few steps (compared with 1/r) it lies too low.
+- `matryoshka` (Bussmann et al. 2025, arXiv:2503.17547): `batchtopk` whose first w latents reconstruct by themselves too, for every w of \
+  `matryoshka_widths` below `d_sae`: loss `‖x − x̂‖² + Σ_w ‖x − x̂_w‖²` plus AuxK, `x̂_w = Σ_{i<w} f_i W_dec,i + b_dec`.
+- `jumprelu` (Rajamanoharan et al. 2024, arXiv:2407.14435): `f_i = z_i` where `z_i > θ_i`, θ trained directly and kept at 0 or above; \
+  loss `‖x − x̂‖² + λ · s`, λ = `l0_coefficient`, rising from 0 over `l0_warm_up_steps`. With \
+  `jumprelu_sparsity_loss_mode: step`, s is `L0`, the number of active latents; with `tanh`, `Σ_i tanh(c f_i ‖W_dec,i‖₂)` with \
+  c = `jumprelu_tanh_scale` (Anthropic, January 2025 update); with `quadratic`, `2/t · (L0 − t)²` with t = `target_l0` (Gemma Scope 2). \
+  Where `|z_i − θ_i| < ε/2`, ε = `jumprelu_bandwidth`, the step has the straight-through gradients `∂f_i/∂θ_i = −θ_i/ε` and \
+  `∂L0/∂θ_i = −1/ε`, and with `jumprelu_ste_to_input: true` their negatives towards `z_i`. `pre_act_loss_coefficient: p` adds \
+  `p Σ_dead max(θ_i − z_i, 0) ‖W_dec,i‖₂`.
 
 Squared errors are summed over dimensions and averaged over the batch. Formulas and defaults are those of SAELens 6.54: Adam with \
 epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 and the encoder to their transpose.

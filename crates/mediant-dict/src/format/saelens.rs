@@ -1,6 +1,7 @@
 //! SAELens' directories, version 6: `cfg.json` and `sae_weights.safetensors`, in the inference form.
 //!
-//! The architectures `standard` and `topk`. W_enc is `[d_in, d_sae]` there, W_dec `[d_sae, d_in]`.
+//! The architectures `standard`, `gated`, `topk` and `jumprelu`, which `batchtopk` and `matryoshka_batchtopk` are
+//! saved as. W_enc is `[d_in, d_sae]` there, W_dec `[d_sae, d_in]`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,7 @@ use mediant_artifact::DType;
 use safetensors::tensor::{SafeTensors, TensorView};
 use serde_json::{Map, Value, json};
 
-use crate::product::transposed;
+use super::tensors;
 use crate::{Activation, Error, Result, Sae, Weights};
 
 const CONFIG: &str = "cfg.json";
@@ -51,15 +52,7 @@ pub fn save(sae: &Sae, metadata: &Metadata, folder: &Path) -> Result<()> {
     let path = folder.join(CONFIG);
     fs::write(&path, config(sae, metadata).to_string()).map_err(Error::io(&path))?;
 
-    let weights = sae.weights();
-    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
-    let w_enc = transposed(&weights.w_enc, d_sae, d_in);
-    let tensors: [(&str, Vec<usize>, &[f32]); 4] = [
-        ("W_dec", vec![d_sae, d_in], &weights.w_dec),
-        ("W_enc", vec![d_in, d_sae], &w_enc),
-        ("b_dec", vec![d_in], &weights.b_dec),
-        ("b_enc", vec![d_sae], &weights.b_enc),
-    ];
+    let tensors = tensors::named(sae.weights());
     let path = folder.join(WEIGHTS);
     let bytes: Vec<Vec<u8>> =
         tensors.iter().map(|(.., data)| data.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
@@ -95,10 +88,12 @@ fn config(sae: &Sae, metadata: &Metadata) -> Value {
 }
 
 /// SAELens' name of an architecture.
-pub fn architecture(activation: Activation) -> &'static str {
+fn architecture(activation: Activation) -> &'static str {
     match activation {
         Activation::Relu => "standard",
+        Activation::Gated => "gated",
         Activation::TopK { .. } => "topk",
+        Activation::JumpRelu => "jumprelu",
     }
 }
 
@@ -135,21 +130,28 @@ pub fn load(folder: &Path) -> Result<(Sae, Metadata)> {
     };
     let activation = match config.get("architecture").and_then(Value::as_str) {
         Some("standard") => Activation::Relu,
+        Some("gated") => Activation::Gated,
+        Some("jumprelu") => Activation::JumpRelu,
         Some("topk") => {
             let rescale_acts_by_decoder_norm = flag("rescale_acts_by_decoder_norm", false)?;
             Activation::TopK { k: number("k")?, rescale_acts_by_decoder_norm }
         }
-        other => return Err(bad(format!("architecture {} is not supported, only standard and topk", json!(other)))),
+        other => {
+            return Err(bad(format!(
+                "architecture {} is not supported, only standard, gated, topk and jumprelu",
+                json!(other)
+            )));
+        }
     };
-    let weights = weights(&folder.join(WEIGHTS), number("d_in")?, number("d_sae")?)?;
+    let weights = weights(&folder.join(WEIGHTS), activation, number("d_in")?, number("d_sae")?)?;
     let sae = Sae::new(weights, activation, flag("apply_b_dec_to_input", true)?)?;
     Ok((sae, Metadata(metadata)))
 }
 
-fn weights(path: &Path, d_in: usize, d_sae: usize) -> Result<Weights> {
+fn weights(path: &Path, activation: Activation, d_in: usize, d_sae: usize) -> Result<Weights> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| Error::format(path, error.to_string()))?;
-    let expected = ["W_dec", "W_enc", "b_dec", "b_enc"];
+    let expected = tensors::names(activation);
     if let Some(other) = file.names().into_iter().find(|name| !expected.contains(name)) {
         return Err(Error::format(path, format!("tensor `{other}` has no place in this architecture")));
     }
@@ -168,13 +170,5 @@ fn weights(path: &Path, d_in: usize, d_sae: usize) -> Result<Weights> {
         dtype.decode(view.data(), &mut numbers)?;
         Ok(numbers)
     };
-    let w_enc = tensor("W_enc", &[d_in, d_sae])?;
-    Ok(Weights {
-        d_in,
-        d_sae,
-        w_enc: transposed(&w_enc, d_in, d_sae),
-        b_enc: tensor("b_enc", &[d_sae])?,
-        w_dec: tensor("W_dec", &[d_sae, d_in])?,
-        b_dec: tensor("b_dec", &[d_in])?,
-    })
+    tensors::weights(activation, d_in, d_sae, tensor)
 }

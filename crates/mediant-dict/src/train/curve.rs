@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// Points at increasing steps, each with the same named numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Curve {
-    names: Vec<&'static str>,
+    names: Vec<String>,
     /// Steps done at each point.
     steps: Vec<u64>,
     /// `[points, names]`.
@@ -16,7 +16,7 @@ pub(crate) struct Curve {
 }
 
 impl Curve {
-    pub(crate) fn new(names: Vec<&'static str>) -> Self {
+    pub(crate) fn new(names: Vec<String>) -> Self {
         Self { names, ..Self::default() }
     }
 
@@ -29,7 +29,7 @@ impl Curve {
 
     /// The last number of this name.
     pub(crate) fn last(&self, name: &str) -> Option<f64> {
-        let place = self.names.iter().position(|known| *known == name)?;
+        let place = self.names.iter().position(|known| known == name)?;
         self.values.rchunks(self.names.len()).next().map(|point| point[place])
     }
 
@@ -56,7 +56,7 @@ impl Curve {
                 self.names.iter().zip(values).map(move |(name, &value)| CurveRow {
                     step,
                     tokens: step * batch as u64,
-                    name: (*name).to_owned(),
+                    name: name.clone(),
                     value,
                 })
             })

@@ -15,6 +15,9 @@ pub trait Learner: Sized {
     /// The parameters as they are.
     fn weights(&self) -> Weights;
 
+    /// The running threshold of the families that choose over a batch, in the units in which activations are compared.
+    fn threshold(&self) -> f64;
+
     /// Adds parameters and optimiser to a checkpoint.
     fn save<'a>(&'a self, state: &mut State<'a>);
 
@@ -30,8 +33,8 @@ pub trait Learner: Sized {
 pub struct Now<'a> {
     /// The learning rate.
     pub lr: f64,
-    /// The L1 coefficient.
-    pub l1: f64,
+    /// The sparsity coefficient, of the families that have one.
+    pub coefficient: f64,
     /// `[d_sae]`: the latents that count as dead before this step.
     pub dead: &'a [bool],
 }
@@ -49,20 +52,18 @@ pub struct Outcome {
     pub fired: Vec<bool>,
 }
 
-/// The losses of a batch, with their SAELens names.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// The losses of a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Losses {
     /// `mse_loss`: ‖x − x̂‖², summed over dimensions, mean over the batch.
     pub mse: f64,
-    /// `l1_loss`: λ Σ_i f_i ‖W_dec,i‖₂, mean over the batch.
-    pub l1: f64,
-    /// `auxiliary_reconstruction_loss`: AuxK with its coefficient and scale.
-    pub aux: f64,
+    /// The family's own, with their coefficients, in the order of [`crate::Objective::other_losses`].
+    pub others: Vec<f64>,
 }
 
 impl Losses {
     /// The training loss.
     pub fn total(&self) -> f64 {
-        self.mse + self.l1 + self.aux
+        self.mse + self.others.iter().sum::<f64>()
     }
 }

@@ -8,7 +8,7 @@ mod source;
 mod start;
 mod trainer;
 
-pub use cpu::{Buffers, CpuLearner, Gradients, Pass, pass};
+pub use cpu::{Buffers, CpuLearner, Pass, pass};
 pub use learner::{Learner, Losses, Now, Outcome};
 pub use order::Order;
 pub use source::{Activations, Cached, InMemory};

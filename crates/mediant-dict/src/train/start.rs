@@ -43,6 +43,7 @@ pub(super) fn scale(training: &Training, source: &dyn Activations) -> Result<f32
 /// The initial weights.
 pub(super) fn weights(training: &Training, source: &dyn Activations, scale: f32) -> Result<Weights> {
     let mut weights = Weights::init(source.width(), training.d_sae, training.decoder_init_norm, training.seed);
+    training.objective.extend(&mut weights);
     if training.b_dec_init != BDecInit::Zeros {
         let mut rows = vec![0; training.batch];
         let mut x = vec![0.0; rows.len() * source.width()];

@@ -12,8 +12,8 @@ use super::learner::{Learner, Now, Outcome};
 use super::order::Order;
 use super::source::Activations;
 use super::start;
-use crate::config::{Normalize, Objective, Training};
-use crate::{Activation, Error, Result, Sae, Weights};
+use crate::config::{Normalize, Training};
+use crate::{Error, Extra, Result, Sae, Weights};
 
 /// The file of a checkpoint.
 const STATE: &str = "state.safetensors";
@@ -35,7 +35,7 @@ pub struct Trainer<L> {
 /// The result of a training.
 pub struct Trained {
     /// The autoencoder in its inference form, as SAELens saves it: the scale of the activations is taken over into the
-    /// weights, and for `topk` with `rescale_acts_by_decoder_norm` the decoder norms into the encoder.
+    /// weights, and with `rescale_acts_by_decoder_norm` the decoder norms into the encoder; what chose over a batch has a threshold.
     pub sae: Sae,
     /// The curve.
     pub curve: Vec<CurveRow>,
@@ -92,7 +92,9 @@ impl<L: Learner> Trainer<L> {
         let [step, scale] = checkpoint.words("step")?;
         let scale = f32::from_bits(scale as u32);
         // The weights are replaced below; drawing them again is the simplest way to have some of the right shape.
-        let learner = learner(&training, Weights::init(source.width(), training.d_sae, None, 0));
+        let mut weights = Weights::init(source.width(), training.d_sae, None, 0);
+        training.objective.extend(&mut weights);
+        let learner = learner(&training, weights);
         let mut trainer = Self::at(training, source, learner, scale, step);
         trainer.learner.restore(&mut checkpoint)?;
         trainer.curve.restore(&mut checkpoint)?;
@@ -105,17 +107,16 @@ impl<L: Learner> Trainer<L> {
     }
 
     fn at(training: Training, source: &dyn Activations, learner: L, scale: f32, step: u64) -> Self {
-        let own: &[&str] = match training.objective {
-            Objective::Relu { .. } => &["l1_loss", "l1_coefficient"],
-            Objective::TopK { .. } => &["auxiliary_reconstruction_loss"],
-        };
         let shared = ["loss", "mse_loss", "ev_trainer", "l0", "dead_fraction", "grad_norm", "lr", "examples_in_batch"];
+        let mut names: Vec<String> = shared.iter().map(|name| (*name).to_owned()).collect();
+        names.extend(training.objective.other_losses());
+        names.extend(training.objective.coefficient_name().map(str::to_owned));
         Self {
             order: Order::new(source.offsets(), training.block, training.seed, step * training.batch as u64),
             scale,
             step,
             since_fired: vec![0; training.d_sae],
-            curve: Curve::new(shared.into_iter().chain(own.iter().copied()).collect()),
+            curve: Curve::new(names),
             rows: vec![0; training.batch],
             batch: vec![0.0; training.batch * source.width()],
             learner,
@@ -145,7 +146,8 @@ impl<L: Learner> Trainer<L> {
         }
         let window = self.training.dead_feature_window;
         let dead: Vec<bool> = self.since_fired.iter().map(|&steps| steps > window).collect();
-        let now = Now { lr: self.training.lr.at(self.step), l1: self.training.objective.l1_at(self.step), dead: &dead };
+        let coefficient = self.training.objective.coefficient_at(self.step);
+        let now = Now { lr: self.training.lr.at(self.step), coefficient, dead: &dead };
         let outcome = self.learner.step(&self.batch, &now);
         for (what, value) in [("the loss", outcome.losses.total()), ("the norm of the gradients", outcome.grad_norm)] {
             if !value.is_finite() {
@@ -168,10 +170,8 @@ impl<L: Learner> Trainer<L> {
         let examples = self.order.distinct_examples(&self.rows) as f64;
         let (loss, mse) = (outcome.losses.total(), outcome.losses.mse);
         let mut point = vec![loss, mse, ev_trainer, outcome.l0, dead, outcome.grad_norm, now.lr, examples];
-        match self.training.objective {
-            Objective::Relu { .. } => point.extend([outcome.losses.l1, now.l1]),
-            Objective::TopK { .. } => point.push(outcome.losses.aux),
-        }
+        point.extend(&outcome.losses.others);
+        point.extend(self.training.objective.coefficient_name().map(|_| now.coefficient));
         self.curve.push(self.step, &point);
     }
 
@@ -204,13 +204,22 @@ impl<L: Learner> Trainer<L> {
     /// When the weights do not make an autoencoder.
     pub fn finish(self) -> Result<Trained> {
         let mut weights = self.learner.weights();
+        let objective = &self.training.objective;
+        let mut threshold = self.learner.threshold();
         if self.training.normalize_activations != Normalize::None {
             weights.fold_scale(self.scale);
+            // It is compared with activations times decoder norms, which have become smaller.
+            if objective.rescales() {
+                threshold /= f64::from(self.scale);
+            }
         }
-        let activation = Activation::from(self.training.objective);
-        if let Activation::TopK { rescale_acts_by_decoder_norm: true, .. } = activation {
+        if objective.rescales() {
             weights.fold_decoder_norms();
         }
+        if objective.batch_choice().is_some() {
+            weights.extra = Extra::Threshold(vec![threshold as f32; weights.d_sae]);
+        }
+        let activation = objective.activation();
         let tokens = self.step * self.training.batch as u64;
         let rows = self.order.rows_in_epoch();
         Ok(Trained {

@@ -72,10 +72,36 @@ fn cached_activations_train_like_those_in_memory() {
 #[test]
 fn dictionaries_come_back_and_go_to_saelens() {
     let data = synthetic(500, 16, 24, 11);
-    for options in [
-        json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.25 }, "steps": 12 }),
-        json!({ "sae": { "architecture": "relu", "l1": 0.5, "apply_b_dec_to_input": false }, "steps": 12 }),
+    // A family's options, and one of SAELens' names for them.
+    for (sae, name, detail, written) in [
+        (
+            json!({ "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.25 }),
+            "topk",
+            "aux_loss_coefficient",
+            "topk",
+        ),
+        (
+            json!({ "architecture": "relu", "l1": 0.5, "apply_b_dec_to_input": false }),
+            "standard",
+            "l1_coefficient",
+            "standard",
+        ),
+        (json!({ "architecture": "gated", "l1": 0.5 }), "gated", "l1_warm_up_steps", "gated"),
+        (json!({ "architecture": "batchtopk", "k": 3.5 }), "batchtopk", "topk_threshold_lr", "jumprelu"),
+        (
+            json!({ "architecture": "matryoshka", "k": 4, "matryoshka_widths": [8, 32] }),
+            "matryoshka_batchtopk",
+            "matryoshka_widths",
+            "jumprelu",
+        ),
+        (
+            json!({ "architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 4 }),
+            "jumprelu",
+            "target_l0",
+            "jumprelu",
+        ),
     ] {
+        let options = json!({ "sae": sae, "steps": 12 });
         let trained = train(&options, &data);
         let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let origin = Origin { hook: HOOK.to_owned(), model: digest("model"), context: 10, prepend_bos: true };
@@ -94,8 +120,11 @@ fn dictionaries_come_back_and_go_to_saelens() {
         let (back, metadata) = saelens::load(&folder).unwrap();
         assert_eq!(back, trained.sae);
         assert_eq!(metadata.hook(), Some(HOOK));
-        let details = metadata.get("training_architecture_details").unwrap();
-        assert!(details["l1_coefficient"] == json!(0.5) || details["aux_loss_coefficient"] == json!(0.25));
+        assert_eq!(metadata.get("training_architecture").unwrap(), name);
+        assert!(!metadata.get("training_architecture_details").unwrap()[detail].is_null());
+        let config: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(folder.join("cfg.json")).unwrap()).unwrap();
+        assert_eq!(config["architecture"], written);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Options: defaults, what does not belong together, schedules.
 
-use mediant_dict::{LearningRate, Objective, TrainConfig};
+use mediant_dict::{BatchChoice, JumpRelu, LearningRate, Objective, Sparsity, TrainConfig};
 use serde_json::{Value, json};
 
 use crate::support::config;
@@ -12,9 +12,9 @@ fn problems(options: Value) -> Vec<(&'static str, String)> {
 
 #[test]
 fn defaults_are_those_of_saelens() {
-    let config: TrainConfig =
+    let topk: TrainConfig =
         serde_json::from_value(json!({ "sae": { "architecture": "topk" }, "d_sae": 512, "steps": 10 })).unwrap();
-    let training = config.resolve().unwrap();
+    let training = topk.resolve().unwrap();
     assert_eq!(
         training.objective,
         Objective::TopK { k: 100, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 1.0 }
@@ -26,6 +26,27 @@ fn defaults_are_those_of_saelens() {
         serde_json::from_value(json!({ "sae": { "architecture": "relu" }, "d_sae": 512, "tokens": 4097 })).unwrap();
     let training = relu.resolve().unwrap();
     assert_eq!(training.objective, Objective::Relu { l1: 1.0, l1_warm_up_steps: 0 });
+    let of = |sae: Value| config(&json!({ "sae": sae, "d_sae": 512 })).resolve().unwrap().objective;
+    assert_eq!(of(json!({ "architecture": "gated" })), Objective::Gated { l1: 1.0, l1_warm_up_steps: 0 });
+    let choice =
+        BatchChoice { k: 100.0, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 1.0, threshold_lr: 0.01 };
+    assert_eq!(of(json!({ "architecture": "batchtopk" })), Objective::BatchTopK { choice });
+    assert_eq!(
+        of(json!({ "architecture": "matryoshka", "matryoshka_widths": [32, 128, 512] })),
+        Objective::Matryoshka { choice, widths: vec![32, 128] }
+    );
+    let jump_relu = JumpRelu {
+        l0: 1.0,
+        l0_warm_up_steps: 0,
+        threshold_init: 0.01,
+        bandwidth: 0.05,
+        sparsity: Sparsity::Step,
+        ste_to_input: false,
+        pre_act_loss_coefficient: None,
+    };
+    assert_eq!(of(json!({ "architecture": "jumprelu" })), Objective::JumpRelu(jump_relu));
+    let tanh = of(json!({ "architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "tanh" }));
+    assert_eq!(tanh, Objective::JumpRelu(JumpRelu { sparsity: Sparsity::Tanh { scale: 4.0 }, ..jump_relu }));
     assert_eq!(training.steps, 2);
 }
 
@@ -49,6 +70,14 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         all
     };
+    let of = |family: &str, extra: Value| {
+        let mut sae = json!({ "architecture": family });
+        if ["batchtopk", "matryoshka"].contains(&family) {
+            sae["k"] = json!(4);
+        }
+        sae.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({ "sae": sae })
+    };
     for (options, path, message) in [
         (topk(json!({ "l1": 1.0 })), "sae.l1", "no option of `architecture: topk`"),
         (topk(json!({ "l1_warm_up_steps": 1 })), "sae.l1_warm_up_steps", "no option"),
@@ -60,6 +89,38 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         ),
         (topk(json!({ "k": 65 })), "sae.k", "only 64 latents"),
         (topk(json!({ "k": 0 })), "sae.k", "at least 1"),
+        (topk(json!({ "k": 4.5 })), "sae.k", "whole number"),
+        (topk(json!({ "topk_threshold_lr": 0.1 })), "sae.topk_threshold_lr", "no option of `architecture: topk`"),
+        (topk(json!({ "l0_coefficient": 1.0 })), "sae.l0_coefficient", "no option"),
+        (of("gated", json!({ "k": 4 })), "sae.k", "no option of `architecture: gated`"),
+        (of("gated", json!({ "l1": -1.0 })), "sae.l1", "at least 0"),
+        (of("batchtopk", json!({ "k": 0.0 })), "sae.k", "above 0"),
+        (of("batchtopk", json!({ "k": 64.5 })), "sae.k", "only 64 latents"),
+        (of("batchtopk", json!({ "topk_threshold_lr": 0.0 })), "sae.topk_threshold_lr", "above 0 and at most 1"),
+        (of("batchtopk", json!({ "matryoshka_widths": [8] })), "sae.matryoshka_widths", "no option"),
+        (of("batchtopk", json!({ "aux_loss_coefficient": -0.5 })), "sae.aux_loss_coefficient", "at least 0"),
+        (of("matryoshka", json!({})), "sae.architecture", "needs `matryoshka_widths`"),
+        (of("matryoshka", json!({ "matryoshka_widths": [] })), "sae.matryoshka_widths", "needs a width"),
+        (of("matryoshka", json!({ "matryoshka_widths": [64] })), "sae.matryoshka_widths", "needs a width"),
+        (of("matryoshka", json!({ "matryoshka_widths": [0, 8] })), "sae.matryoshka_widths", "must rise"),
+        (of("matryoshka", json!({ "matryoshka_widths": [16, 16] })), "sae.matryoshka_widths", "must rise"),
+        (of("matryoshka", json!({ "matryoshka_widths": [16, 65] })), "sae.matryoshka_widths", "must rise"),
+        (of("jumprelu", json!({ "l1": 1.0 })), "sae.l1", "no option of `architecture: jumprelu`"),
+        (of("jumprelu", json!({ "target_l0": 8 })), "sae.target_l0", "does nothing without the quadratic loss"),
+        (of("jumprelu", json!({ "jumprelu_tanh_scale": 8 })), "sae.jumprelu_tanh_scale", "without the tanh loss"),
+        (
+            of("jumprelu", json!({ "jumprelu_sparsity_loss_mode": "quadratic" })),
+            "sae.jumprelu_sparsity_loss_mode",
+            "needs `target_l0`",
+        ),
+        (
+            of("jumprelu", json!({ "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 65 })),
+            "sae.target_l0",
+            "at most `d_sae`",
+        ),
+        (of("jumprelu", json!({ "jumprelu_bandwidth": 0.0 })), "sae.jumprelu_bandwidth", "above 0"),
+        (of("jumprelu", json!({ "jumprelu_init_threshold": -0.1 })), "sae.jumprelu_init_threshold", "at least 0"),
+        (of("jumprelu", json!({ "pre_act_loss_coefficient": -0.1 })), "sae.pre_act_loss_coefficient", "at least 0"),
         (topk(json!({ "decoder_init_norm": -1.0 })), "sae.decoder_init_norm", "positive"),
         (with(json!({ "tokens": 5 })), "tokens", "both"),
         (with(json!({ "steps": null })), "", "neither"),
@@ -77,6 +138,11 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         let found = problems(options.clone());
         assert!(found.iter().any(|(at, text)| *at == path && text.contains(message)), "{options}: {found:?}");
     }
+    // What would be right.
+    let help = |options: Value| config(&options).resolve().unwrap_err()[0].help.clone().unwrap();
+    assert_eq!(help(of("relu", json!({ "k": 4 }))), "it belongs to `architecture: topk`, `batchtopk`, `matryoshka`");
+    assert_eq!(help(of("jumprelu", json!({ "target_l0": 4 }))), "add `jumprelu_sparsity_loss_mode: quadratic`");
+    assert_eq!(help(of("matryoshka", json!({}))), "add `matryoshka_widths: [256, 1024]`, for example");
     // Several at once.
     assert_eq!(problems(with(json!({ "batch": 0, "lr": -1.0, "tokens": 1 }))).len(), 3);
     let unknown = json!({ "sae": { "architecture": "topk", "kk": 4 }, "d_sae": 64, "steps": 1 });
@@ -96,6 +162,12 @@ fn learning_rates_are_those_of_torchs_schedulers() {
     for (step, expected) in [(4, 1.0), (5, 1.0), (10, 0.55), (15, 0.1), (16, 0.08), (19, 0.02)] {
         assert!((rate.at(step) - expected).abs() < 1e-12, "{step}: {}", rate.at(step));
     }
-    let warm = Objective::Relu { l1: 2.0, l1_warm_up_steps: 4 };
-    assert_eq!([0, 1, 4, 9].map(|step| warm.l1_at(step)), [0.0, 0.5, 2.0, 2.0]);
+    for warm in [
+        json!({ "architecture": "relu", "l1": 2.0, "l1_warm_up_steps": 4 }),
+        json!({ "architecture": "gated", "l1": 2.0, "l1_warm_up_steps": 4 }),
+        json!({ "architecture": "jumprelu", "l0_coefficient": 2.0, "l0_warm_up_steps": 4 }),
+    ] {
+        let objective = config(&json!({ "sae": warm })).resolve().unwrap().objective;
+        assert_eq!([0, 1, 4, 9].map(|step| objective.coefficient_at(step)), [0.0, 0.5, 2.0, 2.0]);
+    }
 }

@@ -1,166 +1,214 @@
 //! The hand-written gradients against automatic differentiation of the dense formulas.
 
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Tensor, TensorData};
-use mediant_dict::train::{Gradients, Losses};
-use mediant_dict::{Objective, Weights};
+use mediant_dict::{BatchChoice, Extra, JumpRelu, Objective, Sparsity, Weights};
 
+use crate::oracle::Oracle;
 use crate::support::{normal, run};
 
-type B = Autodiff<Flex>;
-
-fn matrix<const D: usize>(data: &[f32], shape: [usize; D]) -> Tensor<B, D> {
-    Tensor::from_data(TensorData::new(data.to_vec(), shape), &Default::default())
-}
-
-fn numbers<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
-    tensor.into_data().into_vec().unwrap()
-}
-
-/// 1 at the k largest entries of each row among the allowed columns, by sorting.
-fn mask(pre: &[f32], width: usize, k: usize, allowed: &[bool]) -> Vec<f32> {
-    let mut mask = vec![0.0; pre.len()];
-    for (row, mask) in pre.chunks_exact(width).zip(mask.chunks_exact_mut(width)) {
-        let mut order: Vec<usize> = (0..width).filter(|&i| allowed[i]).collect();
-        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
-        order.iter().take(k).for_each(|&i| mask[i] = 1.0);
-    }
-    mask
-}
-
-/// SAELens' losses as written in its source, differentiated by burn.
-fn oracle(
-    weights: &Weights,
-    objective: &Objective,
-    subtract: bool,
-    x: &[f32],
-    l1: f64,
-    dead: &[bool],
-) -> (Losses, Gradients) {
-    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
-    let rows = x.len() / d_in;
-    let w_enc = matrix(&weights.w_enc, [d_sae, d_in]).require_grad();
-    let b_enc = matrix(&weights.b_enc, [1, d_sae]).require_grad();
-    let w_dec = matrix(&weights.w_dec, [d_sae, d_in]).require_grad();
-    let b_dec = matrix(&weights.b_dec, [1, d_in]).require_grad();
-    let x = matrix(x, [rows, d_in]);
-    let input = if subtract { x.clone() - b_dec.clone() } else { x.clone() };
-    let pre = input.matmul(w_enc.clone().transpose()) + b_enc.clone();
-    let norms = w_dec.clone().powf_scalar(2.0).sum_dim(1).sqrt().transpose();
-    let scalar = |loss: &Tensor<B, 1>| f64::from(loss.clone().into_scalar());
-    let mut losses = Losses::default();
-
-    let (out, extra) = match *objective {
-        Objective::Relu { .. } => {
-            let acts = burn::tensor::activation::relu(pre);
-            let sparsity = (acts.clone() * norms).sum_dim(1).mean() * l1 as f32;
-            losses.l1 = scalar(&sparsity);
-            (acts.matmul(w_dec.clone()) + b_dec.clone(), sparsity)
-        }
-        Objective::TopK { k, rescale_acts_by_decoder_norm: rescale, aux_loss_coefficient } => {
-            let hidden = if rescale { pre * norms.clone() } else { pre };
-            let values = numbers(hidden.clone().inner());
-            let decode = |acts: Tensor<B, 2>| {
-                if rescale { (acts / norms.clone()).matmul(w_dec.clone()) } else { acts.matmul(w_dec.clone()) }
-            };
-            let chosen = mask(&values, d_sae, k, &vec![true; d_sae]);
-            let acts = burn::tensor::activation::relu(hidden.clone()) * matrix(&chosen, [rows, d_sae]);
-            let out = decode(acts) + b_dec.clone();
-            let count = dead.iter().filter(|&&dead| dead).count();
-            let k_aux = (d_in / 2).min(count);
-            let mut aux = Tensor::zeros([1], &Default::default());
-            if k_aux > 0 {
-                let residual = Tensor::from_inner((x.clone() - out.clone()).inner());
-                let chosen = mask(&values, d_sae, k_aux, dead);
-                let error = decode(hidden * matrix(&chosen, [rows, d_sae])) - residual;
-                let scale = (count as f64 / (d_in / 2) as f64).min(1.0) * aux_loss_coefficient;
-                aux = error.powf_scalar(2.0).sum_dim(1).mean() * scale as f32;
-            }
-            losses.aux = scalar(&aux);
-            (out, aux)
-        }
-    };
-    let mse = (out - x).powf_scalar(2.0).sum_dim(1).mean();
-    losses.mse = scalar(&mse);
-    let grads = (mse + extra).backward();
-    let gradients = Gradients {
-        w_enc: numbers(w_enc.grad(&grads).unwrap()),
-        b_enc: numbers(b_enc.grad(&grads).unwrap()),
-        w_dec: numbers(w_dec.grad(&grads).unwrap()),
-        b_dec: numbers(b_dec.grad(&grads).unwrap()),
-    };
-    (losses, gradients)
-}
-
-/// 1e-5 in the 2-norm: a few hundred roundings of f32 on both sides.
-#[track_caller]
-fn assert_near(what: &str, a: &[f32], b: &[f32]) {
+/// The 2-norm of the difference, of that of `b`.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
     let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-    let difference = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
-    let size = norm(&mut b.iter().copied());
-    assert!(size > 0.0 && difference <= 1e-5 * size, "{what}: {difference} of {size}");
+    let (difference, size) = (norm(&mut a.iter().zip(b).map(|(a, b)| a - b)), norm(&mut b.iter().copied()));
+    assert!(size > 0.0 && a.len() == b.len());
+    difference / size
 }
+
+/// A few hundred roundings of f32 on both sides.
+const TOLERANCE: f64 = 1e-5;
 
 /// Weights in the middle of a training: encoder and decoder differ, biases are not zero.
-fn weights(d_in: usize, d_sae: usize, bias: f32) -> Weights {
+fn weights(d_in: usize, d_sae: usize, bias: f32, objective: &Objective) -> Weights {
     let mut weights = Weights::init(d_in, d_sae, Some(0.6), 5);
-    let sizes = weights.each().map(<[f32]>::len);
+    objective.extend(&mut weights);
+    let sizes: Vec<usize> = weights.each().iter().map(|values| values.len()).collect();
     for ((parameter, size), seed) in weights.each_mut().into_iter().zip(sizes).zip(10..) {
         parameter.iter_mut().zip(normal(size, seed, 0.1)).for_each(|(x, noise)| *x += noise);
     }
     weights.b_enc.iter_mut().for_each(|x| *x += bias);
+    if let Extra::Threshold(threshold) = &mut weights.extra {
+        threshold.iter_mut().for_each(|x| *x = x.abs());
+    }
     weights
 }
 
-fn check(
-    d_in: usize,
-    d_sae: usize,
-    rows: usize,
-    bias: f32,
-    objective: Objective,
-    l1: f64,
-    dead: impl Fn(usize) -> bool,
-) {
-    let weights = weights(d_in, d_sae, bias);
+/// Which work a case is there for, where it depends on the data.
+#[derive(Clone, Copy, PartialEq)]
+enum Work {
+    Dense,
+    Sparse,
+    Any,
+}
+
+fn check(shape: [usize; 3], bias: f32, objective: &Objective, work: Work, dead: impl Fn(usize) -> bool) {
+    let [d_in, d_sae, rows] = shape;
+    let weights = weights(d_in, d_sae, bias, objective);
     let x = normal(rows * d_in, 1, 1.0);
     let dead: Vec<bool> = (0..d_sae).map(dead).collect();
     for subtract in [true, false] {
-        let (found, gradients, _) = run(&weights, &objective, subtract, &x, l1, &dead);
-        let (losses, expected) = oracle(&weights, &objective, subtract, &x, l1, &dead);
-        for (a, b) in [(found.losses.mse, losses.mse), (found.losses.l1, losses.l1), (found.losses.aux, losses.aux)] {
-            assert!((a - b).abs() <= 1e-5 * b, "{a} is not {b}");
+        let (found, gradients, _) = run(&weights, objective, subtract, &x, &dead);
+        let mut oracle = Oracle::new(&weights, subtract, &x, &dead);
+        oracle.compute(objective);
+        if work != Work::Any {
+            assert!(oracle.touched > 20);
+            assert_eq!(work == Work::Dense, oracle.touched * 20 > rows * d_sae, "{} entries", oracle.touched);
         }
-        for ((name, a), b) in ["W_enc", "b_enc", "W_dec", "b_dec"].iter().zip(gradients.each()).zip(expected.each()) {
-            assert_near(name, a, b);
+        assert_eq!(found.losses.others.len(), objective.other_losses().len());
+        let losses = [found.losses.mse].into_iter().chain(found.losses.others);
+        for (a, b) in losses.zip([oracle.losses.mse].iter().chain(&oracle.losses.others)) {
+            assert!((a - b).abs() <= TOLERANCE * b.abs(), "{a} is not {b}");
+        }
+        for (((name, _), a), b) in weights.shapes().into_iter().zip(gradients.each()).zip(oracle.gradients()) {
+            let distance = distance(a, &b);
+            assert!(distance <= TOLERANCE, "{name}: {distance}");
         }
     }
+}
+
+fn choice(rescale_acts_by_decoder_norm: bool) -> BatchChoice {
+    BatchChoice { k: 5.5, rescale_acts_by_decoder_norm, aux_loss_coefficient: 0.7, threshold_lr: 0.01 }
+}
+
+fn jump_relu(sparsity: Sparsity, ste_to_input: bool, pre_act_loss_coefficient: Option<f64>) -> Objective {
+    Objective::JumpRelu(JumpRelu {
+        l0: 0.3,
+        l0_warm_up_steps: 0,
+        threshold_init: 0.4,
+        bandwidth: 0.3,
+        sparsity,
+        ste_to_input,
+        pre_act_loss_coefficient,
+    })
 }
 
 #[test]
 fn relu_dense_and_sparse() {
     let objective = Objective::Relu { l1: 0.3, l1_warm_up_steps: 0 };
     // Half of all latents are active, and with the low bias one in some two hundred.
-    check(20, 130, 70, 0.0, objective, 0.3, |_| false);
-    check(20, 130, 70, -2.0, objective, 0.3, |_| false);
-    check(20, 130, 70, -2.0, objective, 0.0, |_| false);
+    check([20, 130, 70], 0.0, &objective, Work::Dense, |_| false);
+    check([20, 130, 70], -2.0, &objective, Work::Sparse, |_| false);
+    check([20, 130, 70], -2.0, &Objective::Relu { l1: 0.0, l1_warm_up_steps: 0 }, Work::Sparse, |_| false);
+}
+
+#[test]
+fn gated_dense_and_sparse() {
+    for l1 in [0.3, 0.0] {
+        let objective = Objective::Gated { l1, l1_warm_up_steps: 0 };
+        check([20, 130, 70], 0.0, &objective, Work::Dense, |_| false);
+        check([20, 130, 70], -1.5, &objective, Work::Sparse, |_| false);
+    }
+}
+
+#[test]
+fn jumprelu_dense_and_sparse() {
+    for ste_to_input in [false, true] {
+        for sparsity in [Sparsity::Step, Sparsity::Tanh { scale: 4.0 }, Sparsity::Quadratic { target_l0: 9.0 }] {
+            let objective = jump_relu(sparsity, ste_to_input, None);
+            check([20, 130, 70], 0.3, &objective, Work::Dense, |_| false);
+            check([20, 130, 70], -1.2, &objective, Work::Sparse, |_| false);
+            // Dead latents are pulled up: all their entries count.
+            let objective = jump_relu(sparsity, ste_to_input, Some(0.2));
+            check([20, 130, 70], -1.2, &objective, Work::Dense, |i| i % 10 == 0);
+            check([20, 130, 70], -1.2, &objective, Work::Sparse, |i| i == 50);
+        }
+    }
+}
+
+/// Cases of dead latents: none, one, 75 of which ten are chosen (dense products), and 270 of which ten are (sparse).
+fn with_few_and_many_dead(objective: &Objective) {
+    check([20, 300, 50], 0.0, objective, Work::Any, |_| false);
+    check([20, 300, 50], 0.0, objective, Work::Any, |i| i == 7);
+    check([20, 300, 50], 0.0, objective, Work::Any, |i| i % 4 == 0);
+    check([20, 300, 50], 0.0, objective, Work::Any, |i| i % 10 != 0);
 }
 
 #[test]
 fn topk_with_few_and_many_dead_latents() {
     for rescale_acts_by_decoder_norm in [true, false] {
-        let objective = Objective::TopK { k: 6, rescale_acts_by_decoder_norm, aux_loss_coefficient: 0.7 };
-        check(20, 300, 50, 0.0, objective, 0.0, |_| false);
-        check(20, 300, 50, 0.0, objective, 0.0, |i| i == 7);
-        // Ten of 75 dead latents are chosen: dense products.
-        check(20, 300, 50, 0.0, objective, 0.0, |i| i % 4 == 0);
-        // Ten of 270: sparse.
-        check(20, 300, 50, 0.0, objective, 0.0, |i| i % 10 != 0);
+        with_few_and_many_dead(&Objective::TopK { k: 6, rescale_acts_by_decoder_norm, aux_loss_coefficient: 0.7 });
     }
 }
 
 #[test]
+fn batchtopk_with_few_and_many_dead_latents() {
+    for rescale in [true, false] {
+        with_few_and_many_dead(&Objective::BatchTopK { choice: choice(rescale) });
+    }
+}
+
+#[test]
+fn matryoshka_with_few_and_many_dead_latents() {
+    for rescale in [true, false] {
+        with_few_and_many_dead(&Objective::Matryoshka { choice: choice(rescale), widths: vec![1, 40, 130] });
+    }
+}
+
+/// A row of 2^18 pre-activations: pieces of 35 rows.
+const WIDE: [usize; 3] = [4, 1 << 18, 70];
+
+#[test]
 fn batches_that_are_cut_into_pieces() {
-    // A row of 2^18 pre-activations: pieces of 64 rows.
-    let objective = Objective::TopK { k: 5, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 };
-    check(4, 1 << 18, 70, 0.0, objective, 0.0, |i| i % 1000 == 0);
+    let topk = Objective::TopK { k: 5, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 };
+    check(WIDE, 0.0, &topk, Work::Any, |i| i % 1000 == 0);
+    let nested = Objective::Matryoshka { choice: choice(true), widths: vec![1 << 12] };
+    check(WIDE, 0.0, &nested, Work::Any, |i| i % 1000 == 0);
+}
+
+/// Where rows do not compete, a batch is the mean of its pieces, whether they are worked on densely or sparsely.
+#[test]
+fn a_batch_is_the_mean_of_its_pieces() {
+    let [d_in, d_sae, rows] = WIDE;
+    let half = rows / 2 * d_in;
+    let dead: Vec<bool> = (0..d_sae).map(|i| i % 1000 == 0).collect();
+    for objective in [
+        Objective::Relu { l1: 0.3, l1_warm_up_steps: 0 },
+        Objective::Gated { l1: 0.3, l1_warm_up_steps: 0 },
+        jump_relu(Sparsity::Quadratic { target_l0: 50.0 }, true, Some(0.2)),
+    ] {
+        let weights = weights(d_in, d_sae, -0.5, &objective);
+        let mut x = normal(rows * d_in, 1, 2.0);
+        x[half..].iter_mut().for_each(|x| *x *= 0.1);
+        let (whole, gradients, _) = run(&weights, &objective, true, &x, &dead);
+        let [first, second] = [&x[..half], &x[half..]].map(|x| run(&weights, &objective, true, x, &dead));
+        // The two halves are worked on differently.
+        assert!(first.0.active * 20 > half / d_in * d_sae && second.0.active * 40 < half / d_in * d_sae);
+        assert_eq!(whole.active, first.0.active + second.0.active);
+        let total = f64::midpoint(first.0.losses.total(), second.0.losses.total());
+        assert!((whole.losses.total() - total).abs() <= TOLERANCE * total);
+        for ((a, b), all) in first.1.each().into_iter().zip(second.1.each()).zip(gradients.each()) {
+            let mean: Vec<f32> = a.iter().zip(b).map(|(a, b)| f32::midpoint(*a, *b)).collect();
+            assert!(distance(all, &mean) <= TOLERANCE);
+        }
+    }
+}
+
+/// The comparison sees a hundredth of one option, and which entries the estimator reaches.
+#[test]
+fn the_oracle_tells_options_apart() {
+    let JumpRelu { bandwidth, .. } = options(&jump_relu(Sparsity::Step, false, Some(0.2)));
+    let of = |bandwidth, ste_to_input, pre_act| {
+        let base = options(&jump_relu(Sparsity::Step, ste_to_input, Some(pre_act)));
+        Objective::JumpRelu(JumpRelu { bandwidth, ..base })
+    };
+    let right = of(bandwidth, false, 0.2);
+    let weights = weights(20, 130, -1.2, &right);
+    let x = normal(70 * 20, 1, 1.0);
+    let dead: Vec<bool> = (0..130).map(|i| i == 50).collect();
+    let (_, gradients, _) = run(&weights, &right, true, &x, &dead);
+    let worst = |objective: &Objective| {
+        let mut oracle = Oracle::new(&weights, true, &x, &dead);
+        oracle.compute(objective);
+        let distances = gradients.each().into_iter().zip(oracle.gradients()).map(|(a, b)| distance(a, &b));
+        distances.fold(0.0, f64::max)
+    };
+    assert!(worst(&right) <= TOLERANCE);
+    for wrong in [of(bandwidth * 1.01, false, 0.2), of(bandwidth, true, 0.2), of(bandwidth, false, 0.202)] {
+        assert!(worst(&wrong) > 10.0 * TOLERANCE, "{wrong:?}: {}", worst(&wrong));
+    }
+}
+
+fn options(objective: &Objective) -> JumpRelu {
+    match objective {
+        Objective::JumpRelu(options) => *options,
+        _ => unreachable!("only made of jumprelu"),
+    }
 }

@@ -1,52 +1,85 @@
 //! What SAELens 6.54.12 computes: codes, reconstructions, losses, gradients, and its files.
 
-use mediant_dict::format::saelens::{self, Metadata};
-use mediant_dict::{Activation, Objective, Sae, Weights};
+use std::collections::BTreeMap;
 
-use crate::support::{assert_close, fixture, normal, run, tensors, transpose};
+use mediant_dict::format::saelens::{self, Metadata};
+use mediant_dict::{Activation, Extra, Objective, Sae, Weights};
+use serde_json::json;
+
+use crate::support::{assert_close, config, fixture, normal, run, tensors, transpose};
 
 /// The issue's tolerance: per tensor, of its largest value.
 const TOLERANCE: f32 = 1e-4;
 const D_IN: usize = 24;
 const D_SAE: usize = 96;
+const CASES: [&str; 8] =
+    ["standard", "gated", "topk", "topk_no_rescale", "batchtopk", "matryoshka_batchtopk", "jumprelu", "jumprelu_tanh"];
 
-fn matches_the_reference(case: &str, objective: Objective, l1: f64) {
-    let expected = tensors(&fixture(case).join("expected.safetensors"));
-    let weights = Weights {
+/// The parameters in training.
+fn parameters(expected: &BTreeMap<String, Vec<f32>>, objective: &Objective) -> Weights {
+    let param = |name: &str| expected[&format!("param.{name}")].clone();
+    let gated = matches!(objective, Objective::Gated { .. });
+    Weights {
         d_in: D_IN,
         d_sae: D_SAE,
-        w_enc: transpose(&expected["param.W_enc"], D_IN, D_SAE),
-        b_enc: expected["param.b_enc"].clone(),
-        w_dec: expected["param.W_dec"].clone(),
-        b_dec: expected["param.b_dec"].clone(),
-    };
+        w_enc: transpose(&param("W_enc"), D_IN, D_SAE),
+        b_enc: param(if gated { "b_gate" } else { "b_enc" }),
+        w_dec: param("W_dec"),
+        b_dec: param("b_dec"),
+        extra: match objective {
+            Objective::Gated { .. } => Extra::Gate { b_mag: param("b_mag"), r_mag: param("r_mag") },
+            Objective::JumpRelu(_) => Extra::Threshold(param("threshold")),
+            _ => Extra::None,
+        },
+    }
+}
+
+/// The autoencoder as it is while it trains. Of the families that choose over a batch, one that makes the same choice in
+/// this batch: decoder norms folded in, and a threshold just below the smallest chosen activation.
+fn training_form(mut weights: Weights, objective: &Objective, least: Option<f32>) -> Sae {
+    if let Some(least) = least {
+        weights.fold_decoder_norms();
+        weights.extra = Extra::Threshold(vec![least * (1.0 - 1e-5); D_SAE]);
+    }
+    Sae::new(weights, objective.activation(), true).unwrap()
+}
+
+fn matches_the_reference(case: &str, sae: serde_json::Value) {
+    let objective = config(&json!({ "sae": sae, "d_sae": D_SAE })).resolve().unwrap().objective;
+    let expected = tensors(&fixture(case).join("expected.safetensors"));
+    let weights = parameters(&expected, &objective);
     let x = &expected["x"];
     let dead: Vec<bool> = expected["dead"].iter().map(|&x| x != 0.0).collect();
-    let (found, gradients, errors) = run(&weights, &objective, true, x, l1, &dead);
+    let (found, gradients, errors) = run(&weights, &objective, true, x, &dead);
 
-    let training_form = Sae::new(weights, objective.into(), true).unwrap();
+    let training_form = training_form(weights, &objective, found.least);
     let codes = training_form.encode(x);
     assert_close("feature_acts", &codes.to_dense(D_SAE), &expected["train.feature_acts"], TOLERANCE);
     assert_close("decoded", &training_form.decode(&codes), &expected["train.sae_out"], TOLERANCE);
     let sae_out: Vec<f32> = errors.iter().zip(x).map(|(error, x)| error + x).collect();
     assert_close("sae_out", &sae_out, &expected["train.sae_out"], TOLERANCE);
     assert_eq!(found.active, codes.entries());
+    let fired = |latent: usize| (0..x.len() / D_IN).any(|row| codes.row(row).0.contains(&(latent as u32)));
+    assert!((0..D_SAE).all(|latent| found.fired[latent] == fired(latent)));
 
-    let losses = found.losses;
-    let named = [
-        ("loss", losses.total()),
-        ("losses.mse_loss", losses.mse),
-        ("losses.l1_loss", losses.l1),
-        ("losses.auxiliary_reconstruction_loss", losses.aux),
-    ];
-    for (name, loss) in named {
-        let reference = expected.get(&format!("train.{name}")).map_or(0.0, |loss| loss[0]);
-        assert_close(name, &[loss as f32], &[reference], 1e-5);
+    let mut losses = vec![("mse_loss".to_owned(), found.losses.mse)];
+    losses.extend(objective.other_losses().into_iter().zip(found.losses.others.iter().copied()));
+    assert_close("loss", &[found.losses.total() as f32], &expected["train.loss"], 1e-5);
+    for (name, loss) in &losses {
+        assert_close(name, &[*loss as f32], &expected[&format!("train.losses.{name}")], 1e-5);
     }
-    assert_close("grad W_enc", &transpose(&gradients.w_enc, D_SAE, D_IN), &expected["grad.W_enc"], TOLERANCE);
-    assert_close("grad b_enc", &gradients.b_enc, &expected["grad.b_enc"], TOLERANCE);
-    assert_close("grad W_dec", &gradients.w_dec, &expected["grad.W_dec"], TOLERANCE);
-    assert_close("grad b_dec", &gradients.b_dec, &expected["grad.b_dec"], TOLERANCE);
+    assert_eq!(losses.len(), expected.keys().filter(|name| name.starts_with("train.losses.")).count());
+
+    let shapes = gradients.shapes();
+    assert_eq!(shapes.len(), expected.keys().filter(|name| name.starts_with("grad.")).count());
+    for ((name, _), gradient) in shapes.into_iter().zip(gradients.each()) {
+        match name {
+            "W_enc_T" => {
+                assert_close(name, &transpose(gradient, D_SAE, D_IN), &expected["grad.W_enc"], TOLERANCE);
+            }
+            _ => assert_close(name, gradient, &expected[&format!("grad.{name}")], TOLERANCE),
+        }
+    }
 
     let (sae, _) = saelens::load(&fixture(case)).unwrap();
     let codes = sae.encode(x);
@@ -56,43 +89,92 @@ fn matches_the_reference(case: &str, objective: Objective, l1: f64) {
 
 #[test]
 fn standard() {
-    matches_the_reference("standard", Objective::Relu { l1: 0.7, l1_warm_up_steps: 0 }, 0.7);
+    matches_the_reference("standard", json!({ "architecture": "relu", "l1": 0.7 }));
+}
+
+#[test]
+fn gated() {
+    matches_the_reference("gated", json!({ "architecture": "gated", "l1": 0.4 }));
 }
 
 #[test]
 fn topk() {
-    let objective = Objective::TopK { k: 7, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.5 };
-    matches_the_reference("topk", objective, 0.0);
+    matches_the_reference("topk", json!({ "architecture": "topk", "k": 7, "aux_loss_coefficient": 0.5 }));
 }
 
 #[test]
 fn topk_without_rescaling() {
-    let objective = Objective::TopK { k: 7, rescale_acts_by_decoder_norm: false, aux_loss_coefficient: 1.0 };
-    matches_the_reference("topk_no_rescale", objective, 0.0);
+    let sae = json!({ "architecture": "topk", "k": 7, "rescale_acts_by_decoder_norm": false });
+    matches_the_reference("topk_no_rescale", sae);
+}
+
+#[test]
+fn batchtopk() {
+    matches_the_reference("batchtopk", json!({ "architecture": "batchtopk", "k": 6.5 }));
+}
+
+#[test]
+fn matryoshka() {
+    let sae = json!({ "architecture": "matryoshka", "k": 6, "matryoshka_widths": [16, 48, 96] });
+    matches_the_reference("matryoshka_batchtopk", sae);
+}
+
+#[test]
+fn jumprelu() {
+    let sae = json!({ "architecture": "jumprelu", "l0_coefficient": 0.3, "jumprelu_init_threshold": 0.08 });
+    matches_the_reference("jumprelu", sae);
+}
+
+#[test]
+fn jumprelu_with_tanh_and_the_pre_activation_loss() {
+    let sae = json!({ "architecture": "jumprelu", "l0_coefficient": 0.3, "jumprelu_sparsity_loss_mode": "tanh",
+        "pre_act_loss_coefficient": 3e-3 });
+    matches_the_reference("jumprelu_tanh", sae);
 }
 
 #[test]
 fn folded_weights_are_those_that_saelens_saves() {
-    let expected = tensors(&fixture("topk").join("expected.safetensors"));
-    let saved = tensors(&fixture("topk").join("sae_weights.safetensors"));
-    let mut weights = Weights {
-        d_in: D_IN,
-        d_sae: D_SAE,
-        w_enc: transpose(&expected["param.W_enc"], D_IN, D_SAE),
-        b_enc: expected["param.b_enc"].clone(),
-        w_dec: expected["param.W_dec"].clone(),
-        b_dec: expected["param.b_dec"].clone(),
-    };
-    weights.fold_decoder_norms();
-    // One multiplication or division and the rounding of the norm.
-    assert_close("W_enc", &transpose(&weights.w_enc, D_SAE, D_IN), &saved["W_enc"], 1e-6);
-    assert_close("b_enc", &weights.b_enc, &saved["b_enc"], 1e-6);
-    assert_close("W_dec", &weights.w_dec, &saved["W_dec"], 1e-6);
+    for (case, sae) in [
+        ("topk", json!({ "architecture": "topk", "k": 7 })),
+        ("batchtopk", json!({ "architecture": "batchtopk", "k": 6.5 })),
+    ] {
+        let objective = config(&json!({ "sae": sae, "d_sae": D_SAE })).resolve().unwrap().objective;
+        let saved = tensors(&fixture(case).join("sae_weights.safetensors"));
+        let expected = tensors(&fixture(case).join("expected.safetensors"));
+        let mut weights = parameters(&expected, &objective);
+        if let Some(choice) = objective.batch_choice() {
+            // The reference has seen one batch, and its threshold began at 0.
+            let (found, ..) = run(&weights, &objective, true, &expected["x"], &[false; D_SAE]);
+            let threshold = choice.threshold_lr as f32 * found.least.unwrap();
+            assert_close("threshold", &[threshold; D_SAE], &saved["threshold"], 1e-6);
+        }
+        weights.fold_decoder_norms();
+        // One multiplication or division and the rounding of the norm.
+        assert_close("W_enc", &transpose(&weights.w_enc, D_SAE, D_IN), &saved["W_enc"], 1e-6);
+        assert_close("b_enc", &weights.b_enc, &saved["b_enc"], 1e-6);
+        assert_close("W_dec", &weights.w_dec, &saved["W_dec"], 1e-6);
+    }
+}
+
+/// A function of gated and of jumprelu weights stays the same when decoder norms are folded in.
+#[test]
+fn folding_keeps_what_the_autoencoder_computes() {
+    for case in ["gated", "jumprelu"] {
+        let (sae, _) = saelens::load(&fixture(case)).unwrap();
+        let x = normal(50 * D_IN, 3, 1.0);
+        let mut folded = sae.weights().clone();
+        folded.fold_decoder_norms();
+        assert_close("norms", &folded.decoder_norms(), &[1.0; D_SAE], 1e-6);
+        let folded = Sae::new(folded, sae.activation(), true).unwrap();
+        let (before, after) = (sae.encode(&x), folded.encode(&x));
+        assert!(before.entries() > 100);
+        assert_close(case, &folded.decode(&after), &sae.decode(&before), 1e-5);
+    }
 }
 
 #[test]
 fn a_folder_of_saelens_comes_back_as_it_was() {
-    for case in ["standard", "topk", "topk_no_rescale"] {
+    for case in CASES {
         let (sae, metadata) = saelens::load(&fixture(case)).unwrap();
         let dir = tempfile::tempdir().unwrap();
         saelens::save(&sae, &metadata, dir.path()).unwrap();
@@ -121,7 +203,9 @@ fn what_cannot_be_honoured_is_refused() {
         saelens::load(dir.path()).unwrap_err().to_string()
     };
     for (from, to, expected) in [
-        (r#""architecture": "topk""#, r#""architecture": "gated""#, "\"gated\" is not supported"),
+        (r#""architecture": "topk""#, r#""architecture": "matching_pursuit""#, "\"matching_pursuit\" is not supported"),
+        (r#""architecture": "topk""#, r#""architecture": "jumprelu""#, "threshold"),
+        (r#""architecture": "topk""#, r#""architecture": "gated""#, "b_enc"),
         (r#""normalize_activations": "none""#, r#""normalize_activations": "layer_norm""#, "layer_norm"),
         (r#""reshape_activations": "none""#, r#""reshape_activations": "hook_z""#, "hook_z"),
         (r#""sae_lens_version": "6"#, r#""sae_lens_version": "5"#, "before SAELens 6"),
@@ -145,9 +229,19 @@ fn what_cannot_be_honoured_is_refused() {
 
 #[test]
 fn rows_do_not_depend_on_their_batch() {
-    for activation in [Activation::Relu, Activation::TopK { k: 5, rescale_acts_by_decoder_norm: true }] {
+    let families = [
+        (Activation::Relu, json!({ "architecture": "relu" })),
+        (Activation::Gated, json!({ "architecture": "gated" })),
+        (Activation::JumpRelu, json!({ "architecture": "jumprelu", "jumprelu_init_threshold": 0.3 })),
+        (Activation::TopK { k: 5, rescale_acts_by_decoder_norm: true }, json!({ "architecture": "topk", "k": 5 })),
+    ];
+    for (activation, sae) in families {
+        let objective = config(&json!({ "sae": sae })).resolve().unwrap().objective;
+        assert_eq!(objective.activation(), activation);
         for d_sae in [9, 64, 65, 300] {
-            let sae = Sae::new(Weights::init(16, d_sae, Some(0.7), 3), activation, true).unwrap();
+            let mut weights = Weights::init(16, d_sae, Some(0.7), 3);
+            objective.extend(&mut weights);
+            let sae = Sae::new(weights, activation, true).unwrap();
             let x = normal(90 * 16, 1, 1.0);
             let whole = sae.encode(&x);
             let decoded = sae.decode(&whole);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mediant_dict::train::{Buffers, Gradients, InMemory, Now, Pass, pass};
+use mediant_dict::train::{Buffers, InMemory, Now, Pass, pass};
 use mediant_dict::{Objective, TrainConfig, Weights};
 use mediant_tensor::random::{fill_normal, stream};
 use safetensors::SafeTensors;
@@ -39,18 +39,17 @@ pub(crate) fn transpose(data: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     (0..cols).flat_map(|col| (0..rows).map(move |row| data[row * cols + col])).collect()
 }
 
-/// One pass with gradients, and x̂ − x.
+/// One pass after all warm-up with gradients, and x̂ − x.
 pub(crate) fn run(
     weights: &Weights,
     objective: &Objective,
     subtract: bool,
     x: &[f32],
-    l1: f64,
     dead: &[bool],
-) -> (Pass, Gradients, Vec<f32>) {
-    let mut gradients = Gradients::zeros(weights.d_in, weights.d_sae);
+) -> (Pass, Weights, Vec<f32>) {
+    let mut gradients = weights.zeros_like();
     let mut buffers = Buffers::default();
-    let now = Now { lr: 0.0, l1, dead };
+    let now = Now { lr: 0.0, coefficient: objective.coefficient_at(u64::MAX), dead };
     // Twice, since the buffers of one step are those of the next.
     pass(weights, objective, subtract, x, &now, &mut gradients, &mut buffers);
     let found = pass(weights, objective, subtract, x, &now, &mut gradients, &mut buffers);

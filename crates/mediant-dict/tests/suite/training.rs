@@ -22,13 +22,22 @@ fn value(trained: &Trained, name: &str) -> f64 {
     trained.curve.iter().rfind(|row| row.name == name).unwrap().value
 }
 
-/// Both architectures, with every option that adds state or randomness.
-fn architectures() -> [Value; 2] {
+/// All families, with every option that adds state or randomness.
+fn families() -> [Value; 7] {
     [
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
         json!({ "sae": { "architecture": "relu", "l1": 0.05, "l1_warm_up_steps": 10, "normalize_activations": "expected_average_only_in" },
             "lr_warm_up_steps": 5, "lr_decay_steps": 10, "norm_estimate_batches": 3 }),
+        json!({ "sae": { "architecture": "gated", "l1": 0.05, "l1_warm_up_steps": 10, "b_dec_init": "mean" } }),
+        json!({ "sae": { "architecture": "batchtopk", "k": 4.5, "normalize_activations": "expected_average_only_in" },
+            "dead_feature_window": 5 }),
+        json!({ "sae": { "architecture": "matryoshka", "k": 4, "matryoshka_widths": [24, 40], "topk_threshold_lr": 0.05 },
+            "dead_feature_window": 5 }),
+        json!({ "sae": { "architecture": "jumprelu", "l0_coefficient": 0.02, "l0_warm_up_steps": 10, "pre_act_loss_coefficient": 1e-3 },
+            "dead_feature_window": 5 }),
+        json!({ "sae": { "architecture": "jumprelu", "l0_coefficient": 0.02, "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 5,
+            "jumprelu_ste_to_input": true, "decoder_init_norm": 0.5 } }),
     ]
 }
 
@@ -36,25 +45,33 @@ fn architectures() -> [Value; 2] {
 fn trainings_learn() {
     let data = synthetic(4000, 32, 48, 20);
     let options = json!({ "steps": 800, "batch": 128, "lr": 3e-3, "dead_feature_window": 50 });
-    for mut own in architectures() {
+    for mut own in families() {
         own.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         let trained = train(&config(&own), &data);
         // Three of 48 directions and a constant make up each vector; before training nothing is explained.
-        assert!(value(&trained, "ev_trainer") > 0.9, "{own}: {}", value(&trained, "ev_trainer"));
+        assert!(value(&trained, "ev_trainer") > 0.85, "{own}: {}", value(&trained, "ev_trainer"));
         let first = trained.curve.iter().find(|row| row.name == "ev_trainer").unwrap().value;
-        assert!(first < 0.2, "{first}");
+        assert!(first < 0.2, "{own}: {first}");
+        let before = trained.curve.iter().find(|row| row.name == "mse_loss").unwrap().value;
+        assert!(value(&trained, "mse_loss") < 0.3 * before, "{own}");
         assert!((trained.facts.epochs - 800.0 * 128.0 / 4000.0).abs() < 1e-12);
-        // The finished weights do what the last step did.
+        // The finished weights do what the last step did, with a threshold where a batch chose.
         let codes = trained.sae.encode(&data.data);
         let l0 = codes.entries() as f64 / 4000.0;
-        assert!((l0 - value(&trained, "l0")).abs() < 1.0, "{l0}");
+        assert!((l0 - value(&trained, "l0")).abs() < 1.0, "{own}: {l0}, {}", value(&trained, "l0"));
+        let mut sums = mediant_dict::evaluate::Sums::default();
+        let out = trained.sae.decode(&codes);
+        for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {
+            sums.add(x, r, codes.row(row).1);
+        }
+        assert!(sums.ev_mc() > 0.8, "{own}: {}", sums.ev_mc());
     }
 }
 
 #[test]
 fn resuming_at_any_step_gives_the_bits_of_no_interruption() {
     let data = synthetic(333, 16, 24, 10);
-    for own in architectures() {
+    for own in families() {
         let config = config(&own);
         let whole = train(&config, &data);
         for stop in [0, 1, 7, 16, 29] {
@@ -79,7 +96,7 @@ fn resuming_at_any_step_gives_the_bits_of_no_interruption() {
 #[test]
 fn a_checkpoint_of_another_training_is_refused() {
     let data = synthetic(333, 16, 24, 10);
-    let [topk, relu] = architectures().map(|own| config(&own));
+    let [topk, relu, gated, ..] = families().map(|own| config(&own));
     let dir = tempfile::tempdir().unwrap();
     let mut trainer = Trainer::start(topk.resolve().unwrap(), &data, CpuLearner::new).unwrap();
     trainer.step(&data).unwrap();
@@ -87,14 +104,14 @@ fn a_checkpoint_of_another_training_is_refused() {
     let refused =
         |config: &TrainConfig| Trainer::resume(config.resolve().unwrap(), &data, dir.path(), CpuLearner::new).is_err();
     assert!(!refused(&topk));
-    assert!(refused(&relu));
+    assert!(refused(&relu) && refused(&gated));
     assert!(refused(&TrainConfig { d_sae: 65, ..topk }));
 }
 
 #[test]
 fn threads_do_not_change_the_bits() {
     let data = synthetic(1000, 40, 64, 25);
-    for own in architectures() {
+    for own in families() {
         let mut config = config(&own);
         config.d_sae = 700;
         config.steps = Some(16);

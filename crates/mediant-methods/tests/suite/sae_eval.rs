@@ -1,7 +1,7 @@
 //! Autoencoders whose scores are known without running anything.
 
 use mediant_artifact::{MetricRow, Tokens, TokensMeta};
-use mediant_dict::{Activation, Sae, Weights};
+use mediant_dict::{Activation, Extra, Sae, Weights};
 use mediant_lm::train::{Gpt2Shape, Start, gpt2_config, initial};
 use mediant_lm::{LmConfig, Model, Parameter, batches};
 use mediant_methods::Error;
@@ -60,7 +60,15 @@ fn mirror(gain: f32) -> Sae {
         w_enc[(D + i) * D + i] = -1.0;
     }
     let w_dec = w_enc.iter().map(|x| gain * x).collect();
-    let weights = Weights { d_in: D, d_sae: 2 * D, w_enc, b_enc: vec![0.0; 2 * D], w_dec, b_dec: vec![0.0; D] };
+    let weights = Weights {
+        d_in: D,
+        d_sae: 2 * D,
+        w_enc,
+        b_enc: vec![0.0; 2 * D],
+        w_dec,
+        b_dec: vec![0.0; D],
+        extra: Extra::None,
+    };
     Sae::new(weights, Activation::Relu, true).unwrap()
 }
 
@@ -120,6 +128,7 @@ fn the_mean_alone_explains_nothing() {
         b_enc: vec![0.0; 2],
         w_dec: vec![0.0; 2 * D],
         b_dec: mean,
+        extra: Extra::None,
     };
     let rows = run(&Sae::new(weights, Activation::Relu, true).unwrap()).metrics(0);
     // The mean is rounded to f32.

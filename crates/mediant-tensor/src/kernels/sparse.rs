@@ -75,6 +75,34 @@ impl Codes {
         self.values.truncate(entries);
     }
 
+    /// The entries of the latents from `start` to before `end`.
+    pub fn between(&self, start: u32, end: u32) -> Self {
+        let mut part = Self::default();
+        for row in 0..self.rows() {
+            let (latents, values) = self.row(row);
+            let range =
+                latents.partition_point(|&latent| latent < start)..latents.partition_point(|&latent| latent < end);
+            part.push_row(latents[range.clone()].iter().copied().zip(values[range].iter().copied()));
+        }
+        part
+    }
+
+    /// The same entries with other values, by latent and value.
+    pub fn mapped(&self, value: impl Fn(u32, f32) -> f32) -> Self {
+        let values = self.latents.iter().zip(&self.values).map(|(latent, x)| value(*latent, *x)).collect();
+        Self { starts: self.starts.clone(), latents: self.latents.clone(), values }
+    }
+
+    /// The entries whose values `keep` lets pass, asked row by row in the order of the latents.
+    pub fn filtered(&self, mut keep: impl FnMut(f32) -> bool) -> Self {
+        let mut part = Self::default();
+        for row in 0..self.rows() {
+            let (latents, values) = self.row(row);
+            part.push_row(latents.iter().copied().zip(values.iter().copied()).filter(|(_, value)| keep(*value)));
+        }
+        part
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.starts.len() - 1

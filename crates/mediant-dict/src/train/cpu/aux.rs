@@ -9,10 +9,8 @@ use mediant_tensor::kernels::topk::{TopKScratch, top_k};
 use rayon::prelude::*;
 
 use super::dense_pays;
-use super::pass::Gradients;
 use super::term::{DenseTerm, SparseTerm};
 use crate::Weights;
-use crate::config::Objective;
 use crate::encode::{sized, zeroed};
 
 /// Buffers of the dense work.
@@ -29,6 +27,8 @@ pub(super) struct Aux<'b> {
     d_in: usize,
     d_sae: usize,
     dead: Vec<u32>,
+    /// Of every dead latent its place among them; what stands at the others does not matter.
+    places: Vec<u32>,
     k: usize,
     /// coefficient · scale / batch: the loss is this times the sum over the batch, its gradient twice this times the error.
     factor: f64,
@@ -43,15 +43,14 @@ enum Work<'b> {
 }
 
 impl<'b> Aux<'b> {
-    /// `None` when there is no such loss: another architecture, coefficient 0, or nothing dead.
+    /// `None` when there is no such loss: coefficient 0, or nothing dead.
     pub(super) fn new(
         weights: &Weights,
-        objective: &Objective,
+        coefficient: f64,
         dead: &[bool],
         batch: usize,
         buffers: &'b mut AuxBuffers,
     ) -> Option<Self> {
-        let Objective::TopK { aux_loss_coefficient: coefficient, .. } = *objective else { return None };
         let (d_in, d_sae) = (weights.d_in, weights.d_sae);
         let dead: Vec<u32> = (0u32..).zip(dead).filter_map(|(latent, &dead)| dead.then_some(latent)).collect();
         let half = d_in / 2;
@@ -70,51 +69,48 @@ impl<'b> Aux<'b> {
         } else {
             Work::Sparse { term: SparseTerm::default(), errors: Vec::new() }
         };
-        Some(Self { d_in, d_sae, dead, k, factor: coefficient * scale / batch as f64, work })
+        let mut places = vec![0; d_sae];
+        dead.iter().zip(0..).for_each(|(&latent, place)| places[latent as usize] = place);
+        Some(Self { d_in, d_sae, dead, places, k, factor: coefficient * scale / batch as f64, work })
     }
 
-    /// Adds rows. `hidden` holds the pre-activations as they are compared, `errors` x̂ − x. Returns their part of the loss.
-    pub(super) fn push(
-        &mut self,
-        hidden: &[f32],
-        scale: Option<&[f32]>,
-        w_dec: &[f32],
-        errors: &[f32],
-        inputs: &[f32],
-    ) -> f64 {
+    /// The k largest dead latents of each row, with their pre-activations. `hidden` holds them as they are compared.
+    pub(super) fn choose(&self, hidden: &[f32], scale: Option<&[f32]>) -> Codes {
+        Codes::collect(hidden.par_chunks(self.d_sae), |row, (values, scratch): &mut Selection, codes| {
+            values.clear();
+            values.extend(self.dead.iter().map(|&latent| row[latent as usize]));
+            codes.push_row(top_k(values, self.k, scratch).iter().map(|&(place, value)| {
+                let latent = self.dead[place as usize];
+                (latent, scale.map_or(value, |scale| value / scale[latent as usize]))
+            }));
+        })
+    }
+
+    /// Adds rows with these codes. `errors` holds x̂ − x. Returns their part of the loss.
+    pub(super) fn push(&mut self, codes: &Codes, w_dec: &[f32], errors: &[f32], inputs: &[f32]) -> f64 {
         let gain = 2.0 * self.factor as f32;
-        let rows = hidden.par_chunks(self.d_sae);
         let squares = match &mut self.work {
             Work::Sparse { term, errors: all } => {
-                let codes = Codes::collect(rows, |row, buffers: &mut Selection, codes| {
-                    let chosen = top_dead(row, &self.dead, self.k, scale, buffers);
-                    codes.push_row(chosen.map(|(place, value)| (self.dead[place], value)));
-                });
                 let start = all.len();
                 all.extend_from_slice(errors);
-                term.push(&codes, w_dec, &mut all[start..], gain, |_| 0.0)
+                term.push(codes, w_dec, &mut all[start..], gain, |_| 0.0)
             }
             Work::Dense(buffers) => {
-                let AuxBuffers { errors: own, codes, pulls, w_dec, gradients } = &mut **buffers;
+                let AuxBuffers { errors: own, codes: dense, pulls, w_dec, gradients } = &mut **buffers;
                 let own = sized(own, errors.len());
                 own.copy_from_slice(errors);
                 let width = self.dead.len();
-                let codes = zeroed(codes, rows.len() * width);
-                codes.par_chunks_mut(width).zip(rows).for_each_init(Selection::default, |buffers, (codes, row)| {
-                    for (place, value) in top_dead(row, &self.dead, self.k, scale, buffers) {
-                        codes[place] = value;
+                let dense = zeroed(dense, codes.rows() * width);
+                dense.par_chunks_mut(width).enumerate().for_each(|(row, dense)| {
+                    let (latents, values) = codes.row(row);
+                    for (latent, value) in latents.iter().zip(values) {
+                        dense[self.places[*latent as usize] as usize] = *value;
                     }
                 });
-                let term = DenseTerm { codes, w_dec, d_in: self.d_in };
+                let term = DenseTerm { codes: dense, w_dec, d_in: self.d_in };
                 let squares = term.decode(own);
-                term.backward(
-                    own,
-                    inputs,
-                    gain,
-                    |_| 0.0,
-                    pulls,
-                    gradients.each_mut().map(|gradient| &mut gradient[..]),
-                );
+                let gradients = gradients.each_mut().map(|gradient| &mut gradient[..]);
+                term.backward(own, inputs, gain, |_| 0.0, pulls, gradients);
                 squares
             }
         };
@@ -122,7 +118,7 @@ impl<'b> Aux<'b> {
     }
 
     /// Adds the gradients of the whole batch.
-    pub(super) fn backward(self, inputs: &[f32], to: &mut Gradients) {
+    pub(super) fn backward(self, inputs: &[f32], to: &mut Weights) {
         match self.work {
             Work::Sparse { term, errors } => term.backward(inputs, &errors, 2.0 * self.factor as f32, to),
             Work::Dense(buffers) => {
@@ -136,22 +132,6 @@ impl<'b> Aux<'b> {
 }
 
 type Selection = (Vec<f32>, TopKScratch);
-
-/// The k largest dead latents of a row: place among the dead, and pre-activation without the scale.
-fn top_dead<'a>(
-    row: &[f32],
-    dead: &'a [u32],
-    k: usize,
-    scale: Option<&'a [f32]>,
-    (values, scratch): &'a mut Selection,
-) -> impl Iterator<Item = (usize, f32)> + 'a {
-    values.clear();
-    values.extend(dead.iter().map(|&latent| row[latent as usize]));
-    top_k(values, k, scratch).iter().map(move |&(place, value)| {
-        let place = place as usize;
-        (place, scale.map_or(value, |scale| value / scale[dead[place] as usize]))
-    })
-}
 
 fn gather(matrix: &[f32], rows: &[u32], width: usize, out: &mut Vec<f32>) {
     let out = sized(out, rows.len() * width);

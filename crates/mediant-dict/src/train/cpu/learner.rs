@@ -3,10 +3,10 @@
 use mediant_tensor::checkpoint::{Checkpoint, State};
 use mediant_tensor::optim::{Adam, Moments, clip_factor, global_norm};
 
-use super::pass::{Buffers, Gradients, pass};
-use crate::config::{Objective, Training};
+use super::pass::{Buffers, pass};
+use crate::config::Training;
 use crate::train::learner::{Learner, Now, Outcome};
-use crate::{Result, Weights};
+use crate::{Extra, Objective, Result, Weights};
 
 /// Trains on the CPU.
 pub struct CpuLearner {
@@ -15,19 +15,21 @@ pub struct CpuLearner {
     max_grad_norm: Option<f64>,
     adam: Adam,
     weights: Weights,
-    moments: [Moments; 4],
-    gradients: Gradients,
+    moments: Vec<Moments>,
+    gradients: Weights,
     buffers: Buffers,
     updates: u64,
+    /// The running mean of the smallest chosen activation.
+    threshold: f64,
 }
 
 impl CpuLearner {
     /// Starts from these weights.
     pub fn new(training: &Training, weights: Weights) -> Self {
-        let gradients = Gradients::zeros(weights.d_in, weights.d_sae);
-        let moments = gradients.each().map(|gradient| Moments::zeros(gradient.len()));
+        let gradients = weights.zeros_like();
+        let moments = gradients.each().iter().map(|gradient| Moments::zeros(gradient.len())).collect();
         Self {
-            objective: training.objective,
+            objective: training.objective.clone(),
             apply_b_dec_to_input: training.apply_b_dec_to_input,
             max_grad_norm: training.max_grad_norm,
             adam: Adam { betas: training.adam_betas, ..Adam::default() },
@@ -36,12 +38,17 @@ impl CpuLearner {
             gradients,
             buffers: Buffers::default(),
             updates: 0,
+            threshold: 0.0,
         }
     }
 }
 
 impl Learner for CpuLearner {
     fn step(&mut self, batch: &[f32], now: &Now<'_>) -> Outcome {
+        // Below zero, negative pre-activations would pass; SAELens' projection.
+        if let Extra::Threshold(threshold) = &mut self.weights.extra {
+            threshold.iter_mut().for_each(|x| *x = x.max(0.0));
+        }
         let (gradients, buffers) = (&mut self.gradients, &mut self.buffers);
         let found = pass(&self.weights, &self.objective, self.apply_b_dec_to_input, batch, now, gradients, buffers);
         let rows = batch.len() / self.weights.d_in;
@@ -49,6 +56,9 @@ impl Learner for CpuLearner {
         let outcome =
             Outcome { losses: found.losses, grad_norm, l0: found.active as f64 / rows as f64, fired: found.fired };
         if outcome.losses.total().is_finite() && grad_norm.is_finite() {
+            if let (Some(choice), Some(least)) = (self.objective.batch_choice(), found.least) {
+                self.threshold += choice.threshold_lr * (f64::from(least) - self.threshold);
+            }
             self.updates += 1;
             let scale = self.max_grad_norm.map_or(1.0, |max| clip_factor(grad_norm, max));
             let parameters = self.weights.each_mut().into_iter().zip(self.gradients.each()).zip(&mut self.moments);
@@ -63,6 +73,10 @@ impl Learner for CpuLearner {
         self.weights.clone()
     }
 
+    fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
     fn save<'a>(&'a self, state: &mut State<'a>) {
         let shapes = self.weights.shapes();
         for (((name, shape), value), moments) in shapes.iter().zip(self.weights.each()).zip(&self.moments) {
@@ -71,6 +85,9 @@ impl Learner for CpuLearner {
             state.tensor(format!("{name}.second_moment"), shape, &moments.second);
         }
         state.words("updates", &[self.updates]);
+        if self.objective.batch_choice().is_some() {
+            state.words("threshold", &[self.threshold.to_bits()]);
+        }
     }
 
     fn restore(&mut self, checkpoint: &mut Checkpoint) -> Result<()> {
@@ -81,6 +98,10 @@ impl Learner for CpuLearner {
             moments.second = checkpoint.tensor(&format!("{name}.second_moment"), shape)?;
         }
         [self.updates] = checkpoint.words("updates")?;
+        if self.objective.batch_choice().is_some() {
+            let [threshold] = checkpoint.words("threshold")?;
+            self.threshold = f64::from_bits(threshold);
+        }
         Ok(())
     }
 }

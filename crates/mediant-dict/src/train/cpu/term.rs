@@ -3,7 +3,7 @@
 use mediant_tensor::kernels::sparse::{ByLatent, Codes, add_weighted, dot_with_each};
 use rayon::prelude::*;
 
-use super::pass::Gradients;
+use crate::Weights;
 use crate::encode::zeroed;
 use crate::product::{add_times, add_times_transposed, add_transposed_times};
 use crate::weights::sum_of_squares;
@@ -15,7 +15,49 @@ pub(super) struct SparseTerm {
     pulls: Vec<f32>,
 }
 
+/// Adds the decoding of rows to `errors`, and gives Σ ‖error‖².
+pub(super) fn decode(codes: &Codes, w_dec: &[f32], errors: &mut [f32]) -> f64 {
+    let d_in = errors.len() / codes.rows();
+    let rows = errors.par_chunks_mut(d_in).enumerate().map(|(row, error)| {
+        let (latents, values) = codes.row(row);
+        add_weighted(error, latents, values, w_dec);
+        sum_of_squares(error)
+    });
+    rows.collect::<Vec<f64>>().iter().sum()
+}
+
 impl SparseTerm {
+    /// Of codes that have been decoded, pulled by `errors`.
+    pub(super) fn of(codes: Codes, w_dec: &[f32], errors: &[f32], gain: f32) -> Self {
+        let mut pulls = vec![0.0; codes.entries()];
+        let d_in = errors.len() / codes.rows();
+        let rows = errors.par_chunks(d_in).zip(codes.split_rows(&mut pulls)).enumerate();
+        rows.for_each(|(row, (error, pulls))| {
+            dot_with_each(error, codes.row(row).0, w_dec, pulls);
+            pulls.iter_mut().for_each(|pull| *pull *= gain);
+        });
+        Self { codes, pulls }
+    }
+
+    /// The codes.
+    pub(super) fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
+    /// ∂L/∂(code) of every entry.
+    pub(super) fn pulls(&self) -> &[f32] {
+        &self.pulls
+    }
+
+    /// Which latents are active in any row.
+    pub(super) fn fired(&self, d_sae: usize) -> Vec<bool> {
+        let mut fired = vec![false; d_sae];
+        for (&latent, &value) in self.codes.latents().iter().zip(self.codes.values()) {
+            fired[latent as usize] |= value > 0.0;
+        }
+        fired
+    }
+
     /// Adds rows: their decoding is added to `errors` (which starts as minus the target), and the gradients of the entries
     /// are noted, `gain · error · W_dec,i + penalty(i)`. Returns Σ ‖error‖².
     pub(super) fn push(
@@ -57,18 +99,25 @@ impl SparseTerm {
         }
     }
 
-    /// Adds the gradients of W_dec, W_enc and b_enc, from the encoder's inputs and the errors of the whole batch.
-    pub(super) fn backward(&self, inputs: &[f32], errors: &[f32], gain: f32, gradients: &mut Gradients) {
-        if self.codes.entries() == 0 {
-            return;
-        }
-        let by_latent = ByLatent::new(&self.codes, gradients.b_enc.len());
-        let mut values = by_latent.arrange(self.codes.values());
-        values.iter_mut().for_each(|value| *value *= gain);
-        by_latent.add_sums(&values, errors, &mut gradients.w_dec);
+    /// Adds the gradients of W_dec, W_enc and b_enc, from the encoder's inputs and the errors of the whole batch, where the
+    /// pull on a code is that on its pre-activation.
+    pub(super) fn backward(&self, inputs: &[f32], errors: &[f32], gain: f32, gradients: &mut Weights) {
+        let Some(by_latent) = self.decoder_backward(errors, gain, gradients) else { return };
         let pulls = by_latent.arrange(&self.pulls);
         by_latent.add_sums(&pulls, inputs, &mut gradients.w_enc);
         by_latent.add_totals(&pulls, &mut gradients.b_enc);
+    }
+
+    /// Adds the gradient of W_dec, and gives the entries by latent, if there are any.
+    pub(super) fn decoder_backward(&self, errors: &[f32], gain: f32, gradients: &mut Weights) -> Option<ByLatent> {
+        if self.codes.entries() == 0 {
+            return None;
+        }
+        let by_latent = ByLatent::new(&self.codes, gradients.d_sae);
+        let mut values = by_latent.arrange(self.codes.values());
+        values.iter_mut().for_each(|value| *value *= gain);
+        by_latent.add_sums(&values, errors, &mut gradients.w_dec);
+        Some(by_latent)
     }
 }
 
@@ -92,6 +141,13 @@ impl DenseTerm<'_> {
         rows.iter().sum()
     }
 
+    /// `gain · errors · W_decᵀ`: ∂L/∂(code) of every latent, in the buffer.
+    pub(super) fn pulls<'p>(&self, errors: &[f32], gain: f32, buffer: &'p mut Vec<f32>) -> &'p mut [f32] {
+        let pulls = zeroed(buffer, errors.len() / self.d_in * self.latents());
+        add_times_transposed(pulls, gain, errors, self.w_dec, self.d_in);
+        pulls
+    }
+
     /// Adds the gradients of W_enc, b_enc and W_dec of these latents, from the errors and the encoder's inputs of these
     /// rows. A code of 0 takes no part. `pulls` is a buffer.
     pub(super) fn backward(
@@ -106,8 +162,7 @@ impl DenseTerm<'_> {
         let latents = self.latents();
         let rows = errors.len() / self.d_in;
         add_transposed_times(w_dec, gain, self.codes, errors, rows);
-        let pulls = zeroed(pulls, self.codes.len());
-        add_times_transposed(pulls, gain, errors, self.w_dec, self.d_in);
+        let pulls = self.pulls(errors, gain, pulls);
         pulls.par_chunks_mut(latents).zip(self.codes.par_chunks(latents)).for_each(|(pulls, codes)| {
             for (latent, (pull, code)) in pulls.iter_mut().zip(codes).enumerate() {
                 *pull = if *code == 0.0 { 0.0 } else { *pull + penalty(latent) };

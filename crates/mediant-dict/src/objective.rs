@@ -1,0 +1,198 @@
+//! What each family of dictionaries minimises, and what it becomes at inference.
+
+use serde::{Deserialize, Serialize};
+
+use crate::weights::Extra;
+use crate::{Activation, Weights};
+
+/// A family with its own options.
+///
+/// `mse` is ‖x − x̂‖², summed over dimensions; all losses are means over the batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// `mse + λ Σ_i f_i ‖W_dec,i‖₂`.
+    Relu {
+        /// λ after warm-up.
+        l1: f64,
+        /// Steps in which λ rises from 0.
+        l1_warm_up_steps: u64,
+    },
+    /// `mse + λ Σ_i max(π_i, 0) ‖W_dec,i‖₂ + ‖x − x̂_π‖²`, π the gate's pre-activations and x̂_π their reconstruction
+    /// (Rajamanoharan et al. 2024, arXiv:2404.16014).
+    Gated {
+        /// λ after warm-up.
+        l1: f64,
+        /// Steps in which λ rises from 0.
+        l1_warm_up_steps: u64,
+    },
+    /// `mse + c · scale · ‖(x − x̂) − ê‖²`, ê made by dead latents.
+    TopK {
+        /// Active latents of each vector.
+        k: usize,
+        /// Choose by activation times decoder norm.
+        rescale_acts_by_decoder_norm: bool,
+        /// c.
+        aux_loss_coefficient: f64,
+    },
+    /// As `topk`, the k·batch largest of a whole batch (Bussmann et al. 2024, arXiv:2412.06410); at inference a
+    /// threshold.
+    BatchTopK {
+        /// How the largest are chosen.
+        choice: BatchChoice,
+    },
+    /// `batchtopk`, and `‖x − x̂_w‖²` of the first w latents alone for each inner width w (Bussmann et al. 2025,
+    /// arXiv:2503.17547).
+    Matryoshka {
+        /// How the largest are chosen.
+        choice: BatchChoice,
+        /// The inner widths, rising, each below d_sae.
+        widths: Vec<usize>,
+    },
+    /// `mse + λ · sparsity`, each latent with a threshold of its own (Rajamanoharan et al. 2024, arXiv:2407.14435).
+    JumpRelu(JumpRelu),
+}
+
+/// How active latents of a batch are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchChoice {
+    /// Active latents of a vector in the mean.
+    pub k: f64,
+    /// Choose by activation times decoder norm.
+    pub rescale_acts_by_decoder_norm: bool,
+    /// Coefficient of the AuxK loss.
+    pub aux_loss_coefficient: f64,
+    /// Weight of a batch's smallest chosen activation in the running threshold.
+    pub threshold_lr: f64,
+}
+
+impl BatchChoice {
+    /// How many entries of a batch are kept: ⌊k · rows⌋.
+    pub fn entries(&self, rows: usize) -> usize {
+        (self.k * rows as f64) as usize
+    }
+}
+
+/// The options of `jumprelu`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JumpRelu {
+    /// λ after warm-up.
+    pub l0: f64,
+    /// Steps in which λ rises from 0.
+    pub l0_warm_up_steps: u64,
+    /// Thresholds at the start.
+    pub threshold_init: f64,
+    /// ε: width of the kernel of the straight-through estimator.
+    pub bandwidth: f64,
+    /// What is penalised.
+    pub sparsity: Sparsity,
+    /// Whether the estimator reaches the pre-activations too, not the thresholds alone.
+    pub ste_to_input: bool,
+    /// Coefficient of Σ_dead max(θ − z, 0) ‖W_dec‖.
+    pub pre_act_loss_coefficient: Option<f64>,
+}
+
+/// What `jumprelu` penalises.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sparsity {
+    /// L0: Σ_i H(z_i − θ_i).
+    Step,
+    /// Σ_i tanh(c f_i ‖W_dec,i‖₂) (Anthropic, January 2025 update).
+    Tanh {
+        /// c.
+        scale: f64,
+    },
+    /// 2/t (L0 − t)² (Gemma Scope 2).
+    Quadratic {
+        /// t.
+        target_l0: f64,
+    },
+}
+
+impl Objective {
+    /// The sparsity coefficient at a step, if there is one: `λ · min(step / warm-up, 1)`.
+    pub fn coefficient_at(&self, step: u64) -> f64 {
+        let (coefficient, warm_up) = match *self {
+            Self::Relu { l1, l1_warm_up_steps } | Self::Gated { l1, l1_warm_up_steps } => (l1, l1_warm_up_steps),
+            Self::JumpRelu(JumpRelu { l0, l0_warm_up_steps, .. }) => (l0, l0_warm_up_steps),
+            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => return 0.0,
+        };
+        if step < warm_up { coefficient * step as f64 / warm_up as f64 } else { coefficient }
+    }
+
+    /// Name of the sparsity coefficient on the curve.
+    pub fn coefficient_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Relu { .. } | Self::Gated { .. } => Some("l1_coefficient"),
+            Self::JumpRelu(_) => Some("l0_coefficient"),
+            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => None,
+        }
+    }
+
+    /// The losses beside `mse_loss`, by their SAELens names, in the order of [`crate::train::Losses::others`].
+    pub fn other_losses(&self) -> Vec<String> {
+        const AUX: &str = "auxiliary_reconstruction_loss";
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        match self {
+            Self::Relu { .. } => names(&["l1_loss"]),
+            Self::Gated { .. } => names(&["l1_loss", AUX]),
+            Self::TopK { .. } | Self::BatchTopK { .. } => names(&[AUX]),
+            Self::Matryoshka { widths, .. } => {
+                let inner = widths.iter().map(|width| format!("inner_mse_loss_{width}"));
+                [AUX.to_owned()].into_iter().chain(inner).collect()
+            }
+            Self::JumpRelu(JumpRelu { pre_act_loss_coefficient: Some(_), .. }) => names(&["l0_loss", "pre_act_loss"]),
+            Self::JumpRelu(_) => names(&["l0_loss"]),
+        }
+    }
+
+    /// Whether activations are compared after multiplication by decoder norms, which the encoder takes over in the end.
+    pub fn rescales(&self) -> bool {
+        match self {
+            Self::TopK { rescale_acts_by_decoder_norm, .. } => *rescale_acts_by_decoder_norm,
+            Self::BatchTopK { choice } | Self::Matryoshka { choice, .. } => choice.rescale_acts_by_decoder_norm,
+            Self::Relu { .. } | Self::Gated { .. } | Self::JumpRelu(_) => false,
+        }
+    }
+
+    /// The choice over a batch, of the families that make one.
+    pub fn batch_choice(&self) -> Option<&BatchChoice> {
+        match self {
+            Self::BatchTopK { choice } | Self::Matryoshka { choice, .. } => Some(choice),
+            _ => None,
+        }
+    }
+
+    /// Gives initial weights the parameters that the family has besides the usual ones, at SAELens' initial values.
+    pub fn extend(&self, weights: &mut Weights) {
+        let all = |value: f32| vec![value; weights.d_sae];
+        weights.extra = match self {
+            Self::JumpRelu(JumpRelu { threshold_init, .. }) => Extra::Threshold(all(*threshold_init as f32)),
+            Self::Gated { .. } => Extra::Gate { b_mag: all(0.0), r_mag: all(0.0) },
+            Self::Relu { .. } | Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => Extra::None,
+        };
+    }
+
+    /// How codes are made at inference, of weights whose decoder norms are folded in where [`Self::rescales`].
+    pub fn activation(&self) -> Activation {
+        match *self {
+            Self::Relu { .. } => Activation::Relu,
+            Self::Gated { .. } => Activation::Gated,
+            Self::TopK { k, rescale_acts_by_decoder_norm, .. } => Activation::TopK { k, rescale_acts_by_decoder_norm },
+            Self::BatchTopK { .. } | Self::Matryoshka { .. } | Self::JumpRelu(_) => Activation::JumpRelu,
+        }
+    }
+
+    /// SAELens' name of the family.
+    pub fn saelens_name(&self) -> &'static str {
+        match self {
+            Self::Relu { .. } => "standard",
+            Self::Gated { .. } => "gated",
+            Self::TopK { .. } => "topk",
+            Self::BatchTopK { .. } => "batchtopk",
+            Self::Matryoshka { .. } => "matryoshka_batchtopk",
+            Self::JumpRelu(_) => "jumprelu",
+        }
+    }
+}

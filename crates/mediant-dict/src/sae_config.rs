@@ -1,0 +1,280 @@
+//! The `sae:` options of `train_sae`: which family, with its own options.
+//!
+//! Names and defaults are those of SAELens 6.54 (`TrainingSAEConfig` and its families), except where said otherwise.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{BDecInit, Normalize, Wrong};
+use crate::{BatchChoice, JumpRelu, Objective, Sparsity};
+
+/// The `sae:` options of `train_sae`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SaeConfig {
+    /// The family of the autoencoder.
+    pub architecture: Architecture,
+    /// topk: active latents of each vector, a whole number; batchtopk, matryoshka: of a vector in the mean. By
+    /// default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k: Option<f64>,
+    /// topk, batchtopk, matryoshka: choose latents by activation times decoder norm; by default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescale_acts_by_decoder_norm: Option<bool>,
+    /// topk, batchtopk, matryoshka: coefficient of the AuxK loss, in which dead latents reconstruct the residual; by
+    /// default 1, and 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aux_loss_coefficient: Option<f64>,
+    /// batchtopk, matryoshka: weight of each batch's smallest chosen activation in the running threshold that
+    /// inference uses; by default 0.01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topk_threshold_lr: Option<f64>,
+    /// matryoshka: how many latents, from the first, reconstruct by themselves, rising; `d_sae` is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matryoshka_widths: Option<Vec<usize>>,
+    /// relu, gated: coefficient of the L1 loss, by default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l1: Option<f64>,
+    /// relu, gated: steps in which the L1 coefficient rises linearly from 0, by default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l1_warm_up_steps: Option<u64>,
+    /// jumprelu: coefficient of the sparsity loss, by default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l0_coefficient: Option<f64>,
+    /// jumprelu: steps in which that coefficient rises linearly from 0, by default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l0_warm_up_steps: Option<u64>,
+    /// jumprelu: the thresholds at the start, by default 0.01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jumprelu_init_threshold: Option<f64>,
+    /// jumprelu: width around a threshold in which it has a gradient, by default 0.05.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jumprelu_bandwidth: Option<f64>,
+    /// jumprelu: what is penalised; by default `step`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jumprelu_sparsity_loss_mode: Option<SparsityMode>,
+    /// jumprelu with `tanh`: its scale, by default 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jumprelu_tanh_scale: Option<f64>,
+    /// jumprelu with `quadratic`: the number of active latents that is aimed at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_l0: Option<f64>,
+    /// jumprelu: whether the estimator's gradient reaches pre-activations too (Anthropic) or the thresholds alone
+    /// (DeepMind); by default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jumprelu_ste_to_input: Option<bool>,
+    /// jumprelu: coefficient of a loss that pulls dead latents up to their thresholds (Anthropic: 3e-6); none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_act_loss_coefficient: Option<f64>,
+    /// Norm of the decoder's rows at the start; `null` leaves them as the Kaiming initialisation draws them.
+    #[serde(default = "decoder_init_norm")]
+    pub decoder_init_norm: Option<f64>,
+    /// Subtract `b_dec` from the input before encoding.
+    #[serde(default = "yes")]
+    pub apply_b_dec_to_input: bool,
+    /// Scaling of the activations during training, taken over into the weights at its end.
+    #[serde(default)]
+    pub normalize_activations: Normalize,
+    /// The initial `b_dec`.
+    #[serde(default)]
+    pub b_dec_init: BDecInit,
+}
+
+fn decoder_init_norm() -> Option<f64> {
+    Some(0.1)
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The family of an autoencoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// ReLU with an L1 loss on activations times decoder norms: SAELens' `standard` (Anthropic, April 2024 update).
+    Relu,
+    /// A gate and a magnitude for every latent (Rajamanoharan et al. 2024, arXiv:2404.16014), in SAELens' form.
+    Gated,
+    /// The k largest pre-activations, then ReLU (Gao et al. 2024, arXiv:2406.04093), in SAELens' form.
+    Topk,
+    /// The k·batch largest activations of a batch (Bussmann et al. 2024, arXiv:2412.06410); a `jumprelu` at inference.
+    Batchtopk,
+    /// `batchtopk` whose first latents reconstruct by themselves too (Bussmann et al. 2025, arXiv:2503.17547).
+    Matryoshka,
+    /// A threshold for every latent (Rajamanoharan et al. 2024, arXiv:2407.14435).
+    Jumprelu,
+}
+
+/// What `jumprelu` penalises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SparsityMode {
+    /// The number of active latents, L0 (DeepMind).
+    #[default]
+    Step,
+    /// Σ tanh(c f ‖W_dec‖) (Anthropic, January 2025 update).
+    Tanh,
+    /// 2/t (L0 − t)² with `target_l0` t (Gemma Scope 2).
+    Quadratic,
+}
+
+impl Architecture {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::Gated => "gated",
+            Self::Topk => "topk",
+            Self::Batchtopk => "batchtopk",
+            Self::Matryoshka => "matryoshka",
+            Self::Jumprelu => "jumprelu",
+        }
+    }
+}
+
+impl Wrong {
+    /// The family that the options describe. Where something is wrong the value does not matter.
+    pub(crate) fn objective(&mut self, sae: &SaeConfig, d_sae: usize) -> Objective {
+        self.foreign_options(sae);
+        match sae.architecture {
+            Architecture::Relu | Architecture::Gated => {
+                let l1 = sae.l1.unwrap_or(1.0);
+                self.not_negative(l1, "sae.l1");
+                let l1_warm_up_steps = sae.l1_warm_up_steps.unwrap_or(0);
+                match sae.architecture {
+                    Architecture::Gated => Objective::Gated { l1, l1_warm_up_steps },
+                    _ => Objective::Relu { l1, l1_warm_up_steps },
+                }
+            }
+            Architecture::Topk => {
+                let choice = self.choice(sae, d_sae);
+                Objective::TopK {
+                    k: choice.k as usize,
+                    rescale_acts_by_decoder_norm: choice.rescale_acts_by_decoder_norm,
+                    aux_loss_coefficient: choice.aux_loss_coefficient,
+                }
+            }
+            Architecture::Batchtopk => Objective::BatchTopK { choice: self.choice(sae, d_sae) },
+            Architecture::Matryoshka => {
+                Objective::Matryoshka { choice: self.choice(sae, d_sae), widths: self.widths(sae, d_sae) }
+            }
+            Architecture::Jumprelu => Objective::JumpRelu(self.jump_relu(sae, d_sae)),
+        }
+    }
+
+    fn choice(&mut self, sae: &SaeConfig, d_sae: usize) -> BatchChoice {
+        let choice = BatchChoice {
+            k: sae.k.unwrap_or(100.0),
+            rescale_acts_by_decoder_norm: sae.rescale_acts_by_decoder_norm.unwrap_or(true),
+            aux_loss_coefficient: sae.aux_loss_coefficient.unwrap_or(1.0),
+            threshold_lr: sae.topk_threshold_lr.unwrap_or(0.01),
+        };
+        if sae.architecture == Architecture::Topk {
+            let whole = choice.k >= 1.0 && choice.k.fract() == 0.0;
+            self.require(whole, "sae.k", "must be a whole number of at least 1; a mean is for `batchtopk`");
+        } else {
+            self.require(choice.k > 0.0 && choice.k.is_finite(), "sae.k", "must be above 0");
+        }
+        if choice.k > d_sae as f64 {
+            self.add("sae.k", format!("k is {}, and there are only {d_sae} latents (`d_sae`)", choice.k), None);
+        }
+        self.not_negative(choice.aux_loss_coefficient, "sae.aux_loss_coefficient");
+        let share = choice.threshold_lr > 0.0 && choice.threshold_lr <= 1.0;
+        self.require(share, "sae.topk_threshold_lr", "must be above 0 and at most 1");
+        choice
+    }
+
+    /// The inner widths.
+    fn widths(&mut self, sae: &SaeConfig, d_sae: usize) -> Vec<usize> {
+        let Some(widths) = &sae.matryoshka_widths else {
+            let help = "add `matryoshka_widths: [256, 1024]`, for example";
+            self.add("sae.architecture", "a matryoshka autoencoder needs `matryoshka_widths`", Some(help));
+            return Vec::new();
+        };
+        let inner: Vec<usize> = widths.iter().copied().filter(|width| *width != d_sae).collect();
+        self.require(!inner.is_empty(), "sae.matryoshka_widths", "needs a width below `d_sae`");
+        let rising = widths.windows(2).all(|pair| pair[0] < pair[1]) && widths.first() != Some(&0);
+        let fitting = widths.iter().all(|width| *width <= d_sae);
+        self.require(rising && fitting, "sae.matryoshka_widths", "must rise, from at least 1 to at most `d_sae`");
+        inner
+    }
+
+    fn jump_relu(&mut self, sae: &SaeConfig, d_sae: usize) -> JumpRelu {
+        let mode = sae.jumprelu_sparsity_loss_mode.unwrap_or_default();
+        if sae.jumprelu_tanh_scale.is_some() && mode != SparsityMode::Tanh {
+            let help = "add `jumprelu_sparsity_loss_mode: tanh`";
+            self.add("sae.jumprelu_tanh_scale", "does nothing without the tanh loss", Some(help));
+        }
+        if sae.target_l0.is_some() && mode != SparsityMode::Quadratic {
+            let help = "add `jumprelu_sparsity_loss_mode: quadratic`";
+            self.add("sae.target_l0", "does nothing without the quadratic loss", Some(help));
+        }
+        let sparsity = match (mode, sae.target_l0) {
+            (SparsityMode::Step, _) => Sparsity::Step,
+            (SparsityMode::Tanh, _) => Sparsity::Tanh { scale: sae.jumprelu_tanh_scale.unwrap_or(4.0) },
+            (SparsityMode::Quadratic, Some(target_l0)) => Sparsity::Quadratic { target_l0 },
+            (SparsityMode::Quadratic, None) => {
+                let help = "add `target_l0: 50`, for example";
+                self.add("sae.jumprelu_sparsity_loss_mode", "the quadratic loss needs `target_l0`", Some(help));
+                Sparsity::Step
+            }
+        };
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        self.require(sae.jumprelu_tanh_scale.is_none_or(positive), "sae.jumprelu_tanh_scale", "must be above 0");
+        let possible = |l0: f64| l0 > 0.0 && l0 <= d_sae as f64;
+        self.require(sae.target_l0.is_none_or(possible), "sae.target_l0", "must be above 0 and at most `d_sae`");
+        self.require(sae.jumprelu_bandwidth.is_none_or(positive), "sae.jumprelu_bandwidth", "must be above 0");
+        let jump_relu = JumpRelu {
+            l0: sae.l0_coefficient.unwrap_or(1.0),
+            l0_warm_up_steps: sae.l0_warm_up_steps.unwrap_or(0),
+            threshold_init: sae.jumprelu_init_threshold.unwrap_or(0.01),
+            bandwidth: sae.jumprelu_bandwidth.unwrap_or(0.05),
+            sparsity,
+            ste_to_input: sae.jumprelu_ste_to_input.unwrap_or(false),
+            pre_act_loss_coefficient: sae.pre_act_loss_coefficient,
+        };
+        self.not_negative(jump_relu.l0, "sae.l0_coefficient");
+        self.not_negative(jump_relu.threshold_init, "sae.jumprelu_init_threshold");
+        self.not_negative(sae.pre_act_loss_coefficient.unwrap_or(0.0), "sae.pre_act_loss_coefficient");
+        jump_relu
+    }
+
+    fn not_negative(&mut self, value: f64, path: &'static str) {
+        self.require(value >= 0.0 && value.is_finite(), path, "must be a number of at least 0");
+    }
+
+    /// Options that belong to other families.
+    fn foreign_options(&mut self, sae: &SaeConfig) {
+        use Architecture::{Batchtopk, Gated, Jumprelu, Matryoshka, Relu, Topk};
+        let largest = &[Topk, Batchtopk, Matryoshka][..];
+        let options = [
+            ("sae.k", sae.k.is_some(), largest),
+            ("sae.rescale_acts_by_decoder_norm", sae.rescale_acts_by_decoder_norm.is_some(), largest),
+            ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some(), largest),
+            ("sae.topk_threshold_lr", sae.topk_threshold_lr.is_some(), &[Batchtopk, Matryoshka]),
+            ("sae.matryoshka_widths", sae.matryoshka_widths.is_some(), &[Matryoshka]),
+            ("sae.l1", sae.l1.is_some(), &[Relu, Gated]),
+            ("sae.l1_warm_up_steps", sae.l1_warm_up_steps.is_some(), &[Relu, Gated]),
+            ("sae.l0_coefficient", sae.l0_coefficient.is_some(), &[Jumprelu]),
+            ("sae.l0_warm_up_steps", sae.l0_warm_up_steps.is_some(), &[Jumprelu]),
+            ("sae.jumprelu_init_threshold", sae.jumprelu_init_threshold.is_some(), &[Jumprelu]),
+            ("sae.jumprelu_bandwidth", sae.jumprelu_bandwidth.is_some(), &[Jumprelu]),
+            ("sae.jumprelu_sparsity_loss_mode", sae.jumprelu_sparsity_loss_mode.is_some(), &[Jumprelu]),
+            ("sae.jumprelu_tanh_scale", sae.jumprelu_tanh_scale.is_some(), &[Jumprelu]),
+            ("sae.target_l0", sae.target_l0.is_some(), &[Jumprelu]),
+            ("sae.jumprelu_ste_to_input", sae.jumprelu_ste_to_input.is_some(), &[Jumprelu]),
+            ("sae.pre_act_loss_coefficient", sae.pre_act_loss_coefficient.is_some(), &[Jumprelu]),
+        ];
+        for (path, given, families) in options {
+            if given && !families.contains(&sae.architecture) {
+                let names: Vec<&str> = families.iter().map(|family| family.name()).collect();
+                let message = format!("is no option of `architecture: {}`", sae.architecture.name());
+                self.add(path, message, Some(&belongs(&names)));
+            }
+        }
+    }
+}
+
+fn belongs(families: &[&str]) -> String {
+    format!("it belongs to `architecture: {}`", families.join("`, `"))
+}

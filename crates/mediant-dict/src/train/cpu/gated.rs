@@ -1,0 +1,209 @@
+//! `gated`: a gate says which latents are active, a magnitude how much (Rajamanoharan et al. 2024, arXiv:2404.16014), as
+//! SAELens has it: its auxiliary reconstruction from the gate does not detach the decoder.
+//!
+//! π = x' W_enc + b_gate, m = (π − b_gate) ⊙ e^r_mag + b_mag, f = max(m, 0) where π > 0. The gate learns from the L1
+//! loss on max(π, 0) and from what max(π, 0) reconstructs. Only entries with π > 0 have gradients.
+
+use mediant_tensor::kernels::sparse::Codes;
+use rayon::prelude::*;
+
+use super::dense_pays;
+use super::pass::{Found, Frame, Pass, add_norm_gradient};
+use super::term::{DenseTerm, SparseTerm};
+use crate::encode::{magnitude, pre_activations, sized};
+use crate::product::{add_transposed_times, pieces};
+use crate::train::learner::Losses;
+use crate::{Extra, Weights};
+
+pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
+    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+    let Extra::Gate { b_mag, r_mag } = &weights.extra else { return Found::default() };
+    let l1_gain = now.coefficient as f32 / rows as f32;
+    let local = Local { b_gate: &weights.b_enc, b_mag, stretch: &r_mag.iter().map(|r| r.exp()).collect::<Vec<_>>() };
+    // The gate's reconstruction begins where the other does.
+    let mut gate_errors = errors.to_vec();
+    let (mut mse, mut aux) = (0.0, 0.0);
+    let mut sums = Sums::zeros(d_sae);
+    let (mut main, mut gate) = (SparseTerm::default(), SparseTerm::default());
+    for piece in pieces(rows, d_sae) {
+        let part = piece.start * d_in..piece.end * d_in;
+        let (inputs, errors, gate_errors) = (&inputs[part.clone()], &mut errors[part.clone()], &mut gate_errors[part]);
+        let hidden = pre_activations(weights, inputs, &mut work.hidden);
+        let open: usize = hidden.par_chunks(d_sae).map(|row| row.iter().filter(|pi| **pi > 0.0).count()).sum();
+        if dense_pays(open, piece.len(), d_sae) {
+            let codes = sized(&mut work.codes, hidden.len());
+            codes.par_chunks_mut(d_sae).zip(hidden.par_chunks_mut(d_sae)).for_each(|(codes, hidden)| {
+                for (latent, (code, pi)) in codes.iter_mut().zip(hidden).enumerate() {
+                    *code = if *pi > 0.0 { local.magnitude(latent, *pi) } else { 0.0 };
+                    *pi = pi.max(0.0);
+                }
+            });
+            let w_dec = &weights.w_dec[..];
+            let (of_main, of_gate) = (DenseTerm { codes, w_dec, d_in }, DenseTerm { codes: hidden, w_dec, d_in });
+            mse += of_main.decode(errors);
+            aux += of_gate.decode(gate_errors);
+            add_transposed_times(&mut gradients.w_dec, gain, codes, errors, piece.len());
+            add_transposed_times(&mut gradients.w_dec, gain, hidden, gate_errors, piece.len());
+            let pulls = of_main.pulls(errors, gain, &mut work.pulls);
+            let mut gate_pulls = Vec::new();
+            let gate_pulls = of_gate.pulls(gate_errors, gain, &mut gate_pulls);
+            sums.add(local.dense(codes, hidden, pulls, gate_pulls, |latent| l1_gain * norms[latent]));
+            add_transposed_times(&mut gradients.w_enc, 1.0, pulls, inputs, piece.len());
+            main.skip_rows(piece.len());
+            gate.skip_rows(piece.len());
+        } else {
+            let open = Codes::collect(hidden.par_chunks(d_sae), |row, (): &mut (), codes| {
+                codes.push_row((0u32..).zip(row.iter().copied()).filter(|(_, pi)| *pi > 0.0));
+            });
+            let codes = open.mapped(|latent, pi| local.magnitude(latent as usize, pi));
+            mse += main.push(&codes, &weights.w_dec, errors, gain, |_| 0.0);
+            aux += gate.push(&open, &weights.w_dec, gate_errors, gain, |latent| l1_gain * norms[latent]);
+        }
+    }
+    gate.decoder_backward(&gate_errors, gain, gradients);
+    if let Some(by_latent) = main.decoder_backward(errors, gain, gradients) {
+        let entries = main.codes().latents().iter().zip(main.codes().values()).zip(gate.codes().values());
+        let entries = entries.zip(main.pulls().iter().zip(gate.pulls()));
+        let mut by_entry = Sums::zeros(0);
+        for (((latent, code), pi), (pull, gate_pull)) in entries {
+            let entry = local.at(*latent as usize, *code, *pi, *pull, *gate_pull);
+            by_entry.push(&entry);
+        }
+        by_entry.each().into_iter().zip(sums.each_mut()).for_each(|(values, out)| {
+            by_latent.add_totals(&by_latent.arrange(values), out);
+        });
+        by_latent.add_sums(&by_latent.arrange(&by_entry.encoder), inputs, &mut gradients.w_enc);
+    }
+    let pulls: Vec<f32> = sums.open.iter().map(|open| l1_gain * open).collect();
+    add_norm_gradient(weights, norms, &pulls, &mut gradients.w_dec);
+    let l1: f64 = pulls.iter().zip(norms).map(|(pull, norm)| f64::from(*pull) * f64::from(*norm)).sum();
+    let losses = Losses { mse: mse / rows as f64, others: vec![l1, aux / rows as f64] };
+    let fired = sums.active.iter().map(|count| *count > 0.0).collect();
+    let active = sums.active.iter().map(|count| *count as usize).sum::<usize>();
+    gradients.b_enc.copy_from_slice(&sums.gate);
+    gradients.extra = Extra::Gate { b_mag: sums.magnitude, r_mag: sums.stretch };
+    add(&mut gate_errors, errors);
+    Found {
+        pass: Pass { losses, active, fired, least: None },
+        output_pull: Some(gate_errors),
+        input_pull: Some(sums.encoder),
+    }
+}
+
+fn add(to: &mut [f32], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, x)| *to += x);
+}
+
+struct Local<'a> {
+    b_gate: &'a [f32],
+    b_mag: &'a [f32],
+    /// e^r_mag.
+    stretch: &'a [f32],
+}
+
+/// What an entry with an open gate is pulled by.
+struct Entry {
+    encoder: f32,
+    gate: f32,
+    magnitude: f32,
+    stretch: f32,
+    open: f32,
+    active: f32,
+}
+
+impl Local<'_> {
+    fn magnitude(&self, latent: usize, pi: f32) -> f32 {
+        magnitude(pi, self.b_gate[latent], self.stretch[latent], self.b_mag[latent])
+    }
+
+    fn at(&self, latent: usize, code: f32, pi: f32, pull: f32, gate_pull: f32) -> Entry {
+        let stretch = self.stretch[latent];
+        let magnitude = if code > 0.0 { pull } else { 0.0 };
+        Entry {
+            encoder: magnitude * stretch + gate_pull,
+            gate: gate_pull,
+            magnitude,
+            stretch: magnitude * (pi - self.b_gate[latent]) * stretch,
+            open: pi,
+            active: f32::from(u8::from(code > 0.0)),
+        }
+    }
+
+    /// All entries of some rows; `pulls` becomes what pulls on x' W_enc.
+    fn dense(
+        &self,
+        codes: &[f32],
+        open: &[f32],
+        pulls: &mut [f32],
+        gate_pulls: &[f32],
+        penalty: impl Fn(usize) -> f32 + Sync,
+    ) -> Sums {
+        // Sums are over blocks of rows and then over blocks, so that threads change nothing.
+        const ROWS: usize = 64;
+        let d_sae = self.b_gate.len();
+        let block = ROWS * d_sae;
+        let blocks = pulls.par_chunks_mut(block).zip(gate_pulls.par_chunks(block));
+        let blocks = blocks.zip(codes.par_chunks(block).zip(open.par_chunks(block)));
+        let sums = blocks.map(|((pulls, gate_pulls), (codes, open))| {
+            let mut sums = Sums::zeros(d_sae);
+            for (index, (pull, (code, pi))) in pulls.iter_mut().zip(codes.iter().zip(open)).enumerate() {
+                let latent = index % d_sae;
+                if *pi > 0.0 {
+                    let entry = self.at(latent, *code, *pi, *pull, gate_pulls[index] + penalty(latent));
+                    *pull = entry.encoder;
+                    sums.add_at(latent, &entry);
+                } else {
+                    *pull = 0.0;
+                }
+            }
+            sums
+        });
+        let mut total = Sums::zeros(d_sae);
+        sums.collect::<Vec<_>>().into_iter().for_each(|sums| total.add(sums));
+        total
+    }
+}
+
+/// Sums of entries by latent, or the entries.
+struct Sums {
+    encoder: Vec<f32>,
+    gate: Vec<f32>,
+    magnitude: Vec<f32>,
+    stretch: Vec<f32>,
+    open: Vec<f32>,
+    active: Vec<f32>,
+}
+
+impl Sums {
+    fn zeros(n: usize) -> Self {
+        let zeros = || vec![0.0; n];
+        Self { encoder: zeros(), gate: zeros(), magnitude: zeros(), stretch: zeros(), open: zeros(), active: zeros() }
+    }
+
+    fn each(&self) -> [&[f32]; 6] {
+        [&self.encoder, &self.gate, &self.magnitude, &self.stretch, &self.open, &self.active]
+    }
+
+    fn each_mut(&mut self) -> [&mut Vec<f32>; 6] {
+        [&mut self.encoder, &mut self.gate, &mut self.magnitude, &mut self.stretch, &mut self.open, &mut self.active]
+    }
+
+    fn add(&mut self, other: Self) {
+        self.each_mut().into_iter().zip(other.each()).for_each(|(to, from)| add(to, from));
+    }
+
+    fn add_at(&mut self, latent: usize, entry: &Entry) {
+        self.each_mut().into_iter().zip(entry.each()).for_each(|(to, x)| to[latent] += x);
+    }
+
+    fn push(&mut self, entry: &Entry) {
+        self.each_mut().into_iter().zip(entry.each()).for_each(|(to, x)| to.push(x));
+    }
+}
+
+impl Entry {
+    fn each(&self) -> [f32; 6] {
+        [self.encoder, self.gate, self.magnitude, self.stretch, self.open, self.active]
+    }
+}

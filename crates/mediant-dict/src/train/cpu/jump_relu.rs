@@ -1,0 +1,258 @@
+//! `jumprelu`: f = z where z > θ, with a threshold a latent (Rajamanoharan et al. 2024, arXiv:2407.14435), as SAELens
+//! has it.
+//!
+//! The step at θ has no useful gradient; within half a bandwidth ε of it a straight-through estimator gives one:
+//! ∂f/∂θ = −θ/ε and ∂H(z − θ)/∂θ = −1/ε. So the entries that matter are those above θ − ε/2, and, where dead latents are
+//! pulled up (Anthropic's pre-activation loss), all of dead latents.
+
+use mediant_tensor::kernels::sparse::Codes;
+use rayon::prelude::*;
+
+use super::dense_pays;
+use super::pass::{Found, Frame, Pass, add_norm_gradient};
+use super::term::{DenseTerm, SparseTerm};
+use crate::encode::{pre_activations, sized};
+use crate::product::{add_transposed_times, pieces};
+use crate::train::learner::Losses;
+use crate::{Extra, JumpRelu, Sparsity, Weights};
+
+pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, gradients: &mut Weights) -> Found {
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
+    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+    let Extra::Threshold(thresholds) = &weights.extra else { return Found::default() };
+    let local = Local {
+        thresholds,
+        norms,
+        dead: now.dead,
+        bandwidth: options.bandwidth as f32,
+        ste_to_input: options.ste_to_input,
+        sparsity: options.sparsity,
+        sparsity_gain: now.coefficient as f32 / rows as f32,
+        pre_act_gain: options.pre_act_loss_coefficient.map_or(0.0, |c| c as f32 / rows as f32),
+    };
+    let mut sums = Sums::zeros(d_sae);
+    let mut mse = 0.0;
+    let (mut term, mut pre) = (SparseTerm::default(), Vec::new());
+    for piece in pieces(rows, d_sae) {
+        let part = piece.start * d_in..piece.end * d_in;
+        let (inputs, errors) = (&inputs[part.clone()], &mut errors[part]);
+        let hidden = pre_activations(weights, inputs, &mut work.hidden);
+        let near: usize =
+            hidden.par_chunks(d_sae).map(|row| row.iter().enumerate().filter(|x| local.matters(x)).count()).sum();
+        if dense_pays(near, piece.len(), d_sae) {
+            let codes = sized(&mut work.codes, hidden.len());
+            codes.par_chunks_mut(d_sae).zip(hidden.par_chunks(d_sae)).for_each(|(codes, z)| {
+                for ((code, z), threshold) in codes.iter_mut().zip(z).zip(thresholds) {
+                    *code = if z > threshold { *z } else { 0.0 };
+                }
+            });
+            let dense = DenseTerm { codes, w_dec: &weights.w_dec, d_in };
+            mse += dense.decode(errors);
+            let pulls = dense.pulls(errors, gain, &mut work.pulls);
+            add_transposed_times(&mut gradients.w_dec, gain, codes, errors, piece.len());
+            sums.add(local.dense(hidden, pulls));
+            add_transposed_times(&mut gradients.w_enc, 1.0, pulls, inputs, piece.len());
+            term.skip_rows(piece.len());
+        } else {
+            let entries = Codes::collect(hidden.par_chunks(d_sae), |row, (): &mut (), codes| {
+                codes.push_row((0u32..).zip(row.iter().copied()).filter(|(i, z)| local.matters(&(*i as usize, z))));
+            });
+            let codes = entries.mapped(|latent, z| if z > thresholds[latent as usize] { z } else { 0.0 });
+            mse += term.push(&codes, &weights.w_dec, errors, gain, |_| 0.0);
+            sums.sparsity +=
+                (0..codes.rows()).map(|row| f64::from(local.of_l0(active(codes.row(row).1)).1)).sum::<f64>();
+            pre.extend_from_slice(entries.values());
+        }
+    }
+    if let Some(by_latent) = term.decoder_backward(errors, gain, gradients) {
+        let found = local.sparse(term.codes(), &pre, term.pulls());
+        let total = |values: &[f32], out: &mut [f32]| by_latent.add_totals(&by_latent.arrange(values), out);
+        total(&found.z, &mut sums.z);
+        total(&found.threshold, &mut sums.threshold);
+        total(&found.norm, &mut sums.norm);
+        total(&found.active, &mut sums.active);
+        sums.sparsity += found.sparsity;
+        sums.pre_act += found.pre_act;
+        by_latent.add_sums(&by_latent.arrange(&found.z), inputs, &mut gradients.w_enc);
+    }
+    add_norm_gradient(weights, norms, &sums.norm, &mut gradients.w_dec);
+    gradients.b_enc.copy_from_slice(&sums.z);
+    gradients.extra = Extra::Threshold(sums.threshold);
+    let mut others = vec![sums.sparsity];
+    others.extend(options.pre_act_loss_coefficient.map(|_| sums.pre_act));
+    let losses = Losses { mse: mse / rows as f64, others };
+    let fired = sums.active.iter().map(|count| *count > 0.0).collect();
+    let active = sums.active.iter().map(|count| *count as usize).sum::<usize>();
+    Found { pass: Pass { losses, active, fired, least: None }, ..Found::default() }
+}
+
+/// How many of a row's values are active.
+fn active(values: &[f32]) -> usize {
+    values.iter().filter(|value| **value > 0.0).count()
+}
+
+/// What an entry gives, and is pulled by.
+struct Local<'a> {
+    thresholds: &'a [f32],
+    norms: &'a [f32],
+    dead: &'a [bool],
+    bandwidth: f32,
+    ste_to_input: bool,
+    sparsity: Sparsity,
+    /// λ / batch.
+    sparsity_gain: f32,
+    /// Coefficient of the pre-activation loss / batch.
+    pre_act_gain: f32,
+}
+
+/// Of one entry: its part of the losses, ∂L/∂z, ∂L/∂θ and ∂L/∂‖W_dec‖.
+#[derive(Default)]
+struct Entry {
+    active: bool,
+    sparsity: f32,
+    pre_act: f32,
+    z: f32,
+    threshold: f32,
+    norm: f32,
+}
+
+impl Local<'_> {
+    /// Whether an entry can have a gradient.
+    fn matters(&self, &(latent, z): &(usize, &f32)) -> bool {
+        (z - self.thresholds[latent]) / self.bandwidth > -0.5 || (self.pre_act_gain > 0.0 && self.dead[latent])
+    }
+
+    /// `pull` is ∂mse/∂f, `step` ∂L/∂L0 of its row.
+    fn at(&self, latent: usize, z: f32, pull: f32, step: f32) -> Entry {
+        let (threshold, norm) = (self.thresholds[latent], self.norms[latent]);
+        let active = z > threshold;
+        let mut entry = Entry { active, ..Entry::default() };
+        let mut pull = pull;
+        if let Sparsity::Tanh { scale } = self.sparsity {
+            let f = if active { z } else { 0.0 };
+            let scale = scale as f32;
+            let tanh = (scale * f * norm).tanh();
+            let slope = self.sparsity_gain * scale * (1.0 - tanh * tanh);
+            entry.sparsity = self.sparsity_gain * tanh;
+            entry.norm = slope * f;
+            pull += slope * norm;
+        }
+        entry.z = if active { pull } else { 0.0 };
+        let distance = (z - threshold) / self.bandwidth;
+        if distance > -0.5 && distance < 0.5 {
+            let estimate = (threshold * pull + step) / self.bandwidth;
+            entry.threshold = -estimate;
+            if self.ste_to_input {
+                entry.z += estimate;
+            }
+        }
+        if self.pre_act_gain > 0.0 && self.dead[latent] && z < threshold {
+            let weight = self.pre_act_gain * norm;
+            entry.pre_act = weight * (threshold - z);
+            entry.norm += self.pre_act_gain * (threshold - z);
+            entry.z -= weight;
+            entry.threshold += weight;
+        }
+        entry
+    }
+
+    /// ∂L/∂L0 of a row, and the row's part of the loss, where L0 itself is penalised.
+    fn of_l0(&self, l0: usize) -> (f32, f32) {
+        let l0 = l0 as f32;
+        match self.sparsity {
+            Sparsity::Step => (self.sparsity_gain, self.sparsity_gain * l0),
+            Sparsity::Quadratic { target_l0 } => {
+                let (target, off) = (target_l0 as f32, l0 - target_l0 as f32);
+                (self.sparsity_gain * 4.0 / target * off, self.sparsity_gain * 2.0 / target * off * off)
+            }
+            Sparsity::Tanh { .. } => (0.0, 0.0),
+        }
+    }
+
+    /// All entries of some rows; `pulls` becomes ∂L/∂z.
+    fn dense(&self, hidden: &[f32], pulls: &mut [f32]) -> Sums {
+        // Sums are over blocks of rows and then over blocks, so that threads change nothing.
+        const ROWS: usize = 64;
+        let d_sae = self.thresholds.len();
+        let blocks = pulls.par_chunks_mut(ROWS * d_sae).zip(hidden.par_chunks(ROWS * d_sae));
+        let sums = blocks.map(|(pulls, hidden)| {
+            let mut sums = Sums::zeros(d_sae);
+            for (pulls, hidden) in pulls.chunks_exact_mut(d_sae).zip(hidden.chunks_exact(d_sae)) {
+                let l0 = hidden.iter().zip(self.thresholds).filter(|(z, threshold)| z > threshold).count();
+                let (step, loss) = self.of_l0(l0);
+                sums.sparsity += f64::from(loss);
+                for (latent, (pull, &z)) in pulls.iter_mut().zip(hidden).enumerate() {
+                    let entry = self.at(latent, z, *pull, step);
+                    *pull = entry.z;
+                    sums.z[latent] += entry.z;
+                    sums.threshold[latent] += entry.threshold;
+                    sums.norm[latent] += entry.norm;
+                    sums.active[latent] += f32::from(u8::from(entry.active));
+                    sums.sparsity += f64::from(entry.sparsity);
+                    sums.pre_act += f64::from(entry.pre_act);
+                }
+            }
+            sums
+        });
+        let mut total = Sums::zeros(d_sae);
+        sums.collect::<Vec<_>>().into_iter().for_each(|sums| total.add(sums));
+        total
+    }
+
+    /// The entries that matter, of all rows: numbers by entry, and losses but for that of L0, which rows without
+    /// entries have too.
+    fn sparse(&self, codes: &Codes, pre: &[f32], pulls: &[f32]) -> Sums {
+        let rows = (0..codes.rows()).into_par_iter().map(|row| {
+            let (latents, values) = codes.row(row);
+            let (step, _) = self.of_l0(active(values));
+            let mut found = Sums::zeros(0);
+            for (place, &latent) in codes.range(row).zip(latents) {
+                let entry = self.at(latent as usize, pre[place], pulls[place], step);
+                found.z.push(entry.z);
+                found.threshold.push(entry.threshold);
+                found.norm.push(entry.norm);
+                found.active.push(f32::from(u8::from(entry.active)));
+                found.sparsity += f64::from(entry.sparsity);
+                found.pre_act += f64::from(entry.pre_act);
+            }
+            found
+        });
+        let mut all = Sums::zeros(0);
+        for row in rows.collect::<Vec<_>>() {
+            all.z.extend(row.z);
+            all.threshold.extend(row.threshold);
+            all.norm.extend(row.norm);
+            all.active.extend(row.active);
+            all.sparsity += row.sparsity;
+            all.pre_act += row.pre_act;
+        }
+        all
+    }
+}
+
+/// Numbers by latent, or by entry, and losses.
+struct Sums {
+    z: Vec<f32>,
+    threshold: Vec<f32>,
+    norm: Vec<f32>,
+    active: Vec<f32>,
+    sparsity: f64,
+    pre_act: f64,
+}
+
+impl Sums {
+    fn zeros(n: usize) -> Self {
+        let zeros = || vec![0.0; n];
+        Self { z: zeros(), threshold: zeros(), norm: zeros(), active: zeros(), sparsity: 0.0, pre_act: 0.0 }
+    }
+
+    fn add(&mut self, other: Self) {
+        let add = |to: &mut [f32], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, x)| *to += x);
+        add(&mut self.z, &other.z);
+        add(&mut self.threshold, &other.threshold);
+        add(&mut self.norm, &other.norm);
+        add(&mut self.active, &other.active);
+        self.sparsity += other.sparsity;
+        self.pre_act += other.pre_act;
+    }
+}

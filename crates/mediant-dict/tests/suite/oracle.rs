@@ -1,0 +1,217 @@
+//! SAELens' losses as dense formulas, differentiated by burn.
+//!
+//! What has no gradient, or a straight-through estimator's, is a constant here: masks of chosen entries, and the estimator
+//! as a term that is zero and has its gradient.
+
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::activation::relu;
+use burn::tensor::{Tensor, TensorData};
+use mediant_dict::train::Losses;
+use mediant_dict::{BatchChoice, JumpRelu, Objective, Sparsity, Weights};
+
+type B = Autodiff<Flex>;
+type Matrix = Tensor<B, 2>;
+
+fn matrix(data: &[f32], shape: [usize; 2]) -> Matrix {
+    Tensor::from_data(TensorData::new(data.to_vec(), shape), &Default::default())
+}
+
+fn numbers(tensor: Tensor<Flex, 2>) -> Vec<f32> {
+    tensor.into_data().into_vec().unwrap()
+}
+
+fn constant(tensor: &Matrix) -> Matrix {
+    Tensor::from_inner(tensor.clone().inner())
+}
+
+/// Entries of a matrix as numbers 0 and 1.
+fn where_true(tensor: &Matrix, pass: impl Fn(usize, f32) -> bool) -> Matrix {
+    let shape = tensor.dims();
+    let values = numbers(tensor.clone().inner());
+    let mask: Vec<f32> =
+        values.into_iter().enumerate().map(|(i, x)| f32::from(u8::from(pass(i % shape[1], x)))).collect();
+    matrix(&mask, shape)
+}
+
+/// 1 at the k largest entries of every `width` among the allowed columns; of equal ones at the first.
+fn largest(tensor: &Matrix, width: usize, k: usize, allowed: &[bool]) -> Matrix {
+    let shape = tensor.dims();
+    let values = numbers(tensor.clone().inner());
+    let mut mask = vec![0.0; values.len()];
+    for (row, mask) in values.chunks_exact(width).zip(mask.chunks_exact_mut(width)) {
+        let mut order: Vec<usize> = (0..width).filter(|&i| allowed[i % shape[1]]).collect();
+        if k < order.len() {
+            order.select_nth_unstable_by(k, |&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+        }
+        order.iter().take(k).for_each(|&i| mask[i] = 1.0);
+    }
+    matrix(&mask, shape)
+}
+
+/// The parameters as variables, and what all families share.
+pub(crate) struct Oracle {
+    /// In the order of [`Weights::each`].
+    variables: Vec<Matrix>,
+    x: Matrix,
+    /// What the encoder reads.
+    input: Matrix,
+    /// `input W_enc + b_enc`.
+    pre: Matrix,
+    /// Norms of the decoder rows, `[1, d_sae]`.
+    norms: Matrix,
+    dead: Vec<bool>,
+    pub(crate) losses: Losses,
+    total: Tensor<B, 1>,
+    /// Entries that have a gradient, where dense and sparse work are told apart by it.
+    pub(crate) touched: usize,
+}
+
+impl Oracle {
+    pub(crate) fn new(weights: &Weights, subtract: bool, x: &[f32], dead: &[bool]) -> Self {
+        let d_in = weights.d_in;
+        let variable = |(values, (_, shape)): (&[f32], (_, Vec<usize>))| {
+            let shape = if shape.len() == 1 { [1, shape[0]] } else { [shape[0], shape[1]] };
+            matrix(values, shape).require_grad()
+        };
+        let variables: Vec<Matrix> = weights.each().into_iter().zip(weights.shapes()).map(variable).collect();
+        let x = matrix(x, [x.len() / d_in, d_in]);
+        let input = if subtract { x.clone() - variables[3].clone() } else { x.clone() };
+        let pre = input.clone().matmul(variables[0].clone().transpose()) + variables[1].clone();
+        let norms = variables[2].clone().powf_scalar(2.0).sum_dim(1).sqrt().transpose();
+        let (losses, total) = (Losses::default(), Tensor::zeros([1], &Default::default()));
+        Self { variables, x, input, pre, norms, dead: dead.to_vec(), losses, total, touched: 0 }
+    }
+
+    fn rows(&self) -> usize {
+        self.x.dims()[0]
+    }
+
+    fn decode(&self, codes: Matrix) -> Matrix {
+        codes.matmul(self.variables[2].clone())
+    }
+
+    /// Mean over the batch of the summed squares.
+    fn square(error: Matrix) -> Tensor<B, 1> {
+        error.powf_scalar(2.0).sum_dim(1).mean()
+    }
+
+    fn reconstruct(&mut self, codes: Matrix) -> Matrix {
+        let out = self.decode(codes) + self.variables[3].clone();
+        let mse = Self::square(out.clone() - self.x.clone());
+        self.losses.mse = f64::from(mse.clone().into_scalar());
+        self.total = self.total.clone() + mse;
+        out
+    }
+
+    fn add(&mut self, loss: Tensor<B, 1>) {
+        self.losses.others.push(f64::from(loss.clone().into_scalar()));
+        self.total = self.total.clone() + loss;
+    }
+
+    /// AuxK of pre-activations `hidden`, whose codes are these divided by `scale`.
+    fn aux(&mut self, hidden: &Matrix, scale: &Matrix, out: &Matrix, coefficient: f64) {
+        let [_, d_in] = self.x.dims();
+        let count = self.dead.iter().filter(|&&dead| dead).count();
+        let k = (d_in / 2).min(count);
+        if k == 0 {
+            self.losses.others.push(0.0);
+            return;
+        }
+        let residual = constant(&(self.x.clone() - out.clone()));
+        let chosen = largest(hidden, self.dead.len(), k, &self.dead);
+        let error = self.decode(hidden.clone() * chosen / scale.clone()) - residual;
+        let factor = (count as f64 / (d_in / 2) as f64).min(1.0) * coefficient;
+        self.add(Self::square(error) * factor as f32);
+    }
+
+    /// What activations are multiplied by to be compared.
+    fn scale(&self, rescale: bool) -> Matrix {
+        if rescale { self.norms.clone() } else { Tensor::ones([1, self.dead.len()], &Default::default()) }
+    }
+
+    fn batch_choice(&mut self, choice: &BatchChoice, widths: &[usize]) {
+        let scale = self.scale(choice.rescale_acts_by_decoder_norm);
+        let hidden = self.pre.clone() * scale.clone();
+        let all = hidden.dims()[1] * self.rows();
+        let chosen = largest(&hidden, all, (choice.k * self.rows() as f64) as usize, &vec![true; self.dead.len()]);
+        let codes = relu(hidden.clone()) * chosen / scale.clone();
+        let out = self.reconstruct(codes.clone());
+        self.aux(&hidden, &scale, &out, choice.aux_loss_coefficient);
+        for &width in widths {
+            let inner = where_true(&codes, |latent, _| latent < width);
+            let out = self.decode(codes.clone() * inner) + self.variables[3].clone();
+            self.add(Self::square(out - self.x.clone()));
+        }
+    }
+
+    fn gated(&mut self, l1: f64) {
+        let open = where_true(&self.pre, |_, pi| pi > 0.0);
+        self.touched = numbers(open.clone().inner()).iter().filter(|x| **x > 0.0).count();
+        let (b_mag, r_mag) = (self.variables[4].clone(), self.variables[5].clone());
+        let w_mag = self.variables[0].clone().transpose() * r_mag.exp();
+        let codes = relu(self.input.clone().matmul(w_mag) + b_mag) * open;
+        self.reconstruct(codes);
+        let gate = relu(self.pre.clone());
+        self.add((gate.clone() * self.norms.clone()).sum_dim(1).mean() * l1 as f32);
+        let out = self.decode(gate) + self.variables[3].clone();
+        self.add(Self::square(out - self.x.clone()));
+    }
+
+    fn jump_relu(&mut self, options: &JumpRelu) {
+        let threshold = self.variables[4].clone();
+        let values = numbers(threshold.clone().inner());
+        let bandwidth = options.bandwidth as f32;
+        let above = where_true(&self.pre, |latent, z| z > values[latent]);
+        let near = where_true(&self.pre, |latent, z| ((z - values[latent]) / bandwidth).abs() < 0.5);
+        let dead = self.dead.clone();
+        let pulled = options.pre_act_loss_coefficient.is_some();
+        let touched =
+            where_true(&self.pre, |latent, z| z - values[latent] > -0.5 * bandwidth || (pulled && dead[latent]));
+        self.touched = numbers(touched.inner()).iter().filter(|x| **x > 0.0).count();
+        // Zero, with the gradient of (z − θ), or of −θ alone.
+        let moved = if options.ste_to_input { self.pre.clone() - threshold.clone() } else { -threshold.clone() };
+        let moved = (moved.clone() - constant(&moved)) * near * (1.0 / bandwidth);
+        let codes = self.pre.clone() * above.clone() + moved.clone() * constant(&threshold);
+        let l0 = (above + moved).sum_dim(1);
+        self.reconstruct(codes.clone());
+        let sparsity = match options.sparsity {
+            Sparsity::Step => l0,
+            Sparsity::Tanh { scale } => (codes * self.norms.clone() * scale as f32).tanh().sum_dim(1),
+            Sparsity::Quadratic { target_l0 } => (l0 - target_l0 as f32).powf_scalar(2.0) * (2.0 / target_l0) as f32,
+        };
+        self.add(sparsity.mean() * options.l0 as f32);
+        if let Some(coefficient) = options.pre_act_loss_coefficient {
+            let of_dead = where_true(&self.pre, |latent, _| dead[latent]);
+            let below = relu(threshold - self.pre.clone()) * of_dead * self.norms.clone();
+            self.add(below.sum_dim(1).mean() * coefficient as f32);
+        }
+    }
+
+    /// SAELens' losses as written in its source.
+    pub(crate) fn compute(&mut self, objective: &Objective) {
+        match objective {
+            Objective::Relu { l1, .. } => {
+                let codes = relu(self.pre.clone());
+                self.touched = numbers(codes.clone().inner()).iter().filter(|x| **x > 0.0).count();
+                self.reconstruct(codes.clone());
+                self.add((codes * self.norms.clone()).sum_dim(1).mean() * *l1 as f32);
+            }
+            Objective::Gated { l1, .. } => self.gated(*l1),
+            Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient } => {
+                let scale = self.scale(*rescale_acts_by_decoder_norm);
+                let hidden = self.pre.clone() * scale.clone();
+                let chosen = largest(&hidden, self.dead.len(), *k, &vec![true; self.dead.len()]);
+                let out = self.reconstruct(relu(hidden.clone()) * chosen / scale.clone());
+                self.aux(&hidden, &scale, &out, *aux_loss_coefficient);
+            }
+            Objective::BatchTopK { choice } => self.batch_choice(choice, &[]),
+            Objective::Matryoshka { choice, widths } => self.batch_choice(choice, widths),
+            Objective::JumpRelu(options) => self.jump_relu(options),
+        }
+    }
+
+    pub(crate) fn gradients(&self) -> Vec<Vec<f32>> {
+        let gradients = self.total.clone().backward();
+        self.variables.iter().map(|variable| numbers(variable.grad(&gradients).unwrap())).collect()
+    }
+}
