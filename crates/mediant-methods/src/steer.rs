@@ -2,9 +2,10 @@
 //! (Arditi et al. 2024, arXiv:2406.11717).
 
 use mediant_artifact::Mediator;
-use mediant_lm::{Add, Batch, Edit, HookPoint, Hooks, Model, Place, Positions, ProjectOut, Rows, Select, State};
+use mediant_lm::{Add, Batch, Edit, HookPoint, Hooks, Model, Place, Positions, ProjectOut, Rows, Select};
 use mediant_tensor::{Compute, Tensor, TensorData};
 
+use crate::sweep::{share, up_to};
 use crate::{Error, Metric, Pairs, Recorder, Result, kind, layer};
 
 /// What is done with a direction.
@@ -85,11 +86,7 @@ pub fn steer<C: Compute, E: From<Error>>(
     let place = Place::before(steering.point, layers);
     for range in pairs.ranges() {
         let pair = pairs.batch::<C>(range.clone(), model.config(), &model.device())?;
-        let before = match steering.point {
-            // The embeddings lie before every place.
-            HookPoint::Embed | HookPoint::PosEmbed => State::Start,
-            _ => model.advance(&pair.clean, State::Start, place, Hooks::none()).map_err(Error::from)?,
-        };
+        let before = up_to(model, &pair.clean, steering.point)?;
         let run = |hooks: Hooks<'_, C>| -> Result<Vec<f64>> {
             metric.values(model.logits_from(&pair.clean, before.clone(), Rows::Last, hooks)?, &pair.answers)
         };
@@ -99,7 +96,7 @@ pub fn steer<C: Compute, E: From<Error>>(
             let steered = run(Hooks::none().edit(steering.point, edit.as_ref()))?;
             let reached = |example| pairs.reaches(example, &steering.positions);
             recorder.record(index, pair.first, &clean, None, &steered, reached)?;
-            recorder.count(range.len(), crate::sweep::share(place, layers));
+            recorder.count(range.len(), share(place, layers));
         }
         progress(range.end, pairs.prompts().len())?;
     }

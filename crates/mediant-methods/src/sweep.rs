@@ -68,9 +68,7 @@ pub(crate) fn sweep<C: Compute, E: From<Error>>(
     let mut logits = None;
     for (index, group) in groups.iter().enumerate() {
         let place = place_of(&group[0]);
-        // Embeddings lie before every place that can be kept.
-        let begin =
-            if group[0].point <= HookPoint::PosEmbed { State::Start } else { advance(model, batch, state, place)? };
+        let begin = advance(model, batch, state, group[0].point)?;
         let mut own = Activations::new();
         let mut take = |point, x| {
             own.insert(point, x);
@@ -112,8 +110,26 @@ pub(crate) fn sweep<C: Compute, E: From<Error>>(
     Ok(base)
 }
 
-fn advance<C: Compute>(model: &Model<C>, batch: &Batch<C>, state: State<C>, place: Place) -> Result<State<C>> {
-    Ok(model.advance(batch, state, place, Hooks::none())?)
+/// The state before a hook point.
+///
+/// # Errors
+/// As the pass.
+pub(crate) fn up_to<C: Compute>(model: &Model<C>, batch: &Batch<C>, point: HookPoint) -> Result<State<C>> {
+    advance(model, batch, State::Start, point)
+}
+
+/// From a state to the one before a hook point.
+fn advance<C: Compute>(
+    model: &Model<C>,
+    batch: &Batch<C>,
+    state: State<C>,
+    point: HookPoint,
+) -> Result<State<C>> {
+    // Embeddings lie before every place that can be kept.
+    if point <= HookPoint::PosEmbed {
+        return Ok(State::Start);
+    }
+    Ok(model.advance(batch, state, Place::before(point, model.config().n_layers), Hooks::none())?)
 }
 
 /// Whether an edit leaves every bit as it is.

@@ -157,7 +157,7 @@ impl Stage for CacheActivations {
                 cx.progress(done, total, "tokens");
                 cx.check_cancelled()
             };
-            let edits = resolve(cx, &config.interventions, &model, 0)?;
+            let edits = resolve(cx, &config.interventions, &model, 0, None)?;
             capture.run(&model, &tokens, || edits.hooks(), writer, progress, saver(cx))
         })?;
         let rows = writer.rows();

@@ -86,7 +86,7 @@ impl Stage for EvaluateLm {
         let (tokens, spans) = (Tokens::read(&artifact)?, TokenSpans::read(&artifact)?);
         let losses = on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&cx.input("model")?, &device)?;
-            let edits = resolve(cx, &cx.config().interventions, &model, cx.config().seed)?;
+            let edits = resolve(cx, &cx.config().interventions, &model, cx.config().seed, None)?;
             mediant_lm::losses(&model, &tokens, &spans, || edits.hooks(), |done, total| {
                 cx.progress(done, total, "tokens");
                 cx.check_cancelled()

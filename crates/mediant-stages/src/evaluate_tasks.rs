@@ -137,7 +137,7 @@ impl Stage for EvaluateTasks {
         let verdicts = on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&model, &device)?;
             let total = items.len() as u64;
-            let edits = resolve(cx, &config.interventions, &model, config.seed)?;
+            let edits = resolve(cx, &config.interventions, &model, config.seed, None)?;
             judge(&model, &tokenizer, &items, bos, || edits.hooks(), |done| {
                 cx.progress(done, total, "items");
                 cx.check_cancelled()

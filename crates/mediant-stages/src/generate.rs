@@ -146,7 +146,7 @@ impl Stage for Generate {
         let until = Until { tokens: config.max_tokens, stop };
         let added = on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&model, &device)?;
-            let edits = resolve(cx, &config.interventions, &model, config.seed)?;
+            let edits = resolve(cx, &config.interventions, &model, config.seed, None)?;
             let hooks = || edits.hooks();
             mediant_lm::generate(&model, &prompts, &config.sampling, &until, config.seed, hooks, |done| {
                 cx.progress(done as u64, prompts.len() as u64, "prompts");

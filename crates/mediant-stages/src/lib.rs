@@ -21,6 +21,7 @@ mod evaluate_tasks;
 mod generate;
 mod generate_corpus;
 mod integrated_gradients;
+mod intervene;
 mod interventions;
 mod load_model;
 mod logit_lens;
@@ -67,6 +68,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
+            .with(intervene::Intervene)
             .with(load_model::LoadModel)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)

@@ -7,12 +7,15 @@ use mediant_lm::{HookPoint, Positions, Site};
 use super::{Action, ErrorTerm, Intervention, Spliced};
 use crate::direction::check_latent;
 use crate::model_input::hooks_like;
+use crate::prompts_input;
 
 /// What a stage does with interventions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scene {
     /// Texts grow, and what is known of them stays in a cache.
     pub(crate) growing: bool,
+    /// Texts are the prompts that are connected, with named spans and counterfactuals.
+    pub(crate) prompts: bool,
     /// Logits come whole, so that they can be changed.
     pub(crate) logits: bool,
     /// No text is longer, where it is known.
@@ -62,7 +65,11 @@ struct Item<'a> {
 
 impl Item<'_> {
     fn problem(&self, option: &str, message: impl Into<String>) -> Problems {
-        Problems::config(format!("{}.{option}", self.field), message)
+        Problems::config(self.option(option), message)
+    }
+
+    fn option(&self, option: &str) -> String {
+        format!("{}.{option}", self.field)
     }
 
     /// What is wrong whatever the model.
@@ -96,6 +103,10 @@ impl Item<'_> {
                 problems.check(self.check_positions("do.knock_out.keys", &knock_out.keys));
                 problems.check(self.check_keys(&knock_out.keys));
             }
+            Action::Patch if !self.scene.prompts => {
+                let problem = self.problem("do", "there is no counterfactual to patch from: only prompts have them");
+                problems.push(problem.help("stage `intervene` makes interventions on prompts"));
+            }
             Action::FreezeScale if self.scene.growing => {
                 let why = "a text that grows under interventions has no pass without them to take scales from";
                 problems.push(self.problem("do", why));
@@ -110,9 +121,11 @@ impl Item<'_> {
     }
 
     fn check_positions(&self, option: &str, positions: &Positions) -> Result<(), Problems> {
-        if let Some(span) = positions.span() {
+        if self.scene.prompts {
+            prompts_input::check_positions(&self.option(option), positions, self.inputs)?;
+        } else if let Some(span) = positions.span() {
             let problem = self.problem(option, format!("there is no span `{span}`: only prompts have spans"));
-            return Err(problem);
+            return Err(problem.help("stage `intervene` makes interventions on prompts"));
         }
         if self.scene.growing && positions.counts_from_end() {
             let problem = self.problem(option, "the end of a text moves as it grows");
@@ -183,7 +196,7 @@ impl Item<'_> {
                 return Err(problem.help("`blocks.*.ln1.hook_scale`, `ln_final.hook_scale`"));
             }
             Action::Zero if scale => return Err(self.problem("do", "a norm cannot be divided by zero")),
-            Action::KnockOut(_) | Action::FreezeScale | Action::Zero => {}
+            Action::KnockOut(_) | Action::FreezeScale | Action::Zero | Action::Patch => {}
             _ if point.per_key() => {
                 let why = format!("`{name}` has a number a key, so that no vector fits: `{}`", action.name());
                 return Err(self.problem("do", why).help("`zero` and `knock_out` work there"));

@@ -64,6 +64,8 @@ enum Action {
     MeanByPosition,
     /// A row of the input `activations` comes in its place, drawn for each position.
     Resample,
+    /// The activation of the prompt's counterfactual comes in its place; in `intervene`.
+    Patch,
     /// Gaussian noise is added.
     Noise(Spread),
     /// Queries at `positions` no longer attend to keys; at `attn.hook_attn_scores`.
@@ -137,6 +139,23 @@ enum ErrorTerm {
     Drop,
 }
 
+impl Intervention {
+    /// The positions at which it is made.
+    pub(crate) fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    /// Whether it makes a pass of its own over each text.
+    pub(crate) fn makes_a_pass(&self) -> bool {
+        matches!(self.action, Action::Patch | Action::FreezeScale)
+    }
+
+    /// Whether it puts in what the prompts' counterfactuals have.
+    pub(crate) fn patches(&self) -> bool {
+        matches!(self.action, Action::Patch)
+    }
+}
+
 impl Action {
     /// The name in YAML.
     fn name(&self) -> &'static str {
@@ -147,6 +166,7 @@ impl Action {
             Self::Mean => "mean",
             Self::MeanByPosition => "mean_by_position",
             Self::Resample => "resample",
+            Self::Patch => "patch",
             Self::Noise(_) => "noise",
             Self::KnockOut(_) => "knock_out",
             Self::FreezeScale => "freeze_scale",

@@ -6,7 +6,7 @@ use mediant_lm::{
     Add, Edit, Frozen, HookPoint, Hooks, KnockOut, Model, Noise, PositionMeans, ProjectOut, Replace, Resample, Select,
     Values, stored_mean,
 };
-use mediant_methods::{SaeSplice, at_hook, direction_length};
+use mediant_methods::{FromCounterfactual, Pairs, SaeSplice, at_hook, direction_length};
 use mediant_tensor::Compute;
 
 use super::{Action, Addition, ErrorTerm, Intervention};
@@ -18,6 +18,11 @@ pub(crate) struct Edits<'m, C: Compute> {
 }
 
 impl<C: Compute> Edits<'_, C> {
+    /// The first hook point that has one.
+    pub(crate) fn first(&self) -> Option<HookPoint> {
+        self.edits.iter().flat_map(|(points, _)| points.iter().copied()).min()
+    }
+
     /// The edits of a pass, in the order of the list.
     pub(crate) fn hooks(&self) -> Hooks<'_, C> {
         let all = self.edits.iter().flat_map(|(points, edit)| points.iter().map(move |point| (*point, edit)));
@@ -25,12 +30,14 @@ impl<C: Compute> Edits<'_, C> {
     }
 }
 
-/// The edits that interventions stand for. `seed` is the stage's.
+/// The edits that interventions stand for. `seed` is the stage's; `pairs` are the prompts that they are made on, where there are
+/// prompts.
 pub(crate) fn resolve<'m, C: Compute, T>(
     cx: &RunContext<'_, T>,
     list: &[Intervention],
     model: &'m Model<C>,
     seed: u64,
+    pairs: Option<&'m Pairs>,
 ) -> Result<Edits<'m, C>, StageError> {
     let mut edits = Vec::new();
     if list.is_empty() {
@@ -42,7 +49,7 @@ pub(crate) fn resolve<'m, C: Compute, T>(
         let missing = |_| StageError::new(format!("the model has no hook point `{}`", item.at));
         let hooks = hooks_like("at", &item.at, &facts).map_err(missing)?;
         let points = hooks.iter().map(|hook| hook.name.parse()).collect::<Result<Vec<HookPoint>, _>>()?;
-        match shared(cx, item, model, &points, seed)? {
+        match shared(cx, item, model, &points, seed, pairs)? {
             Some(edit) => edits.push((points, edit)),
             None => {
                 for (hook, point) in hooks.iter().zip(points) {
@@ -67,10 +74,15 @@ fn shared<'m, C: Compute, T>(
     model: &'m Model<C>,
     points: &[HookPoint],
     seed: u64,
+    pairs: Option<&'m Pairs>,
 ) -> Result<Option<Box<dyn Edit<C> + 'm>>, StageError> {
     let positions = item.positions.clone();
     Ok(Some(match &item.action {
         Action::Zero => Box::new(Replace { with: Values::Zero, select: item.select() }),
+        Action::Patch => {
+            let pairs = pairs.ok_or_else(|| StageError::new("there are no prompts to patch from"))?;
+            Box::new(FromCounterfactual::new(model, pairs, points.to_vec(), item.select()))
+        }
         Action::Noise(spread) => {
             let seed = item.seed.unwrap_or(seed);
             Box::new(Noise { std: spread.std as f32, seed, sample: 0, select: item.select() })

@@ -90,3 +90,75 @@ fn a_change_does_what_it_says() {
     assert_eq!(cell("SELECT continuation FROM text").trim_matches(['"', ' ']), "Mary");
     assert_eq!(cell("SELECT continuation FROM steered").trim_matches(['"', ' ']), "John");
 }
+
+const ON_PROMPTS: &str = r#"
+mediant: 1
+seed: 0
+stages:
+  model:
+    uses: load_model
+    with: { source: MODEL }
+  prompts:
+    uses: build_prompts
+    inputs: { model: model }
+    with: { task: ioi, n: 24, counterfactuals: [s2_io_flip, abc] }
+  # One after the other, by the stage that patches every head at every span.
+  noised:
+    uses: activation_patching
+    inputs: { model: model, prompts: prompts }
+    with: { hooks: ["blocks.2.attn.hook_z"], by: [head, span], direction: noising }
+  patched:
+    uses: intervene
+    inputs: { model: model, prompts: prompts }
+    with: { interventions: [{ at: blocks.2.attn.hook_z, heads: [2], positions: { span: last }, do: patch }] }
+  # All that the last norm reads at the last position, in two parts.
+  both:
+    uses: intervene
+    inputs: { model: model, prompts: prompts }
+    with:
+      counterfactual: abc
+      interventions:
+        - { at: blocks.3.hook_resid_mid, positions: last, do: patch }
+        - { at: blocks.3.hook_mlp_out, positions: last, do: patch }
+  # The same with a scale that stays, so that it is no longer the whole counterfactual.
+  frozen:
+    uses: intervene
+    inputs: { model: model, prompts: prompts }
+    with:
+      counterfactual: abc
+      interventions:
+        - { at: blocks.3.hook_resid_mid, positions: last, do: patch }
+        - { at: blocks.3.hook_mlp_out, positions: last, do: patch }
+        - { at: ln_final.hook_scale, do: freeze_scale }
+"#;
+
+#[test]
+fn on_prompts_positions_have_names_and_changes_are_made_together() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/models/tiny-gpt2");
+    let project = Project::new();
+    project.write("pipeline.yaml", &ON_PROMPTS.replace("MODEL", model.to_str().unwrap()));
+    project.ran(&[]);
+    let column = |sql: &str| -> Vec<f64> {
+        let found = project.mediant(&["query", "pipeline.yaml", sql, "--csv"]);
+        assert_eq!(found.code, Some(0), "{}", found.stderr);
+        found.stdout.lines().skip(1).map(|cell| cell.parse().unwrap()).collect()
+    };
+    let close = |a: &[f64], b: &[f64], within: f64| {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() < within)
+    };
+    let effects = |stage: &str, value: &str| {
+        let patched = format!("SELECT {value} FROM \"{stage}.effects\" ORDER BY example");
+        column(&patched)
+    };
+    let one = column(
+        "SELECT e.patched FROM \"noised.effects\" e JOIN \"noised.effects.mediators\" m ON e.mediator = m.mediator WHERE m.unit = 2 AND \
+         m.span = 'last' ORDER BY e.example",
+    );
+    assert_eq!(one.len(), 24);
+    // Other kernels are chosen for other numbers of rows, so the last bits may differ.
+    assert!(close(&effects("patched", "patched"), &one, 1e-4));
+    assert!(!close(&effects("patched", "patched"), &effects("patched", "clean"), 1.0), "the patch matters");
+    assert!(close(&effects("both", "patched"), &effects("both", "counterfactual"), 1e-4));
+    assert!(!close(&effects("frozen", "patched"), &effects("frozen", "counterfactual"), 0.01));
+}
