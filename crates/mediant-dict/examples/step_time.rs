@@ -4,7 +4,7 @@
 //! [--d-in 768] [--d-sae 12288] [--k 32] [--batch 4096] [--steps 7] [--dead 0.25]`
 //!
 //! A step is all of it: forward, losses, backward, clipping, Adam. `--dead` is the part of the latents that counts as dead,
-//! so that AuxK works. `--bias` is added to b_enc, to set how many latents are active.
+//! so that AuxK works; `--json` prints numbers for `benches/sae.py`. `--bias` is added to b_enc, to set how many latents are active.
 
 #![allow(clippy::print_stdout)]
 
@@ -79,6 +79,10 @@ fn main() {
     }
     let (step, product) = (median(times.0), median(times.1));
     let l0 = last.map_or(0.0, |outcome| outcome.l0);
+    if std::env::args().any(|argument| argument == "--json") {
+        println!("{}", json!({ "step": step, "product": product, "l0": l0 }));
+        return;
+    }
     println!(
         "{arch} d_in={d_in} d_sae={d_sae} batch={batch} l0={l0:.1}: {step:.3} s a step, {:.0} tokens/s; dense product {product:.3} s; {:.2} products",
         batch as f64 / step,

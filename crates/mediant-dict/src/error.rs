@@ -19,6 +19,9 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+    /// The one who waits for the data no longer wants it.
+    #[error("the training was stopped")]
+    Stopped,
     /// A file of another tool is not what it should be.
     #[error("{}: {reason}", path.display())]
     Format {

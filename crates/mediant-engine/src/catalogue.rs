@@ -10,7 +10,7 @@ use crate::context::{ActionIo, RunContext};
 use crate::error::StageError;
 use crate::inputs::InputFacts;
 use crate::problem::Problems;
-use crate::stage::{Arity, Docs, Output, Ports, Resources, Source, SourcePaths, Stage};
+use crate::stage::{Arity, Docs, GangDone, Output, Ports, Resources, Source, SourcePaths, Stage};
 
 struct Entry {
     stage: Box<dyn AnyStage>,
@@ -93,8 +93,12 @@ pub trait AnyStage: Send + Sync {
     fn runs_programs(&self) -> bool;
     /// The stage with the config that a pipeline gives it.
     fn bind(&self, with: &Node) -> Result<Box<dyn Bound>, Vec<Diagnostic>>;
-    /// The stage with a config written by [`Bound::yaml`], in a worker.
-    fn bind_yaml(&self, yaml: &str) -> Result<Box<dyn Bound>, StageError>;
+    /// Does the work of actions whose configs were written by [`Bound::yaml`]: one, or the members of a gang. `done` is
+    /// called once for each.
+    ///
+    /// # Errors
+    /// If a config cannot be read; nothing was done then.
+    fn run(&self, members: &[(&str, &ActionIo)], done: &mut GangDone<'_>) -> Result<(), StageError>;
 }
 
 /// A stage with its config.
@@ -113,8 +117,8 @@ pub trait Bound: Send + Sync {
     fn infer(&self, inputs: &InputFacts, sources: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems>;
     /// What it needs while it runs.
     fn resources(&self, inputs: &InputFacts) -> Resources;
-    /// Does the work.
-    fn run(&self, io: &ActionIo) -> Result<(), StageError>;
+    /// The gang it would join.
+    fn gang(&self) -> Option<String>;
 }
 
 impl<S: Stage> AnyStage for S {
@@ -139,8 +143,16 @@ impl<S: Stage> AnyStage for S {
     fn bind(&self, with: &Node) -> Result<Box<dyn Bound>, Vec<Diagnostic>> {
         Ok(Box::new(WithConfig { stage: *self, config: mediant_spec::from_node::<S::Config>(with)? }))
     }
-    fn bind_yaml(&self, yaml: &str) -> Result<Box<dyn Bound>, StageError> {
-        Ok(Box::new(WithConfig { stage: *self, config: serde_yaml::from_str::<S::Config>(yaml)? }))
+    fn run(&self, members: &[(&str, &ActionIo)], done: &mut GangDone<'_>) -> Result<(), StageError> {
+        let configs = members.iter().map(|(yaml, _)| serde_yaml::from_str::<S::Config>(yaml));
+        let configs = configs.collect::<Result<Vec<_>, _>>()?;
+        let contexts: Vec<RunContext<'_, S::Config>> =
+            configs.iter().zip(members).map(|(config, (_, io))| RunContext::new(config, io)).collect();
+        match &contexts[..] {
+            [alone] => done(0, Stage::run(self, alone)),
+            members => self.run_gang(members, done),
+        }
+        Ok(())
     }
 }
 
@@ -171,7 +183,7 @@ impl<S: Stage> Bound for WithConfig<S> {
     fn resources(&self, inputs: &InputFacts) -> Resources {
         self.stage.resources(&self.config, inputs)
     }
-    fn run(&self, io: &ActionIo) -> Result<(), StageError> {
-        self.stage.run(&RunContext::new(&self.config, io))
+    fn gang(&self) -> Option<String> {
+        self.stage.gang(&self.config)
     }
 }

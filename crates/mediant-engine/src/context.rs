@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mediant_artifact::{Artifact, ArtifactWriter, Digest, Kind};
 use mediant_store::Checkpoints;
@@ -101,6 +102,8 @@ pub struct ActionIo {
     pub staging: PathBuf,
     /// Where the stage may save its state.
     pub checkpoints: Checkpoints,
+    /// Least time between two of them.
+    pub checkpoint_every: Duration,
     /// Threads of the pool that the stage runs in.
     pub threads: usize,
     /// Where to compute.
@@ -145,6 +148,11 @@ impl<'a, C> RunContext<'a, C> {
     /// The artifact at an optional port.
     pub fn optional(&self, port: &str) -> Result<Option<Artifact>, StageError> {
         if self.members_of(port).is_empty() { Ok(None) } else { self.input(port).map(Some) }
+    }
+
+    /// Whether anything is connected to a port.
+    pub fn is_connected(&self, port: &str) -> bool {
+        !self.members_of(port).is_empty()
     }
 
     /// Everything connected to a many-valued port, sorted by label.
@@ -246,6 +254,11 @@ impl<'a, C> RunContext<'a, C> {
     /// Where the stage saves its state, to resume after an interruption.
     pub fn checkpoints(&self) -> &'a Checkpoints {
         &self.io.checkpoints
+    }
+
+    /// The least time between two checkpoints.
+    pub fn checkpoint_every(&self) -> Duration {
+        self.io.checkpoint_every
     }
 
     /// A folder for temporary files, gone when the action ends.

@@ -42,5 +42,5 @@ pub use problem::{At, Problem, Problems};
 pub use project::{PROJECT_FILE, Project, ProjectConfig, STORE_FOLDER};
 pub use record::{EventLog, RunPlan, RunRecord};
 pub use run::{Outcome, RunOptions, WorkerCommand, run};
-pub use stage::{Arity, Cpus, Docs, Output, Port, Ports, Resources, Source, SourceKind, SourcePaths, Stage};
+pub use stage::{Arity, Cpus, Docs, GangDone, Output, Port, Ports, Resources, Source, SourceKind, SourcePaths, Stage};
 pub use worker::serve;

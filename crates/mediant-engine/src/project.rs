@@ -13,12 +13,19 @@ pub const PROJECT_FILE: &str = "mediant.toml";
 pub const STORE_FOLDER: &str = ".mediant";
 
 /// What `mediant.toml` says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct ProjectConfig {
     /// Whether pipelines of this project may run programs (`uses: command`) without `--allow-command`.
-    #[serde(default)]
     pub allow_command: bool,
+    /// Least seconds between two checkpoints of a long stage; 0 for one after every step.
+    pub checkpoint_seconds: u64,
+}
+
+impl Default for ProjectConfig {
+    fn default() -> Self {
+        Self { allow_command: false, checkpoint_seconds: 30 }
+    }
 }
 
 /// The folder that a pipeline belongs to.

@@ -13,9 +13,9 @@ use crate::context::Device;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Do this action. One at a time.
-    Run(Box<Action>),
-    /// Stop the running action when it next asks.
+    /// Do this action, or the members of a gang. One request at a time.
+    Run(Vec<Action>),
+    /// Stop what is running when it next asks.
     Cancel,
 }
 
@@ -35,6 +35,8 @@ pub(crate) struct Action {
     pub(crate) outputs: Vec<(String, String, Kind)>,
     pub(crate) sources: Vec<WireSource>,
     pub(crate) threads: usize,
+    /// Least seconds between two checkpoints.
+    pub(crate) checkpoint_seconds: u64,
     pub(crate) device: Device,
     /// Compute even if the result is there.
     pub(crate) force: bool,
@@ -63,6 +65,15 @@ pub(crate) struct WireSource {
 }
 
 /// From a worker to the run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// Which of the actions of the request is meant, by its place.
+    pub(crate) member: usize,
+    /// What is said of it.
+    pub(crate) reply: Reply,
+}
+
+/// What a worker says of an action.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {

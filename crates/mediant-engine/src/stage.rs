@@ -68,11 +68,28 @@ pub trait Stage: Copy + Send + Sync + 'static {
     /// Does the work. Called in a worker process, inside a thread pool of the action's own size.
     fn run(&self, cx: &RunContext<'_, Self::Config>) -> Result<(), StageError>;
 
+    /// The gang of an action: those that are ready, have the same inputs and name the same gang are done together by
+    /// [`Stage::run_gang`], where memory allows. Each has its own key and gives the bytes that it would give alone.
+    fn gang(&self, config: &Self::Config) -> Option<String> {
+        let _ = config;
+        None
+    }
+
+    /// Does the work of the members of a gang. `done` is called once for each, by its place, as soon as it is over.
+    fn run_gang(&self, members: &[RunContext<'_, Self::Config>], done: &mut GangDone<'_>) {
+        for (place, cx) in members.iter().enumerate() {
+            done(place, self.run(cx));
+        }
+    }
+
     /// Whether the stage runs programs of the user's, which a pipeline may do only when it is trusted.
     fn runs_programs(&self) -> bool {
         false
     }
 }
+
+/// Takes the result of a member of a gang, by its place.
+pub type GangDone<'a> = dyn FnMut(usize, Result<(), StageError>) + Send + 'a;
 
 /// What a stage does, in words.
 #[derive(Debug, Clone, Copy, Serialize)]

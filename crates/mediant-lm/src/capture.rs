@@ -30,7 +30,7 @@ impl Capture {
     }
 
     /// The positions of a sequence that are kept.
-    fn kept<'t>(&'t self, tokens: &'t Tokens, sequence: usize) -> impl Iterator<Item = usize> + 't {
+    pub fn kept<'t>(&'t self, tokens: &'t Tokens, sequence: usize) -> impl Iterator<Item = usize> + 't {
         let mask = tokens.mask_of(sequence);
         (0..mask.len()).filter(move |&position| mask[position] && self.positions.includes(position, mask.len()))
     }
@@ -71,7 +71,8 @@ impl Capture {
                         continue;
                     }
                     let end = tokens.offsets[range.end];
-                    let rows = self.compute(model, tokens, hooks(), range, std::mem::take(&mut skip))?;
+                    let sequences: Vec<usize> = range.collect();
+                    let rows = self.compute(model, tokens, hooks(), &sequences, std::mem::take(&mut skip))?;
                     if send.send(rows).is_err() {
                         break; // The writer has failed; its error is the one to show.
                     }
@@ -83,6 +84,22 @@ impl Capture {
             let written = written.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             computed.and(written)
         })
+    }
+
+    /// The vectors of the kept positions of some sequences, in their order: `[rows, width]` a hook point. Attention maps have `context` keys.
+    ///
+    /// # Errors
+    /// As the pass.
+    pub fn vectors<C: Compute>(
+        &self,
+        model: &Model<C>,
+        tokens: &Tokens,
+        sequences: &[usize],
+        context: usize,
+    ) -> Result<Vec<Vec<f32>>> {
+        let Rows { kept, values, .. } = self.compute(model, tokens, Hooks::none(), sequences, 0)?;
+        let all = self.hooks.iter().zip(values);
+        all.map(|(&point, values)| chosen(point, values.ok_or_else(|| missed(point))?, &kept, context)).collect()
     }
 
     /// The sequence to go on with when `rows` rows are there, and how many rows of it are.
@@ -102,16 +119,21 @@ impl Capture {
         model: &Model<C>,
         tokens: &Tokens,
         hooks: Hooks<'_, C>,
-        range: std::ops::Range<usize>,
+        sequences: &[usize],
         skip: usize,
     ) -> Result<Rows<C>> {
-        let sequences: Vec<&[i32]> = range.clone().map(|i| tokens.sequence(i)).collect();
-        let batch = Batch::new(model.config(), &sequences, &model.device())?;
-        let batch = batch.with_examples(range.clone().map(|example| example as u64).collect());
-        let places = range.clone().flat_map(|i| self.kept(tokens, i).map(move |position| (i, position)));
-        let places: Vec<(usize, usize)> = places.skip(skip).collect();
-        let first = tokens.offsets[range.start];
-        let kept: Vec<usize> = places.iter().map(|(i, position)| tokens.offsets[*i] + position - first).collect();
+        let ids: Vec<&[i32]> = sequences.iter().map(|&i| tokens.sequence(i)).collect();
+        let batch = Batch::new(model.config(), &ids, &model.device())?;
+        let batch = batch.with_examples(sequences.iter().map(|&example| example as u64).collect());
+        let (mut places, mut kept) = (Vec::new(), Vec::new());
+        for (&i, sequence) in sequences.iter().zip(batch.sequences()) {
+            for position in self.kept(tokens, i) {
+                places.push((i, position));
+                kept.push(sequence.start + position);
+            }
+        }
+        places.drain(..skip);
+        kept.drain(..skip);
         let mut values = vec![None; self.hooks.len()];
         let mut take = |point: HookPoint, x: Tensor<C, 3>| {
             if let Some(index) = self.hooks.iter().position(|hook| *hook == point) {
@@ -133,11 +155,15 @@ impl Capture {
     fn write<C: Compute>(&self, writer: &mut ActivationsWriter, rows: Rows<C>, context: usize) -> Result<()> {
         writer.index(&rows.example, &rows.position, &rows.token)?;
         for ((hook, &point), values) in writer.hooks_mut().iter_mut().zip(&self.hooks).zip(rows.values) {
-            let values = values.ok_or_else(|| Error::Hook(format!("the forward pass did not come to `{point}`")))?;
+            let values = values.ok_or_else(|| missed(point))?;
             hook.write_f32(&chosen(point, values, &rows.kept, context)?)?;
         }
         Ok(())
     }
+}
+
+fn missed(point: HookPoint) -> Error {
+    Error::Hook(format!("the forward pass did not come to `{point}`"))
 }
 
 /// The `kept` rows of `[tokens, units, width]` values; where there is one a key, filled up to `context` keys.

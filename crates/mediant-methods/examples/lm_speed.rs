@@ -4,7 +4,8 @@
 //!
 //! MEASURE: `forward` (with all logits), `residuals` (all of them read, no logits), `patch` (every head of the first, a middle and the last layer
 //! patched alone), `patch_all` (of every layer), `attribution` (of every head). Patching and attribution include the clean and the
-//! corrupted run. `benches/lm.py` runs them beside transformers and TransformerLens.
+//! corrupted run. `block_products` and `logits_product`: the dense products of a forward pass and nothing else, which no pass can be faster than.
+//! `benches/lm.py` runs them beside transformers and TransformerLens.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ fn main() {
         "patch" => Box::new(|| patch_heads(&model, &pairs, &[0, LAYERS / 2, LAYERS - 1])),
         "patch_all" => Box::new(|| patch_heads(&model, &pairs, &(0..LAYERS).collect::<Vec<_>>())),
         "attribution" => Box::new(|| drop(black_box(attribution(&model, &pairs)))),
+        "block_products" => products(&[(768, 3 * 768), (768, 768), (768, 4 * 768), (4 * 768, 768)], LAYERS),
+        "logits_product" => products(&[(768, 50257)], 1),
         other => panic!("no measure {other}"),
     };
     let mut times = Vec::new();
@@ -85,6 +88,21 @@ fn pairs() -> Pairs {
 
 fn all_logits(model: &Model<Flex>, batch: &Batch<Flex>) -> Tensor<Flex, 2> {
     model.logits_from(batch, State::Start, Rows::All, Hooks::none()).unwrap()
+}
+
+/// Products of 1,024 rows with matrices of these shapes, a set of them for each layer.
+fn products(shapes: &[(usize, usize)], layers: usize) -> Box<dyn FnMut()> {
+    let filled = |rows: usize, columns: usize, name: &str| {
+        let mut values = vec![0.0; rows * columns];
+        fill_normal(&mut stream(0, name), &mut values, 0.0, 1.0);
+        Tensor::<Flex, 2>::from_data(mediant_tensor::TensorData::new(values, [rows, columns]), &Default::default())
+    };
+    let of_layer = |layer: usize| shapes.iter().map(move |&(rows, columns)| (layer, rows, columns));
+    let pairs: Vec<_> = (0..layers)
+        .flat_map(of_layer)
+        .map(|(layer, rows, columns)| (filled(1024, rows, "x"), filled(rows, columns, &format!("{layer} {columns}"))))
+        .collect();
+    Box::new(move || pairs.iter().for_each(|(x, weight)| drop(black_box(x.clone().matmul(weight.clone())))))
 }
 
 fn residuals(model: &Model<Flex>, batch: &Batch<Flex>) -> Vec<Tensor<Flex, 3>> {

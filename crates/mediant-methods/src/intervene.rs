@@ -93,12 +93,7 @@ impl<'m, C: Compute> FromCounterfactual<'m, C> {
 }
 
 impl<C: Compute> Edit<C> for FromCounterfactual<'_, C> {
-    fn apply(
-        &self,
-        point: HookPoint,
-        activation: Tensor<C, 3>,
-        batch: &Batch<C>,
-    ) -> mediant_lm::Result<Tensor<C, 3>> {
+    fn apply(&self, point: HookPoint, activation: Tensor<C, 3>, batch: &Batch<C>) -> mediant_lm::Result<Tensor<C, 3>> {
         let mut theirs = self.theirs.lock().unwrap_or_else(PoisonError::into_inner);
         // A pass comes to the first point first, so what another pass left behind is never taken for this one's.
         if self.points.first() == Some(&point) {

@@ -74,9 +74,6 @@ const PORTS: &[Port] = &[
 /// Rows of a part, which work resumes at.
 const PART_ROWS: u64 = 1 << 16;
 
-/// Least time between two checkpoints.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
-
 impl Stage for CacheActivations {
     type Config = Config;
     const NAME: &'static str = "cache_activations";
@@ -196,10 +193,10 @@ fn announce(cx: &RunContext<'_, Config>, hooks: &[HookFact], rows: u64) {
 
 /// Saves a checkpoint after a batch when more parts are complete than at the last one.
 fn saver<'c>(cx: &RunContext<'c, Config>) -> impl FnMut(&ActivationsWriter) -> Result<(), StageError> + Send + use<'c> {
-    let checkpoints = cx.checkpoints();
+    let (checkpoints, every) = (cx.checkpoints(), cx.checkpoint_every());
     let (mut parts, mut saved) = (0, Instant::now());
     move |writer| {
-        if writer.rows() / PART_ROWS > parts && saved.elapsed() > CHECKPOINT_EVERY {
+        if writer.rows() / PART_ROWS > parts && saved.elapsed() > every {
             checkpoints.save(|folder| writer.checkpoint(folder).map_err(io::Error::other))?;
             (parts, saved) = (writer.rows() / PART_ROWS, Instant::now());
         }

@@ -1,25 +1,29 @@
-//! `train_sae`: a sparse autoencoder on cached activations.
+//! `train_sae`: a sparse autoencoder on activations, cached or computed on the way.
 
-use std::io;
-use std::time::{Duration, Instant};
+mod run;
 
-use mediant_artifact::{ActivationsFacts, ActivationsReader, DictionaryFacts, Facts, HookFact, Kind};
-use mediant_dict::artifact::{Origin, write};
-use mediant_dict::train::{Activations, Cached, CpuLearner, Trainer};
-use mediant_dict::{ConfigProblem, TrainConfig, Training};
+use mediant_artifact::{DictionaryFacts, Facts, HookFact, Kind};
+use mediant_dict::{ConfigProblem, TrainConfig};
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, GangDone, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_spec::did_you_mean;
+
+use crate::model_input::check_tokens;
 
 /// The stage.
 #[derive(Clone, Copy)]
 pub(crate) struct TrainSae;
 
-const PORTS: &[Port] = &[Port::one("activations", &[Kind::Activations], "What it learns to reconstruct.")];
-
-/// Least time between two checkpoints.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+const PORTS: &[Port] = &[
+    Port::optional("activations", &[Kind::Activations], "What it learns to reconstruct, of `cache_activations`."),
+    Port::optional(
+        "model",
+        &[Kind::Model],
+        "Instead of `activations`, with `tokens`: the model, whose activations are computed on the way.",
+    ),
+    Port::optional("tokens", &[Kind::Tokens], "What that model reads."),
+];
 
 impl Stage for TrainSae {
     type Config = TrainConfig;
@@ -52,10 +56,11 @@ impl Stage for TrainSae {
         inputs: &InputFacts,
         _: &SourcePaths,
     ) -> Result<Vec<(String, Facts)>, Problems> {
-        let (Some(activations), Ok(training)) = (inputs.activations("activations"), config.resolve()) else {
+        check_inputs(inputs)?;
+        let (Some(hooks), Ok(training)) = (hooks(inputs), config.resolve()) else {
             return Ok(Vec::new());
         };
-        let hook = choose_hook(config.hook.as_deref(), &activations.hooks)?;
+        let hook = choose_hook(config.hook.as_deref(), hooks)?;
         let facts = DictionaryFacts {
             architecture: training.objective.activation().architecture().to_owned(),
             hook: hook.name.clone(),
@@ -66,64 +71,73 @@ impl Stage for TrainSae {
     }
 
     fn resources(&self, config: &TrainConfig, inputs: &InputFacts) -> Resources {
-        let width = inputs.activations("activations").map_or(0, widest);
+        let width = hooks(inputs).and_then(|hooks| Some(choose_hook(config.hook.as_deref(), hooks).ok()?.width()));
+        let width = width.unwrap_or(0);
         // Parameters, gradients and two moments of each; a piece of pre-activations; the batch a few times.
         let numbers = 8 * width * config.d_sae + (1 << 25) + 6 * width * config.batch;
-        Resources { memory: 4 * numbers as u64, gpus: 0, ..Resources::all_cpus() }
+        let block = if inputs.many("model").is_empty() { 0 } else { config.block * width as u64 };
+        Resources { memory: 4 * (numbers as u64 + block), gpus: 0, ..Resources::all_cpus() }
     }
 
     fn run(&self, cx: &RunContext<'_, TrainConfig>) -> Result<(), StageError> {
-        let training = cx
-            .config()
-            .resolve()
-            .map_err(|wrong| StageError::new(wrong.iter().map(|w| &*w.message).collect::<Vec<_>>().join("; ")))?;
-        let artifact = cx.input("activations")?;
-        let meta = ActivationsReader::open(&artifact)?.meta;
-        let hook = choose_hook(cx.config().hook.as_deref(), &meta.hooks)
-            .map_err(|_| StageError::new("the activations lack the hook point"))?;
-        let source = Cached::open(&artifact, &hook.name)?;
-        announce(cx, &training, &source);
-
-        let mut trainer = match cx.checkpoints().latest()? {
-            Some(folder) => Trainer::resume(training.clone(), &source, &folder, CpuLearner::new)?,
-            None => Trainer::start(training.clone(), &source, CpuLearner::new)?,
-        };
-        let mut saved = Instant::now();
-        while !trainer.is_done() {
-            trainer.step(&source)?;
-            cx.progress(trainer.steps_done(), training.steps, "steps");
-            let cancelled = cx.cancelled();
-            if cancelled || saved.elapsed() > CHECKPOINT_EVERY {
-                cx.checkpoints().save(|folder| trainer.save(folder).map_err(io::Error::other))?;
-                saved = Instant::now();
-            }
-            if cancelled {
-                return Err(StageError::cancelled());
-            }
-        }
-        let origin =
-            Origin { hook: hook.name.clone(), model: meta.model, context: meta.context, prepend_bos: meta.prepend_bos };
-        write(cx.output("sae")?, &trainer.finish()?, &training, &origin)?;
-        Ok(())
+        let mut result = Ok(());
+        run::train(std::slice::from_ref(cx), &mut |_, ended| result = ended);
+        result
     }
+
+    fn gang(&self, config: &TrainConfig) -> Option<String> {
+        // What the order of the data depends on, besides the data.
+        Some(format!("batch {}, block {}, seed {}", config.batch, config.block, config.seed))
+    }
+
+    fn run_gang(&self, members: &[RunContext<'_, TrainConfig>], done: &mut GangDone<'_>) {
+        run::train(members, done);
+    }
+}
+
+/// Either a cache, or a model with what it reads.
+fn check_inputs(inputs: &InputFacts) -> Result<(), Problems> {
+    let given = |port: &str| !inputs.many(port).is_empty();
+    let either =
+        "connect an output of `cache_activations` to `activations`, or a model and tokens to `model` and `tokens`";
+    match (given("activations"), given("model"), given("tokens")) {
+        (true, false, false) => Ok(()),
+        (false, true, true) => check_tokens(inputs, "model", "tokens"),
+        (true, model, _) => {
+            let both = "the activations are there already: the model would not be used";
+            Err(Problems::input(if model { "model" } else { "tokens" }, both).help(either))
+        }
+        (false, true, false) => Err(Problems::input("model", "there are no `tokens` for it to read").help(either)),
+        (false, false, true) => Err(Problems::input("tokens", "there is no `model` to read them").help(either)),
+        (false, false, false) => Err(Problems::input("activations", "there is nothing to train on").help(either)),
+    }
+}
+
+/// The hook points that there are to choose from.
+fn hooks(inputs: &InputFacts) -> Option<&[HookFact]> {
+    let cached = inputs.activations("activations").map(|activations| &activations.hooks[..]);
+    cached.or_else(|| inputs.model("model").map(|model| &model.hooks[..]))
 }
 
 /// The hook named, or the only one.
 fn choose_hook<'h>(asked: Option<&str>, hooks: &'h [HookFact]) -> Result<&'h HookFact, Problems> {
     let names = || hooks.iter().map(|hook| hook.name.as_str());
+    // A model has many more than fit on a line.
+    let listed = || match hooks.len() {
+        0..=12 => format!("one of {}", names().collect::<Vec<_>>().join(", ")),
+        _ => "for example `blocks.0.hook_resid_post`".to_owned(),
+    };
     let hook = match (asked, hooks) {
         (None, [only]) => only,
         (None, _) => {
-            let message =
-                format!("the activations hold {} hook points, and `hook` does not say which to train on", hooks.len());
-            return Err(Problems::config("", message)
-                .help(format!("add `hook:`, one of {}", names().collect::<Vec<_>>().join(", "))));
+            let message = format!("there are {} hook points, and `hook` does not say which to train on", hooks.len());
+            return Err(Problems::config("", message).help(format!("add `hook:`, {}", listed())));
         }
         (Some(name), _) => hooks.iter().find(|hook| hook.name == name).ok_or_else(|| {
-            let problem = Problems::config("hook", format!("the activations do not hold `{name}`"));
+            let problem = Problems::config("hook", format!("there are no activations of `{name}`"));
             match did_you_mean(name, names()) {
                 Some(near) => problem.help(format!("did you mean `{near}`?")),
-                None => problem.help(format!("they hold {}", names().collect::<Vec<_>>().join(", "))),
+                None => problem.help(listed()),
             }
         })?,
     };
@@ -141,10 +155,6 @@ fn choose_hook<'h>(asked: Option<&str>, hooks: &'h [HookFact]) -> Result<&'h Hoo
     }
 }
 
-fn widest(facts: &ActivationsFacts) -> usize {
-    facts.hooks.iter().map(HookFact::width).max().unwrap_or(0)
-}
-
 fn problems(wrong: Vec<ConfigProblem>) -> Problems {
     let mut all = Problems::none();
     for ConfigProblem { path, message, help } in wrong {
@@ -155,18 +165,6 @@ fn problems(wrong: Vec<ConfigProblem>) -> Problems {
         });
     }
     all
-}
-
-fn announce(cx: &RunContext<'_, TrainConfig>, training: &Training, source: &Cached) {
-    let rows = source.offsets().last().copied().unwrap_or(0);
-    let seen = training.steps * training.batch as u64;
-    cx.note(format!(
-        "{} steps of {} on {rows} vectors of {}: {:.2} epochs",
-        training.steps,
-        training.batch,
-        source.width(),
-        seen as f64 / rows as f64
-    ));
 }
 
 const DETAILS: &str = "\
@@ -200,6 +198,11 @@ epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initia
 
 Sequences come in random order, fill a block of `block` positions, and the block is shuffled; batches are cut from blocks one after \
 another, epoch after epoch. Everything random follows from `seed`.
+
+With `model` and `tokens` instead of `activations` nothing is cached: each block is computed when its turn comes, at the positions whose mask is \
+set, and is what stays in memory. That gives the batches, and the bytes, that activations cached in f32 give; a further epoch computes them again, and so does \
+`norm_estimate_batches`. Trainings that are ready together, on the same inputs and with the same `batch`, `block` and `seed`, are done together: each \
+batch is read once, each sequence run once for all their hook points, and each gets the bytes that it gets alone.
 
 The output holds W_enc, b_enc, W_dec and b_dec as SAELens saves them for inference (the scale of `normalize_activations` and, for \
 `topk`, the decoder norms are taken over into the weights), and the curve: `loss` and its parts, `ev_trainer` \

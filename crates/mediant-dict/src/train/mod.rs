@@ -2,6 +2,7 @@
 
 mod cpu;
 mod curve;
+mod feed;
 mod learner;
 mod order;
 mod source;
@@ -9,7 +10,8 @@ mod start;
 mod trainer;
 
 pub use cpu::{Buffers, CpuLearner, Pass, pass};
+pub use feed::{Batch, Feed};
 pub use learner::{Learner, Losses, Now, Outcome};
-pub use order::Order;
 pub use source::{Activations, Cached, InMemory};
+pub use start::Estimates;
 pub use trainer::{Trained, Trainer, TrainingFacts};

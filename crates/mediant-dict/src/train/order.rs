@@ -14,8 +14,6 @@ pub struct Order {
     offsets: Vec<u64>,
     block: u64,
     seed: u64,
-    /// Rows given out so far, over all epochs.
-    consumed: u64,
     epoch: Epoch,
     rows: Vec<u64>,
     at: usize,
@@ -39,7 +37,7 @@ impl Order {
     /// `offsets` rises from 0; there is at least one row.
     pub fn new(offsets: &[u64], block: u64, seed: u64, consumed: u64) -> Self {
         let mut order =
-            Self { offsets: offsets.to_vec(), block, seed, consumed, epoch: Epoch::default(), rows: Vec::new(), at: 0 };
+            Self { offsets: offsets.to_vec(), block, seed, epoch: Epoch::default(), rows: Vec::new(), at: 0 };
         let within = consumed % order.rows_in_epoch();
         order.start_epoch(consumed / order.rows_in_epoch());
         order.skip_blocks(within / block);
@@ -53,34 +51,25 @@ impl Order {
         self.offsets.last().copied().unwrap_or(0)
     }
 
-    /// Rows given out so far, over all epochs.
-    pub fn consumed(&self) -> u64 {
-        self.consumed
-    }
-
-    /// The next rows, as many as `batch` holds.
-    pub fn next_batch(&mut self, batch: &mut [u64]) {
-        let mut batch = batch;
-        while !batch.is_empty() {
-            if self.at == self.rows.len() {
-                self.fill_block();
-            }
-            let count = batch.len().min(self.rows.len() - self.at);
-            let (now, later) = batch.split_at_mut(count);
-            now.copy_from_slice(&self.rows[self.at..self.at + count]);
-            self.at += count;
-            self.consumed += count as u64;
-            batch = later;
+    /// The block that the next rows come from.
+    pub fn block(&mut self) -> &[u64] {
+        if self.is_between_blocks() {
+            self.fill_block();
         }
+        &self.rows
     }
 
-    /// In how many examples the rows of a batch lie: how well the batch is mixed.
-    pub fn distinct_examples(&self, batch: &[u64]) -> usize {
-        let mut examples: Vec<usize> =
-            batch.iter().map(|row| self.offsets.partition_point(|start| start <= row)).collect();
-        examples.sort_unstable();
-        examples.dedup();
-        examples.len()
+    /// The next rows, at most so many, of one block.
+    pub fn next(&mut self, wanted: usize) -> &[u64] {
+        let left = self.block().len() - self.at;
+        let count = wanted.min(left);
+        self.at += count;
+        &self.rows[self.at - count..self.at]
+    }
+
+    /// Whether the next rows come from a block that has not been looked at.
+    pub fn is_between_blocks(&self) -> bool {
+        self.at == self.rows.len()
     }
 
     fn start_epoch(&mut self, number: u64) {
@@ -140,8 +129,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn batches(order: &mut Order, size: usize, count: usize) -> Vec<u64> {
-        let mut rows = vec![0; size * count];
-        rows.chunks_mut(size).for_each(|batch| order.next_batch(batch));
+        let mut rows = Vec::new();
+        for _ in 0..count {
+            let end = rows.len() + size;
+            while rows.len() < end {
+                let left = end - rows.len();
+                rows.extend_from_slice(order.next(left));
+            }
+        }
         rows
     }
 
@@ -185,7 +180,6 @@ mod tests {
         for block in batches(&mut order, 40, 25).chunks(40) {
             let examples: std::collections::BTreeSet<u64> = block.iter().map(|row| row / 10).collect();
             assert_eq!(examples.len(), 4);
-            assert_eq!(order.distinct_examples(block), 4);
             seen.extend(examples);
         }
         assert_eq!(seen.len(), 100);

@@ -7,61 +7,74 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
-/// Activation vectors of one width, numbered from 0 in (example, position) order.
+/// Activation vectors of some hook points, numbered from 0 in (example, position) order.
 pub trait Activations: Sync {
-    /// Numbers in a vector.
-    fn width(&self) -> usize;
+    /// Numbers in a vector of each hook point.
+    fn widths(&self) -> &[usize];
 
     /// Rows of example i are `offsets()[i]..offsets()[i + 1]`.
     fn offsets(&self) -> &[u64];
 
-    /// Reads rows into `out`, `[rows.len(), width]`.
+    /// Makes ready a block of the data order: until this is called again only these rows are asked for.
     ///
     /// # Errors
     /// When the data cannot be had.
-    fn fill(&self, rows: &[u64], out: &mut [f32]) -> Result<()>;
+    fn prepare(&self, block: &[u64]) -> Result<()> {
+        let _ = block;
+        Ok(())
+    }
+
+    /// Reads rows of a hook point, by its place, into `out`, `[rows.len(), width]`.
+    ///
+    /// # Errors
+    /// When the data cannot be had.
+    fn fill(&self, hook: usize, rows: &[u64], out: &mut [f32]) -> Result<()>;
 }
 
-/// The vectors of one hook of an activations artifact, read from the mapped file: data of any size in constant memory.
+/// The vectors of hook points of an activations artifact, read from the mapped file: data of any size in constant memory.
 pub struct Cached {
-    vectors: Vectors,
+    vectors: Vec<Vectors>,
+    widths: Vec<usize>,
     offsets: Vec<u64>,
-    width: usize,
 }
 
 impl Cached {
-    /// Opens the hook's vectors.
+    /// Opens the vectors of the hook points.
     ///
     /// # Errors
-    /// When the artifact does not hold the hook, has no rows, or its index does not rise.
-    pub fn open(artifact: &Artifact, hook: &str) -> Result<Self> {
-        let vectors = artifact.vectors(hook)?;
-        let width = vectors.width();
+    /// When the artifact does not hold a hook, has no rows, or its index does not rise.
+    pub fn open(artifact: &Artifact, hooks: &[&str]) -> Result<Self> {
         let offsets = example_offsets(artifact)?;
         let rows = offsets.last().copied().unwrap_or(0);
-        if rows != vectors.rows() {
-            return Err(Error::Data(format!("the index has {rows} rows, hook {hook} has {}", vectors.rows())));
+        let mut vectors = Vec::new();
+        for hook in hooks {
+            let of_hook = artifact.vectors(hook)?;
+            if rows != of_hook.rows() {
+                return Err(Error::Data(format!("the index has {rows} rows, hook {hook} has {}", of_hook.rows())));
+            }
+            if rows == 0 {
+                return Err(Error::Data(format!("there are no activations of {hook} to train on")));
+            }
+            vectors.push(of_hook);
         }
-        if rows == 0 {
-            return Err(Error::Data(format!("there are no activations of {hook} to train on")));
-        }
-        Ok(Self { vectors, offsets, width })
+        let widths = vectors.iter().map(Vectors::width).collect();
+        Ok(Self { vectors, widths, offsets })
     }
 }
 
 impl Activations for Cached {
-    fn width(&self) -> usize {
-        self.width
+    fn widths(&self) -> &[usize] {
+        &self.widths
     }
 
     fn offsets(&self) -> &[u64] {
         &self.offsets
     }
 
-    fn fill(&self, rows: &[u64], out: &mut [f32]) -> Result<()> {
+    fn fill(&self, hook: usize, rows: &[u64], out: &mut [f32]) -> Result<()> {
         const ROWS: usize = 128;
-        let pieces = rows.par_chunks(ROWS).zip(out.par_chunks_mut(ROWS * self.width));
-        Ok(pieces.try_for_each(|(rows, out)| self.vectors.gather_f32(rows, out))?)
+        let pieces = rows.par_chunks(ROWS).zip(out.par_chunks_mut(ROWS * self.widths[hook]));
+        Ok(pieces.try_for_each(|(rows, out)| self.vectors[hook].gather_f32(rows, out))?)
     }
 }
 
@@ -94,7 +107,7 @@ fn example_offsets(artifact: &Artifact) -> Result<Vec<u64>> {
     Ok(offsets)
 }
 
-/// Activations in memory.
+/// Activations of one hook point in memory.
 #[derive(Clone, Debug)]
 pub struct InMemory {
     /// `[rows, width]`.
@@ -106,15 +119,15 @@ pub struct InMemory {
 }
 
 impl Activations for InMemory {
-    fn width(&self) -> usize {
-        self.width
+    fn widths(&self) -> &[usize] {
+        std::slice::from_ref(&self.width)
     }
 
     fn offsets(&self) -> &[u64] {
         &self.offsets
     }
 
-    fn fill(&self, rows: &[u64], out: &mut [f32]) -> Result<()> {
+    fn fill(&self, _: usize, rows: &[u64], out: &mut [f32]) -> Result<()> {
         for (&row, out) in rows.iter().zip(out.chunks_exact_mut(self.width)) {
             out.copy_from_slice(&self.data[row as usize * self.width..][..self.width]);
         }

@@ -1,62 +1,90 @@
 //! What is estimated from the data before the first step.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
-use super::order::Order;
+use super::feed::Feed;
 use super::source::Activations;
 use crate::config::{BDecInit, Normalize, Training};
 use crate::weights::sum_of_squares;
 use crate::{Error, Result, Weights};
 
-/// The factor that activations are multiplied by during training.
-///
-/// `expected_average_only_in`: √d_in / E‖x‖ over the first batches of the data order, at most one epoch (SAELens'
-/// `estimate_scaling_factor`; it draws those batches apart from the training's).
-pub(super) fn scale(training: &Training, source: &dyn Activations) -> Result<f32> {
-    let Normalize::ExpectedAverageOnlyIn = training.normalize_activations else { return Ok(1.0) };
-    let width = source.width();
-    let mut order = Order::new(source.offsets(), training.block, training.seed, 0);
-    let wanted = training.norm_estimate_batches.unwrap_or(1) * training.batch as u64;
-    let mut left = wanted.min(order.rows_in_epoch());
-    let count = left;
-    let mut sum = 0.0;
-    while left > 0 {
-        let mut rows = vec![0; left.min(training.batch as u64) as usize];
-        let mut x = vec![0.0; rows.len() * width];
-        order.next_batch(&mut rows);
-        source.fill(&rows, &mut x)?;
-        let norms: Vec<f64> = x.par_chunks(width).map(|row| sum_of_squares(row).sqrt()).collect();
-        sum += norms.iter().sum::<f64>();
-        left -= rows.len() as u64;
+/// What trainings with the same batches need to know of their data, each thing found out once.
+pub struct Estimates<'s> {
+    source: &'s dyn Activations,
+    /// By number of batches: the mean norm at every hook point.
+    norms: BTreeMap<u64, Vec<f64>>,
+}
+
+impl<'s> Estimates<'s> {
+    /// Nothing is known yet.
+    pub fn new(source: &'s dyn Activations) -> Self {
+        Self { source, norms: BTreeMap::new() }
     }
-    let scale = ((width as f64).sqrt() * count as f64 / sum) as f32;
-    if scale.is_finite() {
-        Ok(scale)
-    } else {
-        Err(Error::Data(format!(
-            "the mean norm of the activations is {}: they cannot be normalised",
-            sum / count as f64
-        )))
+
+    /// The source.
+    pub fn source(&self) -> &'s dyn Activations {
+        self.source
+    }
+
+    /// The factor that activations are multiplied by during training.
+    ///
+    /// `expected_average_only_in`: √d_in / E‖x‖ over the first batches of the data order, at most one epoch (SAELens'
+    /// `estimate_scaling_factor`; it draws those batches apart from the training's).
+    pub(super) fn scale(&mut self, training: &Training, hook: usize) -> Result<f32> {
+        let Normalize::ExpectedAverageOnlyIn = training.normalize_activations else { return Ok(1.0) };
+        let batches = training.norm_estimate_batches.unwrap_or(1);
+        let norms = match self.norms.get(&batches) {
+            Some(norms) => norms,
+            None => {
+                let norms = mean_norms(self.source, training, batches)?;
+                self.norms.entry(batches).or_insert(norms)
+            }
+        };
+        let scale = ((self.source.widths()[hook] as f64).sqrt() / norms[hook]) as f32;
+        if scale.is_finite() {
+            Ok(scale)
+        } else {
+            let norm = norms[hook];
+            Err(Error::Data(format!("the mean norm of the activations is {norm}: they cannot be normalised")))
+        }
+    }
+
+    /// The initial weights.
+    pub(super) fn weights(&self, training: &Training, hook: usize, scale: f32) -> Result<Weights> {
+        let width = self.source.widths()[hook];
+        let mut weights = Weights::init(width, training.d_sae, training.decoder_init_norm, training.seed);
+        training.objective.extend(&mut weights);
+        if training.b_dec_init != BDecInit::Zeros {
+            let mut feed = Feed::new(self.source, training);
+            let x: Vec<f32> = feed.batch(0)?.vectors(hook).iter().map(|x| x * scale).collect();
+            let centre = match training.b_dec_init {
+                BDecInit::GeometricMedian => geometric_median(&x, width),
+                _ => weighted_mean(&x, width, |_| 1.0),
+            };
+            weights.b_dec = centre.into_iter().map(|x| x as f32).collect();
+        }
+        Ok(weights)
     }
 }
 
-/// The initial weights.
-pub(super) fn weights(training: &Training, source: &dyn Activations, scale: f32) -> Result<Weights> {
-    let mut weights = Weights::init(source.width(), training.d_sae, training.decoder_init_norm, training.seed);
-    training.objective.extend(&mut weights);
-    if training.b_dec_init != BDecInit::Zeros {
-        let mut rows = vec![0; training.batch];
-        let mut x = vec![0.0; rows.len() * source.width()];
-        Order::new(source.offsets(), training.block, training.seed, 0).next_batch(&mut rows);
-        source.fill(&rows, &mut x)?;
-        x.iter_mut().for_each(|x| *x *= scale);
-        let centre = match training.b_dec_init {
-            BDecInit::GeometricMedian => geometric_median(&x, source.width()),
-            _ => weighted_mean(&x, source.width(), |_| 1.0),
-        };
-        weights.b_dec = centre.into_iter().map(|x| x as f32).collect();
+/// E‖x‖ at every hook point over the first batches, at most one epoch.
+fn mean_norms(source: &dyn Activations, training: &Training, batches: u64) -> Result<Vec<f64>> {
+    let mut feed = Feed::new(source, training);
+    let count = (batches * training.batch as u64).min(feed.rows_in_epoch());
+    let mut sums = vec![0.0; source.widths().len()];
+    let mut left = count;
+    while left > 0 {
+        let rows = left.min(training.batch as u64);
+        let batch = feed.take(rows as usize)?;
+        for (hook, (sum, width)) in sums.iter_mut().zip(source.widths()).enumerate() {
+            let norms = batch.vectors(hook).par_chunks(*width).map(|row| sum_of_squares(row).sqrt());
+            *sum += norms.collect::<Vec<f64>>().iter().sum::<f64>();
+        }
+        left -= rows;
     }
-    Ok(weights)
+    Ok(sums.into_iter().map(|sum| sum / count as f64).collect())
 }
 
 fn weighted_mean(rows: &[f32], width: usize, weight: impl Fn(&[f32]) -> f64) -> Vec<f64> {

@@ -8,10 +8,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::curve::Curve;
+use super::feed::Batch;
 use super::learner::{Learner, Now, Outcome};
-use super::order::Order;
 use super::source::Activations;
-use super::start;
+use super::start::Estimates;
 use crate::config::{Normalize, Training};
 use crate::{Error, Extra, Result, Sae, Weights};
 
@@ -21,15 +21,18 @@ const STATE: &str = "state.safetensors";
 /// A training under way.
 pub struct Trainer<L> {
     training: Training,
+    /// The place of its hook point among those of the source.
+    hook: usize,
     learner: L,
-    order: Order,
     scale: f32,
     step: u64,
     /// Steps since each latent was last active.
     since_fired: Vec<u64>,
     curve: Curve,
-    rows: Vec<u64>,
-    batch: Vec<f32>,
+    /// Vectors of an epoch.
+    rows: u64,
+    /// The batch times `scale`, where that is not 1.
+    scaled: Vec<f32>,
 }
 
 /// The result of a training.
@@ -61,20 +64,23 @@ pub struct TrainingFacts {
 }
 
 impl<L: Learner> Trainer<L> {
-    /// Prepares the first step. `learner` makes the learner of a device from the initial weights.
+    /// Prepares the first step of a training on a hook point, by its place in the source. `learner` makes the learner of a
+    /// device from the initial weights.
     ///
     /// # Errors
     /// When the activations are too narrow or cannot be read.
     pub fn start(
         training: Training,
-        source: &dyn Activations,
+        hook: usize,
+        estimates: &mut Estimates<'_>,
         learner: impl FnOnce(&Training, Weights) -> L,
     ) -> Result<Self> {
-        check_source(source)?;
-        let scale = start::scale(&training, source)?;
-        let weights = start::weights(&training, source, scale)?;
+        let source = estimates.source();
+        check_source(source, hook)?;
+        let scale = estimates.scale(&training, hook)?;
+        let weights = estimates.weights(&training, hook, scale)?;
         let learner = learner(&training, weights);
-        Ok(Self::at(training, source, learner, scale, 0))
+        Ok(Self::at(training, hook, source, learner, scale, 0))
     }
 
     /// Goes on from a checkpoint of the same training.
@@ -83,19 +89,20 @@ impl<L: Learner> Trainer<L> {
     /// When the checkpoint cannot be read or is of another training.
     pub fn resume(
         training: Training,
+        hook: usize,
         source: &dyn Activations,
         folder: &Path,
         learner: impl FnOnce(&Training, Weights) -> L,
     ) -> Result<Self> {
-        check_source(source)?;
+        check_source(source, hook)?;
         let mut checkpoint = Checkpoint::load(&folder.join(STATE))?;
         let [step, scale] = checkpoint.words("step")?;
         let scale = f32::from_bits(scale as u32);
         // The weights are replaced below; drawing them again is the simplest way to have some of the right shape.
-        let mut weights = Weights::init(source.width(), training.d_sae, None, 0);
+        let mut weights = Weights::init(source.widths()[hook], training.d_sae, None, 0);
         training.objective.extend(&mut weights);
         let learner = learner(&training, weights);
-        let mut trainer = Self::at(training, source, learner, scale, step);
+        let mut trainer = Self::at(training, hook, source, learner, scale, step);
         trainer.learner.restore(&mut checkpoint)?;
         trainer.curve.restore(&mut checkpoint)?;
         trainer.since_fired = checkpoint.word_list("since_fired")?;
@@ -106,22 +113,27 @@ impl<L: Learner> Trainer<L> {
         Ok(trainer)
     }
 
-    fn at(training: Training, source: &dyn Activations, learner: L, scale: f32, step: u64) -> Self {
+    fn at(training: Training, hook: usize, source: &dyn Activations, learner: L, scale: f32, step: u64) -> Self {
         let shared = ["loss", "mse_loss", "ev_trainer", "l0", "dead_fraction", "grad_norm", "lr", "examples_in_batch"];
         let mut names: Vec<String> = shared.iter().map(|name| (*name).to_owned()).collect();
         names.extend(training.objective.other_losses());
         names.extend(training.objective.coefficient_name().map(str::to_owned));
         Self {
-            order: Order::new(source.offsets(), training.block, training.seed, step * training.batch as u64),
+            hook,
             scale,
             step,
             since_fired: vec![0; training.d_sae],
             curve: Curve::new(names),
-            rows: vec![0; training.batch],
-            batch: vec![0.0; training.batch * source.width()],
+            rows: source.offsets().last().copied().unwrap_or(0),
+            scaled: Vec::new(),
             learner,
             training,
         }
+    }
+
+    /// The options.
+    pub fn training(&self) -> &Training {
+        &self.training
     }
 
     /// Steps done.
@@ -134,21 +146,23 @@ impl<L: Learner> Trainer<L> {
         self.step >= self.training.steps
     }
 
-    /// One step.
+    /// One step on the batch that a [`Feed`](super::Feed) has for [`Self::steps_done`].
     ///
     /// # Errors
-    /// [`Error::NotFinite`] when a loss or the norm of the gradients is not finite; whatever the source gives.
-    pub fn step(&mut self, source: &dyn Activations) -> Result<()> {
-        self.order.next_batch(&mut self.rows);
-        source.fill(&self.rows, &mut self.batch)?;
+    /// [`Error::NotFinite`] when a loss or the norm of the gradients is not finite.
+    pub fn step(&mut self, batch: &Batch) -> Result<()> {
+        let mut x = batch.vectors(self.hook);
         if self.scale != 1.0 {
-            self.batch.par_iter_mut().for_each(|x| *x *= self.scale);
+            self.scaled.clear();
+            self.scaled.extend_from_slice(x);
+            self.scaled.par_iter_mut().for_each(|x| *x *= self.scale);
+            x = &self.scaled;
         }
         let window = self.training.dead_feature_window;
         let dead: Vec<bool> = self.since_fired.iter().map(|&steps| steps > window).collect();
         let coefficient = self.training.objective.coefficient_at(self.step);
         let now = Now { lr: self.training.lr.at(self.step), coefficient, dead: &dead };
-        let outcome = self.learner.step(&self.batch, &now);
+        let outcome = self.learner.step(x, &now);
         for (what, value) in [("the loss", outcome.losses.total()), ("the norm of the gradients", outcome.grad_norm)] {
             if !value.is_finite() {
                 return Err(Error::NotFinite { step: self.step, what, value });
@@ -159,15 +173,15 @@ impl<L: Learner> Trainer<L> {
         }
         self.step += 1;
         if self.step == 1 || self.step.is_multiple_of(self.training.log_every) || self.is_done() {
-            self.log(&outcome, &now);
+            let ev_trainer = 1.0 - outcome.losses.mse / variance(x, batch.rows());
+            self.log(&outcome, &now, ev_trainer, batch.examples());
         }
         Ok(())
     }
 
-    fn log(&mut self, outcome: &Outcome, now: &Now<'_>) {
+    fn log(&mut self, outcome: &Outcome, now: &Now<'_>, ev_trainer: f64, examples: usize) {
         let dead = self.dead_latents() as f64 / self.training.d_sae as f64;
-        let ev_trainer = 1.0 - outcome.losses.mse / variance(&self.batch, self.rows.len());
-        let examples = self.order.distinct_examples(&self.rows) as f64;
+        let examples = examples as f64;
         let (loss, mse) = (outcome.losses.total(), outcome.losses.mse);
         let mut point = vec![loss, mse, ev_trainer, outcome.l0, dead, outcome.grad_norm, now.lr, examples];
         point.extend(&outcome.losses.others);
@@ -221,7 +235,7 @@ impl<L: Learner> Trainer<L> {
         }
         let activation = objective.activation();
         let tokens = self.step * self.training.batch as u64;
-        let rows = self.order.rows_in_epoch();
+        let rows = self.rows;
         Ok(Trained {
             sae: Sae::new(weights, activation, self.training.apply_b_dec_to_input)?,
             curve: self.curve.rows(self.training.batch),
@@ -237,9 +251,10 @@ impl<L: Learner> Trainer<L> {
     }
 }
 
-fn check_source(source: &dyn Activations) -> Result<()> {
-    if source.width() < 2 {
-        return Err(Error::Data(format!("activations of width {} are too narrow for a dictionary", source.width())));
+fn check_source(source: &dyn Activations, hook: usize) -> Result<()> {
+    let width = source.widths()[hook];
+    if width < 2 {
+        return Err(Error::Data(format!("activations of width {width} are too narrow for a dictionary")));
     }
     match source.offsets().last() {
         Some(rows) if *rows > 0 => Ok(()),

@@ -6,11 +6,11 @@ use mediant_artifact::{
 };
 use mediant_dict::artifact::{Origin, export_saelens, read, write};
 use mediant_dict::format::saelens;
-use mediant_dict::train::{Activations, Cached, CpuLearner, InMemory, Trained, Trainer};
+use mediant_dict::train::{Activations, Cached, InMemory, Trained};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{config, synthetic};
+use crate::support::{self, config, synthetic};
 
 const HOOK: &str = "blocks.2.hook_resid_post";
 
@@ -50,23 +50,19 @@ fn cached(data: &InMemory) -> (TempDir, Artifact) {
 }
 
 fn train(options: &serde_json::Value, source: &dyn Activations) -> Trained {
-    let mut trainer = Trainer::start(config(options).resolve().unwrap(), source, CpuLearner::new).unwrap();
-    while !trainer.is_done() {
-        trainer.step(source).unwrap();
-    }
-    trainer.finish().unwrap()
+    support::train(&config(options), source)
 }
 
 #[test]
 fn cached_activations_train_like_those_in_memory() {
     let data = synthetic(3000, 16, 24, 11);
     let (_dir, artifact) = cached(&data);
-    let source = Cached::open(&artifact, HOOK).unwrap();
-    assert_eq!((source.width(), source.offsets()), (16, data.offsets.as_slice()));
+    let source = Cached::open(&artifact, &[HOOK]).unwrap();
+    assert_eq!((source.widths(), source.offsets()), (&[16][..], data.offsets.as_slice()));
     let options = json!({ "sae": { "architecture": "topk", "k": 4 }, "block": 500 });
     assert_eq!(train(&options, &source).sae, train(&options, &data).sae);
-    assert!(Cached::open(&artifact, "blocks.9.hook_resid_post").is_err());
-    assert!(Cached::open(&artifact, "index").is_err());
+    assert!(Cached::open(&artifact, &["blocks.9.hook_resid_post"]).is_err());
+    assert!(Cached::open(&artifact, &["index"]).is_err());
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mediant_dict::train::{Buffers, InMemory, Now, Pass, pass};
+use mediant_dict::train::{
+    Activations, Buffers, CpuLearner, Estimates, Feed, InMemory, Now, Pass, Trained, Trainer, pass,
+};
 use mediant_dict::{Objective, TrainConfig, Weights};
 use mediant_tensor::random::{fill_normal, stream};
 use safetensors::SafeTensors;
@@ -85,4 +87,39 @@ pub(crate) fn config(options: &serde_json::Value) -> TrainConfig {
     let mut all = json!({ "d_sae": 64, "steps": 30, "batch": 48, "lr": 1e-3 });
     all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
     serde_json::from_value(all).unwrap()
+}
+
+/// A training before its first step.
+pub(crate) fn start(config: &TrainConfig, source: &dyn Activations) -> Trainer<CpuLearner> {
+    Trainer::start(config.resolve().unwrap(), 0, &mut Estimates::new(source), CpuLearner::new).unwrap()
+}
+
+/// A training that goes on from a checkpoint.
+pub(crate) fn resume(
+    config: &TrainConfig,
+    source: &dyn Activations,
+    folder: &std::path::Path,
+) -> mediant_dict::Result<Trainer<CpuLearner>> {
+    Trainer::resume(config.resolve().unwrap(), 0, source, folder, CpuLearner::new)
+}
+
+/// Trains until so many steps are done.
+pub(crate) fn steps(
+    trainer: &mut Trainer<CpuLearner>,
+    source: &dyn Activations,
+    until: u64,
+) -> mediant_dict::Result<()> {
+    let mut feed = Feed::new(source, trainer.training());
+    while trainer.steps_done() < until {
+        trainer.step(feed.batch(trainer.steps_done())?)?;
+    }
+    Ok(())
+}
+
+/// A whole training.
+pub(crate) fn train(config: &TrainConfig, source: &dyn Activations) -> Trained {
+    let mut trainer = start(config, source);
+    let all = trainer.training().steps;
+    steps(&mut trainer, source, all).unwrap();
+    trainer.finish().unwrap()
 }

@@ -1,18 +1,10 @@
 //! Whole trainings: they learn, resume to the bit, and do not depend on threads.
 
-use mediant_dict::train::{CpuLearner, InMemory, Trained, Trainer};
+use mediant_dict::train::{InMemory, Trained};
 use mediant_dict::{Error, TrainConfig};
 use serde_json::{Value, json};
 
-use crate::support::{config, synthetic};
-
-fn train(config: &TrainConfig, data: &InMemory) -> Trained {
-    let mut trainer = Trainer::start(config.resolve().unwrap(), data, CpuLearner::new).unwrap();
-    while !trainer.is_done() {
-        trainer.step(data).unwrap();
-    }
-    trainer.finish().unwrap()
-}
+use crate::support::{config, resume, start, steps, synthetic, train};
 
 fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
@@ -76,15 +68,13 @@ fn resuming_at_any_step_gives_the_bits_of_no_interruption() {
         let whole = train(&config, &data);
         for stop in [0, 1, 7, 16, 29] {
             let dir = tempfile::tempdir().unwrap();
-            let mut trainer = Trainer::start(config.resolve().unwrap(), &data, CpuLearner::new).unwrap();
-            (0..stop).for_each(|_| trainer.step(&data).unwrap());
+            let mut trainer = start(&config, &data);
+            steps(&mut trainer, &data, stop).unwrap();
             trainer.save(dir.path()).unwrap();
             drop(trainer);
-            let mut trainer = Trainer::resume(config.resolve().unwrap(), &data, dir.path(), CpuLearner::new).unwrap();
+            let mut trainer = resume(&config, &data, dir.path()).unwrap();
             assert_eq!(trainer.steps_done(), stop);
-            while !trainer.is_done() {
-                trainer.step(&data).unwrap();
-            }
+            steps(&mut trainer, &data, whole.facts.steps).unwrap();
             let resumed = trainer.finish().unwrap();
             assert_eq!(resumed.sae, whole.sae, "stopped after {stop}");
             assert_eq!(resumed.curve, whole.curve);
@@ -98,11 +88,10 @@ fn a_checkpoint_of_another_training_is_refused() {
     let data = synthetic(333, 16, 24, 10);
     let [topk, relu, gated, ..] = families().map(|own| config(&own));
     let dir = tempfile::tempdir().unwrap();
-    let mut trainer = Trainer::start(topk.resolve().unwrap(), &data, CpuLearner::new).unwrap();
-    trainer.step(&data).unwrap();
+    let mut trainer = start(&topk, &data);
+    steps(&mut trainer, &data, 1).unwrap();
     trainer.save(dir.path()).unwrap();
-    let refused =
-        |config: &TrainConfig| Trainer::resume(config.resolve().unwrap(), &data, dir.path(), CpuLearner::new).is_err();
+    let refused = |config: &TrainConfig| resume(config, &data, dir.path()).is_err();
     assert!(!refused(&topk));
     assert!(refused(&relu) && refused(&gated));
     assert!(refused(&TrainConfig { d_sae: 65, ..topk }));
@@ -139,8 +128,8 @@ fn what_is_not_finite_ends_the_training_and_names_the_step() {
     data.data[100 * 16] = f32::NAN;
     // The epoch has ten batches of 48; the bad row is in one of them.
     let config = config(&json!({ "sae": { "architecture": "topk", "k": 4 } }));
-    let mut trainer = Trainer::start(config.resolve().unwrap(), &data, CpuLearner::new).unwrap();
-    let error = (0..10).find_map(|_| trainer.step(&data).err()).unwrap();
+    let mut trainer = start(&config, &data);
+    let error = steps(&mut trainer, &data, 10).unwrap_err();
     let Error::NotFinite { step, .. } = error else { panic!("{error}") };
     assert_eq!(step, trainer.steps_done());
     assert!(error.to_string().contains(&format!("at step {step}")));

@@ -14,7 +14,7 @@ use crate::context::Device;
 use crate::error::Result;
 use crate::events::{Event, EventSink, Hit};
 use crate::plan::{Judge, Known, Made, Plan, Status, Why, id};
-use crate::protocol::{Action, Done, Reply, Request, WireMember, WireSource};
+use crate::protocol::{Action, Answer, Done, Reply, Request, WireMember, WireSource};
 use crate::record::RunRecord;
 
 pub use pool::WorkerCommand;
@@ -98,6 +98,7 @@ pub fn run(
             .collect(),
         running: Vec::new(),
         attempts: vec![0; plan.instances.len()],
+        alone: vec![false; plan.instances.len()],
         settled: vec![false; plan.instances.len()],
         outcome: Outcome::default(),
         stop: None,
@@ -141,6 +142,8 @@ struct Run<'a> {
     waiting: Vec<usize>,
     running: Vec<Running>,
     attempts: Vec<u32>,
+    /// Instances that a gang lost its worker with: each is tried again by itself, so that one of them cannot fail the others.
+    alone: Vec<bool>,
     /// Whether an instance's fate is decided: done, failed or skipped.
     settled: Vec<bool>,
     outcome: Outcome,
@@ -150,6 +153,8 @@ struct Run<'a> {
 
 struct Running {
     worker: usize,
+    /// Its place in what the worker was given.
+    member: usize,
     instance: usize,
     deadline: Option<Instant>,
 }
@@ -182,7 +187,7 @@ impl Run<'_> {
                 Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match message {
-                Ok(Message::Reply(worker, reply)) => self.reply(worker, reply)?,
+                Ok(Message::Answer(worker, answer)) => self.answer(worker, answer)?,
                 Ok(Message::Gone(worker)) => self.gone(worker)?,
                 Ok(Message::Interrupt) => self.interrupt(),
                 Err(RecvTimeoutError::Timeout) => self.late()?,
@@ -261,19 +266,53 @@ impl Run<'_> {
 
     fn dispatch(&mut self) -> Result<()> {
         while self.stop.is_none() {
-            let Some(index) = self.queue.pop() else { return Ok(()) };
-            let action = self.action(index)?;
-            self.attempts[index] += 1;
-            self.emit(Event::Started { stage: self.label(index), key: action.recipe, attempt: self.attempts[index] });
-            let timeout = self.plan.pipeline.stages[self.plan.instances[index].decl].timeout;
-            let worker = self.pool.give(&Request::Run(Box::new(action)))?;
-            self.running.push(Running {
-                worker,
-                instance: index,
-                deadline: timeout.map(|timeout| Instant::now() + timeout),
-            });
+            let Some(first) = self.queue.pop() else { return Ok(()) };
+            let gang = self.gang(first)?;
+            let mut actions = Vec::with_capacity(gang.len());
+            for &index in &gang {
+                actions.push(self.action(index)?);
+                self.attempts[index] += 1;
+                let (key, attempt) = (self.plan.instances[index].recipe, self.attempts[index]);
+                self.emit(Event::Started { stage: self.label(index), key, attempt });
+            }
+            let worker = self.pool.give(&Request::Run(actions))?;
+            for (member, instance) in gang.into_iter().enumerate() {
+                let timeout = self.plan.pipeline.stages[self.plan.instances[instance].decl].timeout;
+                let deadline = timeout.map(|timeout| Instant::now() + timeout);
+                self.running.push(Running { worker, member, instance, deadline });
+            }
         }
         Ok(())
+    }
+
+    /// An action that has just been popped, and the ready ones that are done together with it.
+    fn gang(&mut self, first: usize) -> Result<Vec<usize>> {
+        // A time limit is of one action's own work.
+        let timed = |index: usize| self.plan.pipeline.stages[self.plan.instances[index].decl].timeout.is_some();
+        let name = |index: usize| {
+            let instance = &self.plan.instances[index];
+            if self.alone[index] || timed(index) { None } else { Some((instance.uses, instance.bound.gang()?)) }
+        };
+        let Some(wanted) = name(first) else { return Ok(vec![first]) };
+        let inputs = |action: &Action| -> Vec<(String, Vec<Digest>)> {
+            let digests = |members: &[WireMember]| members.iter().map(|member| member.digest).collect();
+            action.inputs.iter().map(|(port, members)| (port.clone(), digests(members))).collect()
+        };
+        let own = self.action(first)?;
+        let mut contents = BTreeSet::from([own.content]);
+        let mut joining = BTreeSet::new();
+        for index in (0..self.plan.instances.len()).filter(|index| *index != first && !self.settled[*index]) {
+            if self.waiting[index] > 0 || name(index).as_ref() != Some(&wanted) {
+                continue;
+            }
+            let action = self.action(index)?;
+            // Two of one content have one result; the second finds it when the first is done.
+            if inputs(&action) == inputs(&own) && action.threads == own.threads && contents.insert(action.content) {
+                joining.insert(index);
+            }
+        }
+        let joined = self.queue.join(first, |index| joining.contains(&index));
+        Ok([first].into_iter().chain(joined).collect())
     }
 
     fn action(&self, index: usize) -> Result<Action> {
@@ -312,6 +351,7 @@ impl Run<'_> {
                 .collect(),
             sources: sources.collect(),
             threads: instance.threads(self.options.cpus),
+            checkpoint_seconds: self.plan.project.config.checkpoint_seconds,
             device: self.options.device,
             force: self.forced.contains(&index),
             log: self.record.log(&instance.label),
@@ -319,8 +359,9 @@ impl Run<'_> {
         })
     }
 
-    fn reply(&mut self, worker: usize, reply: Reply) -> Result<()> {
-        let Some(position) = self.running.iter().position(|running| running.worker == worker) else { return Ok(()) };
+    fn answer(&mut self, worker: usize, Answer { member, reply }: Answer) -> Result<()> {
+        let this = |running: &Running| (running.worker, running.member) == (worker, member);
+        let Some(position) = self.running.iter().position(this) else { return Ok(()) };
         let index = self.running[position].instance;
         let stage = self.label(index);
         match reply {
@@ -328,21 +369,26 @@ impl Run<'_> {
             Reply::Progress { done, total, unit } => self.emit(Event::Progress { stage, done, total, unit }),
             Reply::Note(text) => self.emit(Event::Note { stage, text }),
             Reply::Done(done) => {
-                self.running.swap_remove(position);
-                self.queue.release(index);
-                self.pool.idle(worker, done.resident);
+                self.over(position, done.resident);
                 self.done(index, *done)?;
             }
             Reply::Failed { error, cancelled } => {
-                self.running.swap_remove(position);
-                self.queue.release(index);
-                self.pool.idle(worker, 0);
+                self.over(position, 0);
                 if !(cancelled && self.stop.is_some()) {
                     self.fail(index, error);
                 }
             }
         }
         Ok(())
+    }
+
+    /// An action is over; its worker is free when all that it was given are.
+    fn over(&mut self, position: usize, resident: u64) {
+        let Running { worker, instance, .. } = self.running.swap_remove(position);
+        self.queue.release(instance);
+        if self.running.iter().all(|running| running.worker != worker) {
+            self.pool.idle(worker, resident);
+        }
     }
 
     fn done(&mut self, index: usize, done: Done) -> Result<()> {
@@ -390,19 +436,31 @@ impl Run<'_> {
     /// A worker died. That is the only cause that may be transient: what a stage itself reports would happen again.
     fn gone(&mut self, worker: usize) -> Result<()> {
         let cause = self.pool.bury(worker);
-        let Some(position) = self.running.iter().position(|running| running.worker == worker) else { return Ok(()) };
-        let index = self.running.swap_remove(position).instance;
-        self.queue.release(index);
-        if self.stop.is_some() {
-            return Ok(());
-        }
-        let retries =
-            self.plan.pipeline.stages[self.plan.instances[index].decl].retries.unwrap_or(self.options.retries);
-        if self.attempts[index] <= retries {
-            self.emit(Event::Retry { stage: self.label(index), attempt: self.attempts[index], error: cause });
-            self.queue.push(index);
-        } else {
-            self.fail(index, cause);
+        let (lost, running): (Vec<_>, Vec<_>) = self.running.drain(..).partition(|running| running.worker == worker);
+        self.running = running;
+        let together = lost.len() > 1;
+        for Running { instance: index, .. } in lost {
+            self.queue.release(index);
+            if self.stop.is_some() {
+                continue;
+            }
+            let retries =
+                self.plan.pipeline.stages[self.plan.instances[index].decl].retries.unwrap_or(self.options.retries);
+            if together || self.attempts[index] <= retries {
+                self.emit(Event::Retry {
+                    stage: self.label(index),
+                    attempt: self.attempts[index],
+                    error: cause.clone(),
+                });
+                self.queue.push(index);
+            } else {
+                self.fail(index, cause.clone());
+            }
+            if together {
+                // What happened to the gang does not count for any of them.
+                self.alone[index] = true;
+                self.attempts[index] -= 1;
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 
 use crate::error::{Error, Result};
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Answer, Request};
 
 /// A worker whose resident memory is above this after an action is replaced by a fresh one, so that what one stage
 /// leaves behind does not add up over a run.
@@ -18,7 +18,7 @@ const RENEW_ABOVE: u64 = 1 << 30;
 /// What reaches the run's loop.
 pub(super) enum Message {
     /// A worker said something.
-    Reply(usize, Reply),
+    Answer(usize, Answer),
     /// A worker's connection closed.
     Gone(usize),
     /// Ctrl-C or a request to terminate.
@@ -107,8 +107,8 @@ impl Pool {
         let messages = self.messages.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(reader).lines() {
-                let Some(reply) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
-                if messages.send(Message::Reply(number, reply)).is_err() {
+                let Some(answer) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+                if messages.send(Message::Answer(number, answer)).is_err() {
                     return;
                 }
             }
@@ -117,7 +117,7 @@ impl Pool {
         Ok(Worker { number, child, socket: ours, busy: false })
     }
 
-    /// A worker has ended its action; `resident` is its memory now.
+    /// A worker has ended what it was given; `resident` is its memory now.
     pub(super) fn idle(&mut self, number: usize, resident: u64) {
         if resident > RENEW_ABOVE {
             self.kill(number);

@@ -21,7 +21,8 @@ pub(super) struct Queue {
     priorities: Vec<u32>,
     /// Longest path first; among equals the order of the plan.
     ready: BinaryHeap<(u32, Reverse<usize>)>,
-    running: usize,
+    /// What runs: actions that go together, and what they hold as long as one of them runs.
+    running: Vec<(Vec<usize>, Need)>,
     jobs: usize,
     cpus: usize,
     free_cpus: usize,
@@ -38,7 +39,7 @@ impl Queue {
             needs,
             priorities,
             ready: BinaryHeap::new(),
-            running: 0,
+            running: Vec::new(),
             jobs,
             cpus,
             free_cpus: cpus,
@@ -57,7 +58,7 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<usize> {
         let (_, Reverse(index)) = *self.ready.peek()?;
         let need = self.need(index);
-        let fits = self.running < self.jobs
+        let fits = self.running.len() < self.jobs
             && need.cpus <= self.free_cpus
             && need.memory <= self.free_memory
             && need.gpus <= self.free_gpus;
@@ -65,20 +66,48 @@ impl Queue {
             return None;
         }
         self.ready.pop();
-        self.running += 1;
         self.free_cpus -= need.cpus;
         self.free_memory -= need.memory;
         self.free_gpus -= need.gpus;
+        self.running.push((vec![index], need));
         Some(index)
     }
 
-    /// Gives back what an action held.
+    /// The ready actions that `joins` accepts and that there is memory for, in the order of the plan. They share all else with
+    /// `first`, which has just been popped.
+    pub(super) fn join(&mut self, first: usize, joins: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut candidates: Vec<usize> =
+            self.ready.iter().map(|(_, Reverse(index))| *index).filter(|index| joins(*index)).collect();
+        candidates.sort_unstable();
+        let mut joined = Vec::new();
+        for index in candidates {
+            let memory = self.need(index).memory;
+            let Some((members, held)) = self.running.iter_mut().find(|(members, _)| members.contains(&first)) else {
+                break;
+            };
+            if memory > self.free_memory {
+                break;
+            }
+            self.free_memory -= memory;
+            held.memory += memory;
+            members.push(index);
+            joined.push(index);
+        }
+        self.ready.retain(|(_, Reverse(index))| !joined.contains(index));
+        joined
+    }
+
+    /// Notes that an action is over; the last of those that go together gives back what they held.
     pub(super) fn release(&mut self, index: usize) {
-        let need = self.need(index);
-        self.running -= 1;
-        self.free_cpus += need.cpus;
-        self.free_memory += need.memory;
-        self.free_gpus += need.gpus;
+        let Some(place) = self.running.iter().position(|(members, _)| members.contains(&index)) else { return };
+        let (members, need) = &mut self.running[place];
+        members.retain(|member| *member != index);
+        if members.is_empty() {
+            self.free_cpus += need.cpus;
+            self.free_memory += need.memory;
+            self.free_gpus += need.gpus;
+            self.running.swap_remove(place);
+        }
     }
 
     /// What an action needs; never more than there is, so that one that asks for too much runs alone.

@@ -1,14 +1,15 @@
-//! One action from lock to record.
+//! Actions from lock to record.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mediant_artifact::{Artifact, Kind, MANIFEST, Manifest};
 use mediant_store::{
-    ActionRecord, ContentRecord, FileEntry, Id, ObjectState, OutputRecord, RawJson, StatIndex, Store, Written,
+    ActionLock, ActionRecord, ContentRecord, FileEntry, Id, ObjectState, OutputRecord, RawJson, Staging, StatIndex,
+    Store, Written,
 };
 use serde_json::json;
 
@@ -20,53 +21,152 @@ use crate::plan::{digest_path, id, output_name};
 use crate::protocol::{Action, Done, Reply};
 use crate::stage::SourcePaths;
 
-/// Performs an action; the answer says how it went.
-pub(super) fn perform(
-    action: &Action,
-    catalogue: &Catalogue,
-    store: &Store,
-    stats: &StatIndex,
-    pools: &mut Pools,
-    replies: &Replies,
-) -> Reply {
-    match attempt(action, catalogue, store, stats, pools, replies) {
-        Ok(done) => Reply::Done(Box::new(done)),
-        Err(error) => Reply::Failed { error: error.to_string(), cancelled: error.is_cancelled() },
-    }
+/// What a worker does actions with.
+pub(super) struct Worker<'w> {
+    pub(super) catalogue: &'w Catalogue,
+    pub(super) store: &'w Store,
+    pub(super) stats: &'w StatIndex,
+    pub(super) replies: &'w Replies,
 }
 
-fn attempt(
-    action: &Action,
-    catalogue: &Catalogue,
-    store: &Store,
-    stats: &StatIndex,
-    pools: &mut Pools,
-    replies: &Replies,
-) -> Result<Done, StageError> {
-    let _lock = store.lock_action(id(action.content), || replies.send(&Reply::Waiting))?;
-    if !action.force
-        && let Some(done) = made_meanwhile(action, store, stats)?
-    {
-        return Ok(done);
-    }
-    let started = jiff::Timestamp::now();
-    let clock = Instant::now();
-    host::reset_peak_memory();
-    let staging = store.stage_dir(&action.label)?;
-    run_stage(action, catalogue, store, pools, replies, staging.path())?;
-    let outputs = publish(action, store, staging.path())?;
-    let metrics = headline(action, store, &outputs)?;
+/// An action that holds its lock and has a folder to work in.
+struct Begun<'a> {
+    /// Its place in the request.
+    member: usize,
+    action: &'a Action,
+    _lock: ActionLock,
+    staging: Staging,
+    started: jiff::Timestamp,
+    clock: Instant,
+}
 
-    let (peak_memory, resident) = host::memory();
-    let seconds = clock.elapsed().as_secs_f64();
-    let mut done =
-        Done { outputs, hit: false, metrics, seconds, peak_memory, resident, source_changed: None, divergent: None };
-    done.source_changed = changed_source(action, stats);
-    if done.source_changed.is_none() {
-        record(action, store, started, &mut done)?;
+impl Worker<'_> {
+    /// Performs an action, or a gang of them, and says how each went.
+    pub(super) fn perform(&self, actions: &[Action], pools: &mut Pools) {
+        host::reset_peak_memory();
+        let mut members: Vec<usize> = (0..actions.len()).collect();
+        // Everybody takes locks in the same order, so nobody waits for one that waits for him.
+        members.sort_by_key(|member| actions[*member].content);
+        let mut begun = Vec::new();
+        for member in members {
+            match self.begin(member, &actions[member]) {
+                Ok(Ok(one)) => begun.push(one),
+                Ok(Err(done)) => self.replies.send(member, Reply::Done(Box::new(done))),
+                Err(error) => self.failed(member, &error),
+            }
+        }
+        begun.sort_by_key(|one| one.member);
+        let mut open: Vec<Option<Begun<'_>>> = begun.into_iter().map(Some).collect();
+        let ran = self.run(&mut open, pools);
+        // A stage that panicked, or forgot a member, leaves some.
+        for one in open.into_iter().flatten() {
+            let forgotten = || StageError::new("the stage ended without saying what became of this action");
+            self.failed(one.member, ran.as_ref().err().unwrap_or(&forgotten()));
+        }
     }
-    store.checkpoints(id(action.content), &checkpoint_tag(action)).clear()?;
-    Ok(done)
+
+    fn failed(&self, member: usize, error: &StageError) {
+        self.replies.send(member, Reply::Failed { error: error.to_string(), cancelled: error.is_cancelled() });
+    }
+
+    /// Takes the action's lock; gives its result if that is there once the lock is held.
+    fn begin<'a>(&self, member: usize, action: &'a Action) -> Result<Result<Begun<'a>, Done>, StageError> {
+        let lock = self.store.lock_action(id(action.content), || self.replies.send(member, Reply::Waiting))?;
+        if !action.force
+            && let Some(done) = made_meanwhile(action, self.store, self.stats)?
+        {
+            return Ok(Err(done));
+        }
+        Ok(Ok(Begun {
+            member,
+            action,
+            _lock: lock,
+            staging: self.store.stage_dir(&action.label)?,
+            started: jiff::Timestamp::now(),
+            clock: Instant::now(),
+        }))
+    }
+
+    /// Runs the stage; what is over is published, answered for and taken out of `open`.
+    fn run(&self, open: &mut [Option<Begun<'_>>], pools: &mut Pools) -> Result<(), StageError> {
+        let all: Vec<(usize, &Action)> = open.iter().flatten().map(|one| (one.member, one.action)).collect();
+        let Some((_, first)) = all.first() else { return Ok(()) };
+        let stage = self.catalogue.get(&first.stage).filter(|stage| stage.version() == first.version);
+        let stage = stage.ok_or_else(|| {
+            StageError::new(format!("this worker has no stage `{}` of version {}", first.stage, first.version))
+        })?;
+        let ios: Vec<ActionIo> = open.iter().flatten().map(|one| self.io(one)).collect();
+        let together = all.len();
+        let members: Vec<(&str, &ActionIo)> = all.iter().map(|(_, action)| &*action.config).zip(&ios).collect();
+        redirect_output(&first.log)?;
+        let mut done = |place: usize, result: Result<(), StageError>| {
+            let Some(one) = open.get_mut(place).and_then(Option::take) else { return };
+            let member = one.member;
+            match result.and_then(|()| self.conclude(one, together)) {
+                Ok(done) => self.replies.send(member, Reply::Done(Box::new(done))),
+                Err(error) => self.failed(member, &error),
+            }
+        };
+        let pool = pools.of(first.threads)?;
+        let run = || pool.install(|| stage.run(&members, &mut done));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            let text =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(StageError::new(format!("the stage panicked: {}", text.unwrap_or("no message"))))
+        })
+    }
+
+    fn io(&self, one: &Begun<'_>) -> ActionIo {
+        let action = one.action;
+        let member = |member: &crate::protocol::WireMember| MemberInput {
+            labels: member.labels.clone(),
+            name: member.name.clone(),
+            path: self.store.object_path(member.object),
+            digest: member.digest,
+        };
+        let sources = action.sources.iter().map(|source| (source.field.clone(), source.path.clone()));
+        ActionIo {
+            inputs: action
+                .inputs
+                .iter()
+                .map(|(port, members)| (port.clone(), members.iter().map(member).collect()))
+                .collect(),
+            outputs: action.outputs.clone(),
+            sources: SourcePaths(sources.collect()),
+            staging: one.staging.path().to_owned(),
+            checkpoints: self.store.checkpoints(id(action.content), &checkpoint_tag(action)),
+            checkpoint_every: Duration::from_secs(action.checkpoint_seconds),
+            threads: action.threads,
+            device: action.device,
+            reporter: Box::new(Throttled { replies: self.replies.clone(), member: one.member, last: Mutex::new(None) }),
+            cancel: &CANCEL,
+        }
+    }
+
+    /// Publishes and records what the stage made. `together` is the number of actions that were done at the same time.
+    fn conclude(&self, one: Begun<'_>, together: usize) -> Result<Done, StageError> {
+        let (action, store) = (one.action, self.store);
+        let outputs = publish(action, store, one.staging.path())?;
+        let metrics = headline(action, store, &outputs)?;
+        let (peak_memory, resident) = host::memory();
+        let seconds = one.clock.elapsed().as_secs_f64();
+        let mut done = Done {
+            outputs,
+            hit: false,
+            metrics,
+            seconds,
+            peak_memory,
+            resident,
+            source_changed: None,
+            divergent: None,
+        };
+        done.source_changed = changed_source(action, self.stats);
+        if done.source_changed.is_none() {
+            record(action, store, one.started, together, &mut done)?;
+        }
+        store.checkpoints(id(action.content), &checkpoint_tag(action)).clear()?;
+        Ok(done)
+    }
 }
 
 /// The result, if another process made it while this one waited for the lock.
@@ -98,53 +198,6 @@ fn made_meanwhile(action: &Action, store: &Store, stats: &StatIndex) -> Result<O
         source_changed: None,
         divergent: None,
     }))
-}
-
-fn run_stage(
-    action: &Action,
-    catalogue: &Catalogue,
-    store: &Store,
-    pools: &mut Pools,
-    replies: &Replies,
-    staging: &Path,
-) -> Result<(), StageError> {
-    let stage = catalogue.get(&action.stage).filter(|stage| stage.version() == action.version);
-    let stage = stage.ok_or_else(|| {
-        StageError::new(format!("this worker has no stage `{}` of version {}", action.stage, action.version))
-    })?;
-    let bound = stage.bind_yaml(&action.config)?;
-    let member = |member: &crate::protocol::WireMember| MemberInput {
-        labels: member.labels.clone(),
-        name: member.name.clone(),
-        path: store.object_path(member.object),
-        digest: member.digest,
-    };
-    let io = ActionIo {
-        inputs: action
-            .inputs
-            .iter()
-            .map(|(port, members)| (port.clone(), members.iter().map(member).collect()))
-            .collect(),
-        outputs: action.outputs.clone(),
-        sources: SourcePaths(action.sources.iter().map(|source| (source.field.clone(), source.path.clone())).collect()),
-        staging: staging.to_owned(),
-        checkpoints: store.checkpoints(id(action.content), &checkpoint_tag(action)),
-        threads: action.threads,
-        device: action.device,
-        reporter: Box::new(Throttled { replies: replies.clone(), last: Mutex::new(None) }),
-        cancel: &CANCEL,
-    };
-    redirect_output(&action.log)?;
-    let pool = pools.of(action.threads)?;
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.install(|| bound.run(&io))));
-    match result {
-        Ok(result) => result,
-        Err(panic) => {
-            let text =
-                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(StageError::new(format!("the stage panicked: {}", text.unwrap_or("no message"))))
-        }
-    }
 }
 
 /// Sends what the stage and its libraries print to the action's log.
@@ -208,7 +261,13 @@ fn changed_source(action: &Action, stats: &StatIndex) -> Option<String> {
         .map(|source| source.path.display().to_string())
 }
 
-fn record(action: &Action, store: &Store, started: jiff::Timestamp, done: &mut Done) -> Result<(), StageError> {
+fn record(
+    action: &Action,
+    store: &Store,
+    started: jiff::Timestamp,
+    together: usize,
+    done: &mut Done,
+) -> Result<(), StageError> {
     let provenance = json!({
         "mediant": env!("CARGO_PKG_VERSION"),
         "run": action.run,
@@ -220,6 +279,8 @@ fn record(action: &Action, store: &Store, started: jiff::Timestamp, done: &mut D
         "finished": jiff::Timestamp::now(),
         "seconds": done.seconds,
         "peak_memory": done.peak_memory,
+        // Time and memory are those of all of them.
+        "actions_together": together,
         "metrics": done.metrics,
     });
     let record = ActionRecord {

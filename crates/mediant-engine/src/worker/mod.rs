@@ -18,7 +18,7 @@ use mediant_store::{StatIndex, Store};
 
 use crate::catalogue::Catalogue;
 use crate::context::Reporter;
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Answer, Reply, Request};
 
 static CANCEL: AtomicBool = AtomicBool::new(false);
 
@@ -37,14 +37,14 @@ pub fn serve(catalogue: &Catalogue, store: &Path) -> Result<(), String> {
     let reader = socket.try_clone().map_err(|error| error.to_string())?;
     let replies = Replies(Arc::new(Mutex::new(socket)));
 
-    let (sender, actions) = mpsc::channel();
+    let (sender, requests) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(reader).lines() {
             let Ok(line) = line else { break };
             match serde_json::from_str(&line) {
-                Ok(Request::Run(action)) => {
+                Ok(Request::Run(actions)) => {
                     CANCEL.store(false, Ordering::Relaxed);
-                    if sender.send(action).is_err() {
+                    if sender.send(actions).is_err() {
                         break;
                     }
                 }
@@ -56,9 +56,8 @@ pub fn serve(catalogue: &Catalogue, store: &Path) -> Result<(), String> {
         std::process::exit(0);
     });
     let mut pools = Pools::default();
-    for action in actions {
-        let reply = action::perform(&action, catalogue, &store, &stats, &mut pools, &replies);
-        replies.send(&reply);
+    for actions in requests {
+        action::Worker { catalogue, store: &store, stats: &stats, replies: &replies }.perform(&actions, &mut pools);
     }
     Ok(())
 }
@@ -77,8 +76,8 @@ fn take_stdin() -> std::io::Result<UnixStream> {
 struct Replies(Arc<Mutex<UnixStream>>);
 
 impl Replies {
-    fn send(&self, reply: &Reply) {
-        let Ok(mut line) = serde_json::to_vec(reply) else { return };
+    fn send(&self, member: usize, reply: Reply) {
+        let Ok(mut line) = serde_json::to_vec(&Answer { member, reply }) else { return };
         line.push(b'\n');
         // A run that is gone is noticed by the reading thread.
         let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
@@ -88,6 +87,7 @@ impl Replies {
 /// Sends progress at most ten times a second.
 struct Throttled {
     replies: Replies,
+    member: usize,
     last: Mutex<Option<Instant>>,
 }
 
@@ -98,11 +98,11 @@ impl Reporter for Throttled {
             return;
         }
         *last = Some(Instant::now());
-        self.replies.send(&Reply::Progress { done, total, unit: unit.to_owned() });
+        self.replies.send(self.member, Reply::Progress { done, total, unit: unit.to_owned() });
     }
 
     fn note(&self, text: &str) {
-        self.replies.send(&Reply::Note(text.to_owned()));
+        self.replies.send(self.member, Reply::Note(text.to_owned()));
     }
 }
 

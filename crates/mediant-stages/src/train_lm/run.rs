@@ -18,8 +18,6 @@ use serde_json::Value;
 use super::{CURVE, Config, checkpoint_key};
 use crate::device::compute_device;
 
-/// Least time between two checkpoints.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// Least time between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
@@ -111,7 +109,7 @@ impl<'a, C: Compute> Run<'a, C> {
                 reported = Instant::now();
             }
             let cancelled = self.cx.cancelled();
-            if cancelled || saved.elapsed() > CHECKPOINT_EVERY {
+            if cancelled || saved.elapsed() > self.cx.checkpoint_every() {
                 self.save()?;
                 saved = Instant::now();
             }

@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicBool;
 use mediant_artifact::{
     Artifact, ArtifactWriter, Digest, Facts, Kind, ModelTokenizer, Prompt, PromptsFacts, Version, write_prompts,
 };
-use mediant_engine::{ActionIo, Bound, Device, InputFacts, MemberFacts, MemberInput, Problems, Reporter, SourcePaths};
+use mediant_engine::{
+    ActionIo, Bound, Device, InputFacts, MemberFacts, MemberInput, Problems, Reporter, SourcePaths, StageError,
+};
 use mediant_lm::train::{Gpt2Shape, Start, gpt2_config, initial};
 use mediant_lm::{LmConfig, Model, Parameter, model_facts, save};
 use mediant_spec::parse;
@@ -58,13 +60,16 @@ pub(crate) fn model() -> (serde_json::Value, Model<Flex>) {
 
 /// A stage with the options that a pipeline file gives it, by way of what a worker gets.
 pub(crate) fn bind(uses: &str, with: &str) -> Box<dyn Bound> {
-    let text = format!("mediant: 1\nstages:\n  stage:\n    uses: {uses}\n    with: {with}\n");
-    let pipeline = parse(Path::new("pipeline.yaml"), &text, &[]).unwrap();
-    let stage = catalogue().get(uses).unwrap();
-    let bound = stage.bind(&pipeline.stages[0].with);
-    let bound = bound.unwrap_or_else(|wrong| panic!("{uses} {with}: {wrong:?}"));
-    let worker = stage.bind_yaml(&bound.yaml().unwrap()).unwrap();
-    assert_eq!(bound.canon().unwrap(), worker.canon().unwrap());
+    let bound = |with: &str| {
+        let text = format!("mediant: 1\nstages:\n  stage:\n    uses: {uses}\n    with: {with}\n");
+        let pipeline = parse(Path::new("pipeline.yaml"), &text, &[]).unwrap();
+        let bound = catalogue().get(uses).unwrap().bind(&pipeline.stages[0].with);
+        bound.unwrap_or_else(|wrong| panic!("{uses} {with}: {wrong:?}"))
+    };
+    let from_user = bound(with);
+    let yaml = from_user.yaml().unwrap();
+    let worker = bound(&format!("\n      {}", yaml.trim_end().replace('\n', "\n      ")));
+    assert_eq!(from_user.canon().unwrap(), worker.canon().unwrap());
     worker
 }
 
@@ -167,12 +172,16 @@ impl Workshop {
             sources: self.sources(bound.as_ref()),
             staging: staging.clone(),
             checkpoints: store.checkpoints(Id::of(staging.to_string_lossy().as_bytes()), "cpu"),
+            checkpoint_every: std::time::Duration::from_secs(30),
             threads: 1,
             device: Device::Cpu,
             reporter: Box::new(Silent),
             cancel: &NEVER,
         };
-        bound.run(&io).map_err(|error| error.to_string())?;
+        let mut result = Err("the stage did not say how it went".to_owned());
+        let mut done = |_, ran: Result<(), StageError>| result = ran.map_err(|error| error.to_string());
+        catalogue().get(uses).unwrap().run(&[(&bound.yaml().unwrap(), &io)], &mut done).unwrap();
+        result?;
         for (i, (output, facts)) in facts.into_iter().enumerate() {
             let path = staging.join(format!("out-{output}"));
             if i == 0 {

@@ -18,7 +18,9 @@ pub(crate) struct Init {
 
 const PROJECT: &str = "# The root of a Mediant project: results are kept in .mediant/ beside this file.\n\n\
 # Let pipelines of this project run programs (`uses: command`) without --allow-command.\n\
-allow_command = false\n";
+allow_command = false\n\n\
+# Least seconds between two checkpoints of a long stage.\n\
+checkpoint_seconds = 30\n";
 
 const PIPELINE: &str = include_str!("init.yaml");
 

@@ -1,5 +1,6 @@
 mod circuits;
 mod docs;
+mod gangs;
 mod interventions;
 mod keys;
 mod model;

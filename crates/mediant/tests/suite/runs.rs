@@ -42,14 +42,14 @@ fn lines(project: &Project) -> Vec<String> {
     lines
 }
 
-fn start(project: &Project, args: &[&str]) -> Child {
+pub(super) fn start(project: &Project, args: &[&str]) -> Child {
     let mut all = vec!["run", "pipeline.yaml", "--json"];
     all.extend(args);
     project.command(&all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// The events of a run that ended by itself, and its exit code.
-fn end(mut child: Child) -> (Option<i32>, Vec<Value>, String) {
+pub(super) fn end(mut child: Child) -> (Option<i32>, Vec<Value>, String) {
     let (mut events, mut errors) = (String::new(), String::new());
     child.stdout.take().unwrap().read_to_string(&mut events).unwrap();
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
@@ -57,7 +57,7 @@ fn end(mut child: Child) -> (Option<i32>, Vec<Value>, String) {
     (child.wait().unwrap().code(), events, errors)
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < Duration::from_secs(60), "{what} did not happen");
@@ -66,7 +66,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Process ids whose parent is `parent`.
-fn children(parent: u32) -> Vec<u32> {
+pub(super) fn children(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let parent_of = |pid: &u32| {
@@ -76,7 +76,7 @@ fn children(parent: u32) -> Vec<u32> {
     pids.filter(|pid| parent_of(pid) == Some(parent)).collect()
 }
 
-fn signal(pid: u32, name: &str) {
+pub(super) fn signal(pid: u32, name: &str) {
     Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
 }
 

@@ -1,0 +1,228 @@
+//! Trainings that see the same batches, step by step together.
+
+use std::io;
+use std::time::Instant;
+
+use mediant_artifact::{ActivationsReader, Tokens};
+use mediant_dict::artifact::{Origin, write};
+use mediant_dict::train::{Activations, Batch, Cached, CpuLearner, Estimates, Feed, Trainer};
+use mediant_dict::{Error, TrainConfig, Training};
+use mediant_engine::{GangDone, RunContext, StageError};
+use mediant_lm::HookPoint;
+use mediant_methods::Streamed;
+use mediant_tensor::on_device;
+
+use super::choose_hook;
+use crate::device::compute_device;
+use crate::model_input::loaded_facts;
+
+type Context<'a> = RunContext<'a, TrainConfig>;
+
+/// Trains all; `done` hears of each, by its place, as soon as it is over.
+pub(super) fn train(members: &[Context<'_>], done: &mut GangDone<'_>) {
+    let Some(first) = members.first() else { return };
+    let mut gang = Gang { members, open: (0..members.len()).collect(), done };
+    let ran = match first.is_connected("model") {
+        true => streamed(first, &mut gang),
+        false => cached(first, &mut gang),
+    };
+    if let Err(error) = ran {
+        gang.end_all(&error);
+    }
+}
+
+/// On activations from a cache.
+fn cached(first: &Context<'_>, gang: &mut Gang<'_, '_, '_>) -> Result<(), StageError> {
+    let artifact = first.input("activations")?;
+    let meta = ActivationsReader::open(&artifact)?.meta;
+    let chosen = gang.choose(&meta.hooks);
+    let source = Cached::open(&artifact, &names(&chosen))?;
+    let origin =
+        Origin { hook: String::new(), model: meta.model, context: meta.context, prepend_bos: meta.prepend_bos };
+    gang.train(&source, &chosen, &origin)
+}
+
+/// On activations that a model computes on the way.
+fn streamed(first: &Context<'_>, gang: &mut Gang<'_, '_, '_>) -> Result<(), StageError> {
+    let artifact = first.input("model")?;
+    let tokens = Tokens::read(&first.input("tokens")?)?;
+    let chosen = gang.choose(&loaded_facts(&artifact)?.hooks);
+    let points = names(&chosen).into_iter().map(str::parse).collect::<Result<Vec<HookPoint>, _>>()?;
+    let origin = Origin {
+        hook: String::new(),
+        model: first.input_digest("model")?,
+        context: tokens.meta.context,
+        prepend_bos: tokens.meta.prepend_bos,
+    };
+    let cancel = first.cancel_flag();
+    let between = || match cancel.load(std::sync::atomic::Ordering::Relaxed) {
+        true => Err(Error::Stopped),
+        false => Ok(()),
+    };
+    on_device!(compute_device(first.device()), C, device => {
+        let model = mediant_lm::load::<C>(&artifact, &device)?;
+        gang.train(&Streamed::new(model, tokens, points, between), &chosen, &origin)
+    })
+}
+
+/// Which training, by its place, is on which hook point.
+type Chosen = Vec<(usize, String)>;
+
+/// The hook points, each once.
+fn names(chosen: &Chosen) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for (_, name) in chosen {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+struct Gang<'g, 'a, 'd> {
+    members: &'g [Context<'a>],
+    /// Places of those that are not over.
+    open: Vec<usize>,
+    done: &'g mut GangDone<'d>,
+}
+
+/// A training under way.
+struct Member {
+    place: usize,
+    training: Training,
+    trainer: Trainer<CpuLearner>,
+    hook: String,
+}
+
+impl<'a> Gang<'_, 'a, '_> {
+    fn end(&mut self, place: usize, result: Result<(), StageError>) {
+        self.open.retain(|open| *open != place);
+        (self.done)(place, result);
+    }
+
+    fn end_all(&mut self, error: &StageError) {
+        for place in self.open.clone() {
+            let again = if error.is_cancelled() { StageError::cancelled() } else { StageError::new(error.to_string()) };
+            self.end(place, Err(again));
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.members.iter().any(RunContext::cancelled)
+    }
+
+    /// The hook point of every training that there is one for.
+    fn choose(&mut self, hooks: &[mediant_artifact::HookFact]) -> Chosen {
+        let mut chosen = Chosen::new();
+        for (place, cx) in self.members.iter().enumerate() {
+            match choose_hook(cx.config().hook.as_deref(), hooks) {
+                Ok(hook) => chosen.push((place, hook.name.clone())),
+                Err(_) => self.end(place, Err(StageError::new("there are no activations of the hook point"))),
+            }
+        }
+        chosen
+    }
+
+    /// Trains on a source that has the chosen hook points, in the order of [`names`].
+    fn train(&mut self, source: &dyn Activations, chosen: &Chosen, origin: &Origin) -> Result<(), StageError> {
+        let mut members = self.begin(source, chosen);
+        let Some(first) = members.first() else { return Ok(()) };
+        let mut feed = Feed::new(source, &first.training);
+        let mut saved = Instant::now();
+        loop {
+            let (over, rest): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| member.trainer.is_done());
+            members = rest;
+            for member in over {
+                let place = member.place;
+                let written = self.write(member, origin);
+                self.end(place, written);
+            }
+            // Those that were interrupted later wait for the others.
+            let Some(step) = members.iter().map(|member| member.trainer.steps_done()).min() else { return Ok(()) };
+            match feed.batch(step) {
+                Ok(batch) => members.retain_mut(|member| self.step(member, step, batch)),
+                Err(error) if !self.cancelled() => return Err(error.into()),
+                // What was cancelled while it waited for data has something to save.
+                Err(_) => {}
+            }
+            let cancelled = self.cancelled();
+            // Saving takes as long for each.
+            let every = self.members.iter().map(RunContext::checkpoint_every).max().unwrap_or_default();
+            if cancelled || saved.elapsed() > every * members.len() as u32 {
+                for member in &members {
+                    let checkpoints = self.members[member.place].checkpoints();
+                    checkpoints.save(|folder| member.trainer.save(folder).map_err(io::Error::other))?;
+                }
+                saved = Instant::now();
+            }
+            if cancelled {
+                return Err(StageError::cancelled());
+            }
+        }
+    }
+
+    /// All trainings, new or from their checkpoints.
+    fn begin(&mut self, source: &dyn Activations, chosen: &Chosen) -> Vec<Member> {
+        let names = names(chosen);
+        let mut estimates = Estimates::new(source);
+        let mut members = Vec::new();
+        for (place, hook) in chosen {
+            let begun = (|| {
+                let cx = &self.members[*place];
+                let training = resolve(cx.config())?;
+                let index = names.iter().position(|name| name == hook).unwrap_or(0);
+                announce(cx, &training, source, index);
+                let trainer = match cx.checkpoints().latest()? {
+                    Some(folder) => Trainer::resume(training.clone(), index, source, &folder, CpuLearner::new)?,
+                    None => Trainer::start(training.clone(), index, &mut estimates, CpuLearner::new)?,
+                };
+                Ok(Member { place: *place, training, trainer, hook: hook.clone() })
+            })();
+            match begun {
+                Ok(member) => members.push(member),
+                Err(error) => self.end(*place, Err(stopped_or(error, self.cancelled()))),
+            }
+        }
+        members
+    }
+
+    /// The step of a training that has come to it; whether it goes on.
+    fn step(&mut self, member: &mut Member, step: u64, batch: &Batch) -> bool {
+        if member.trainer.steps_done() != step {
+            return true;
+        }
+        if let Err(error) = member.trainer.step(batch) {
+            self.end(member.place, Err(error.into()));
+            return false;
+        }
+        self.members[member.place].progress(member.trainer.steps_done(), member.training.steps, "steps");
+        true
+    }
+
+    fn write(&self, member: Member, origin: &Origin) -> Result<(), StageError> {
+        let origin = Origin { hook: member.hook, ..origin.clone() };
+        let output = self.members[member.place].output("sae")?;
+        write(output, &member.trainer.finish()?, &member.training, &origin)?;
+        Ok(())
+    }
+}
+
+/// An error of the source, which may be that nobody waits for it any more.
+fn stopped_or(error: StageError, cancelled: bool) -> StageError {
+    if cancelled { StageError::cancelled() } else { error }
+}
+
+fn resolve(config: &TrainConfig) -> Result<Training, StageError> {
+    let joined = |wrong: Vec<mediant_dict::ConfigProblem>| {
+        let messages: Vec<String> = wrong.into_iter().map(|wrong| wrong.message).collect();
+        StageError::new(messages.join("; "))
+    };
+    config.resolve().map_err(joined)
+}
+
+fn announce(cx: &Context<'_>, training: &Training, source: &dyn Activations, hook: usize) {
+    let rows = source.offsets().last().copied().unwrap_or(0);
+    let (steps, batch, width) = (training.steps, training.batch, source.widths()[hook]);
+    let epochs = (steps * batch as u64) as f64 / rows as f64;
+    cx.note(format!("{steps} steps of {batch} on {rows} vectors of {width}: {epochs:.2} epochs"));
+}
