@@ -193,6 +193,10 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
   `∂L0/∂θ_i = −1/ε`, and with `jumprelu_ste_to_input: true` their negatives towards `z_i`. `pre_act_loss_coefficient: p` adds \
   `p Σ_dead max(θ_i − z_i, 0) ‖W_dec,i‖₂`.
 
+With `l0_target: t` the sparsity coefficient λ of `relu`, `gated` or `jumprelu` is steered, from its full value on: after each step \
+`λ ← λ · exp(0.01 · c)`, `c = (L0 − t) / t` of that batch, kept between -1 and 1. (An integral controller on log λ, as sweeps at equal L0 need; SAELens and \
+dictionary_learning have none.) The curve holds λ step by step.
+
 Squared errors are summed over dimensions and averaged over the batch. Formulas and defaults are those of SAELens 6.54: Adam with \
 epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 and the encoder to their transpose.
 
