@@ -11,6 +11,7 @@ mod objective;
 mod product;
 mod sae;
 mod sae_config;
+pub mod synth;
 pub mod train;
 mod weights;
 
