@@ -174,3 +174,53 @@ impl SynthEvaluation {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, SynthEvaluation};
+    use crate::evaluate::Sums;
+    use crate::synth::Matching;
+    use mediant_tensor::kernels::sparse::Codes;
+
+    fn codes(rows: &[&[u32]]) -> Codes {
+        let mut codes = Codes::default();
+        rows.iter().for_each(|row| codes.push_row(row.iter().map(|latent| (*latent, 1.0))));
+        codes
+    }
+
+    #[test]
+    fn detection_by_hand() {
+        // Latent 0 stands for feature 2, latent 1 for feature 0, latent 2, which is never active, for feature 2 too.
+        let best = vec![(2, 1.0), (0, 0.5), (2, 0.1)];
+        let mut found = SynthEvaluation {
+            matching: Matching { best, paired: vec![Some((2, 1.0)), Some((0, 0.5)), None] },
+            counts: vec![Counts::default(); 3],
+            sums: Sums { n: 5, ..Sums::default() },
+            firing: 0,
+        };
+        let truth = codes(&[&[0, 2], &[2], &[0], &[], &[1, 2]]);
+        let latents = codes(&[&[0, 1], &[0], &[0, 1], &[1], &[]]);
+        let mut features = vec![0; 3];
+        found.add_detection(&latents, &truth, &mut features);
+        assert_eq!((&features[..], found.firing), (&[2, 1, 3][..], 6));
+        for (counts, firing) in found.counts.iter_mut().zip([3, 2, 3]) {
+            counts.firing = firing;
+        }
+        let of = |active, firing, both| Counts { active, firing, both };
+        assert_eq!(found.counts, [of(3, 3, 2), of(3, 2, 2), of(0, 3, 0)]);
+        let value = |name: &str| found.metrics().into_iter().find(|row| row.name == name).map(|row| row.value);
+        let close = |name: &str, expected: f64| {
+            let found = value(name).unwrap_or(f64::NAN);
+            assert!((found - expected).abs() < 1e-15, "{name}: {found} is not {expected}");
+        };
+        close("precision", (2.0 / 3.0 + 2.0 / 3.0) / 3.0);
+        close("recall", (2.0 / 3.0 + 1.0) / 3.0);
+        close("f1", (2.0 / 3.0 + 0.8) / 3.0);
+        // Latent 0 is wrong twice, latent 1 once, latent 2 three times, of five.
+        close("accuracy", (3.0 + 4.0 + 2.0) / 15.0);
+        close("mcc", 0.75);
+        close("uniqueness", 2.0 / 3.0);
+        close("true_l0", 6.0 / 5.0);
+        close("dead_fraction", 1.0 / 3.0);
+    }
+}
