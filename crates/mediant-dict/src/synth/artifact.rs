@@ -14,7 +14,9 @@ const BIAS: &str = "bias";
 /// # Errors
 /// When it cannot be written.
 pub fn write(artifact: ArtifactWriter, generator: &Synthetic) -> Result<Manifest> {
-    let (config, firing) = (generator.config(), generator.firing());
+    // Whether the vectors are kept says nothing of the truth.
+    let config = &SynthConfig { cache: true, ..generator.config().clone() };
+    let firing = generator.firing();
     let (n, width) = (config.num_features, config.hidden_dim);
     let probabilities: Vec<f32> = firing.probabilities().iter().map(|p| *p as f32).collect();
     let mut writer = DictionaryWriter::new(artifact)?;
