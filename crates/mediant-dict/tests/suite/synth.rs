@@ -2,7 +2,7 @@
 
 use mediant_dict::synth::{
     Correlation, FiringProbability, Generated, Hierarchy, Orthogonalization, Set, StdMagnitudes, SynthConfig,
-    SynthEvaluation, Synthetic, evaluate,
+    Synthetic, evaluate,
 };
 use mediant_dict::train::Activations;
 use mediant_dict::{Activation, Codes, Error, Extra, Sae, Weights};
@@ -13,12 +13,11 @@ use serde_json::{Value, json};
 fn config(options: &Value) -> SynthConfig {
     let mut all = json!({ "rows": 1000, "orthogonalization": null, "hidden_dim": 4 });
     all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
-    let config: SynthConfig = serde_json::from_value(all).unwrap();
-    assert_eq!(config.check(), Ok(()));
-    config
+    serde_json::from_value(all).unwrap()
 }
 
 fn draw(config: SynthConfig) -> Synthetic {
+    assert_eq!(config.check(), Ok(()));
     Synthetic::draw(config, |_, _| Ok::<_, Error>(())).unwrap()
 }
 
@@ -157,7 +156,7 @@ fn children_fire_with_their_parents_and_instead_of_their_siblings() {
 
 #[test]
 fn children_are_scaled_by_their_parents() {
-    const ROWS: u64 = 60_000;
+    const ROWS: u64 = 400_000;
     let scaled = one_tree(1.0, true);
     let mut plain = scaled.config().clone();
     plain.hierarchy.as_mut().unwrap().scale_children_by_parent = false;
@@ -226,7 +225,7 @@ fn threads_and_company_do_not_change_a_vector() {
 
 #[test]
 fn sets_and_seeds_have_nothing_in_common() {
-    let small = json!({ "num_features": 64 });
+    let small = json!({ "num_features": 64, "hierarchy": { "total_root_nodes": 4, "max_depth": 1 } });
     let rows: Vec<u64> = (0..50).collect();
     let generator = draw(config(&small));
     let training = generator.firing().sample(Set::Training, &rows);
@@ -240,7 +239,7 @@ fn sets_and_seeds_have_nothing_in_common() {
 
 #[test]
 fn vectors_drawn_on_the_way_are_those_of_their_rows() {
-    let generator = draw(SynthConfig { rows: 700, ..config(&json!({ "num_features": 64, "hidden_dim": 8 })) });
+    let generator = draw(SynthConfig { rows: 700, ..config(&json!({ "num_features": 64, "hidden_dim": 8, "hierarchy": null })) });
     let source = Generated::new(&generator, || Ok(()));
     assert_eq!((source.offsets(), source.widths()), (&[0u64, 256, 512, 700][..], &[8usize][..]));
     let expected = generator.vectors(&sample(&generator, 700));
@@ -272,13 +271,10 @@ fn autoencoder(w_enc: Vec<f32>, w_dec: Vec<f32>, b_dec: Vec<f32>) -> Sae {
     Sae::new(weights, Activation::JumpRelu, true).unwrap()
 }
 
-fn scores(found: &SynthEvaluation) -> impl Fn(&str) -> f64 {
-    let metrics = found.metrics();
-    move |name| metrics.iter().find(|row| row.name == name).unwrap().value
-}
-
+/// The metrics of an autoencoder by their names.
 fn score(generator: &Synthetic, sae: &Sae, rows: u64) -> impl Fn(&str) -> f64 + use<> {
-    scores(&evaluate(generator, sae, rows, |_, _| Ok::<_, Error>(())).unwrap())
+    let metrics = evaluate(generator, sae, rows, |_, _| Ok::<_, Error>(())).unwrap().metrics();
+    move |name| metrics.iter().find(|row| row.name == name).unwrap().value
 }
 
 #[test]
