@@ -106,7 +106,8 @@ impl Stage for TrainSae {
 /// A cache, or a model with what it reads, or a generator.
 fn check_inputs(inputs: &InputFacts) -> Result<(), Problems> {
     let given = |port: &str| !inputs.many(port).is_empty();
-    let either = "connect an output of `cache_activations` to `activations`, or a model and tokens to `model` and `tokens`";
+    let either = "connect an output of `cache_activations` to `activations`, or a model and tokens to `model` and `tokens`, or the \
+                  truth of a `synth_sae_bench` to `truth`";
     match (given("activations"), given("model"), given("tokens"), given("truth")) {
         (true, false, false, false) => Ok(()),
         (false, true, true, false) => check_tokens(inputs, "model", "tokens"),

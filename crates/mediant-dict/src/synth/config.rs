@@ -223,11 +223,10 @@ impl SynthConfig {
         if let Some(hierarchy) = &self.hierarchy {
             let Hierarchy { total_root_nodes, branching_factor, max_depth, mutually_exclusive_portion: portion, .. } =
                 *hierarchy;
-            require(
-                total_root_nodes >= 1 && total_root_nodes <= self.num_features,
-                "hierarchy.total_root_nodes",
-                "must be between 1 and `num_features`",
-            );
+            let (roots, features) = (total_root_nodes, self.num_features);
+            require(roots >= 1, "hierarchy.total_root_nodes", "must be at least 1; without trees write `hierarchy: null`");
+            // The number of trees has a default, which the user may not know of.
+            require(roots <= features, "hierarchy.total_root_nodes", &format!("{features} features have no {roots} roots"));
             require(branching_factor >= 2, "hierarchy.branching_factor", "must be at least 2");
             require(max_depth >= 1, "hierarchy.max_depth", "must be at least 1; without trees write `hierarchy: null`");
             require(
