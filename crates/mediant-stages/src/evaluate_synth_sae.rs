@@ -35,8 +35,17 @@ const PORTS: &[Port] = &[
 ];
 
 const LATENTS: [&str; 11] = [
-    "latent", "best_feature", "best_cosine", "paired_feature", "paired_cosine", "active", "firing", "both", "precision",
-    "recall", "f1",
+    "latent",
+    "best_feature",
+    "best_cosine",
+    "paired_feature",
+    "paired_cosine",
+    "active",
+    "firing",
+    "both",
+    "precision",
+    "recall",
+    "f1",
 ];
 
 impl Stage for EvaluateSynthSae {
@@ -58,8 +67,16 @@ impl Stage for EvaluateSynthSae {
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
         vec![
-            Output::new("metrics", Kind::Metrics, "`mcc`, `f1`, `precision`, `recall`, `uniqueness`, `ev_mc` and others."),
-            Output::new("latents", Kind::Table, "A row a latent: the features it matches, and how well it detects one."),
+            Output::new(
+                "metrics",
+                Kind::Metrics,
+                "`mcc`, `f1`, `precision`, `recall`, `uniqueness`, `ev_mc` and others.",
+            ),
+            Output::new(
+                "latents",
+                Kind::Table,
+                "A row a latent: the features it matches, and how well it detects one.",
+            ),
         ]
     }
 
@@ -76,10 +93,12 @@ impl Stage for EvaluateSynthSae {
                 let itself = Problems::input("sae", "this is the truth itself: it has no encoder");
                 problems.push(itself.help("connect an output of `train_sae`"));
             } else if sae.hook != HOOK {
-                let message = format!("it was trained on `{}` of a model, not on the vectors of this benchmark", sae.hook);
+                let message =
+                    format!("it was trained on `{}` of a model, not on the vectors of this benchmark", sae.hook);
                 problems.push(Problems::input("sae", message));
             } else if sae.d_in != truth.d_in {
-                let message = format!("it reads vectors of {}, the benchmark makes vectors of {}", sae.d_in, truth.d_in);
+                let message =
+                    format!("it reads vectors of {}, the benchmark makes vectors of {}", sae.d_in, truth.d_in);
                 problems.push(Problems::input("sae", message));
             }
         }
@@ -135,7 +154,8 @@ pub(crate) fn check_truth(port: &str, truth: &DictionaryFacts) -> Result<(), Pro
     if truth.architecture == ARCHITECTURE {
         return Ok(());
     }
-    let message = format!("this is a trained dictionary ({}), not the truth of a synthetic benchmark", truth.architecture);
+    let message =
+        format!("this is a trained dictionary ({}), not the truth of a synthetic benchmark", truth.architecture);
     Err(Problems::input(port, message).help("connect `truth` of a `synth_sae_bench`"))
 }
 

@@ -92,11 +92,7 @@ fn hook(config: &SynthConfig) -> HookFact {
 }
 
 /// Writes the training vectors; an interrupted run goes on at the last complete part.
-fn write_activations(
-    cx: &RunContext<'_, SynthConfig>,
-    generator: &Synthetic,
-    truth: Digest,
-) -> Result<(), StageError> {
+fn write_activations(cx: &RunContext<'_, SynthConfig>, generator: &Synthetic, truth: Digest) -> Result<(), StageError> {
     let config = cx.config();
     let hooks = vec![hook(config)];
     let bytes = config.rows as f64 * config.hidden_dim as f64 * DType::F32.size() as f64;
@@ -155,7 +151,7 @@ features in 768 dimensions.
 
 Sampling looks at roots, at features in no tree, and at children of parents that fire; the distribution is that of drawing all. Every vector \
 has its own random numbers, from `seed`, whether it is for training or evaluation, and its row: it is the same whatever it is drawn \
-with, on any number of threads. Nothing random uses the system's mathematical library; the products of the orthogonalisation, like all, may \
+with, on any number of threads. No draw uses the mathematical library of the system; the products of the orthogonalisation, like all, may \
 differ between kinds of processors in the last bits.
 
 `truth` holds the features and what their firing follows from, under SAELens' names. `evaluate_synth_sae` draws its own vectors from it. \

@@ -113,7 +113,13 @@ fn check_inputs(inputs: &InputFacts) -> Result<(), Problems> {
         (false, true, true, false) => check_tokens(inputs, "model", "tokens"),
         (false, false, false, true) => inputs.dictionary("truth").map_or(Ok(()), |truth| check_truth("truth", truth)),
         (true, model, tokens, _) => {
-            let port = if model { "model" } else if tokens { "tokens" } else { "truth" };
+            let port = if model {
+                "model"
+            } else if tokens {
+                "tokens"
+            } else {
+                "truth"
+            };
             let both = format!("the activations are there already: the {port} would not be used");
             Err(Problems::input(port, both).help(either))
         }

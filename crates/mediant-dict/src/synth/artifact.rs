@@ -1,6 +1,8 @@
 //! The truth as a `dictionary` artifact: the features, and everything their firing follows from.
 
-use mediant_artifact::{Artifact, ArtifactWriter, DType, DictionaryMeta, DictionaryReader, DictionaryWriter, Digest, Manifest};
+use mediant_artifact::{
+    Artifact, ArtifactWriter, DType, DictionaryMeta, DictionaryReader, DictionaryWriter, Digest, Manifest,
+};
 use serde_json::json;
 
 use super::{ARCHITECTURE, HOOK, SynthConfig, Synthetic};
@@ -52,7 +54,9 @@ pub fn read(artifact: &Artifact) -> Result<Synthetic> {
     let reader = DictionaryReader::open(artifact)?;
     if reader.meta.architecture != ARCHITECTURE {
         let what = &reader.meta.architecture;
-        return Err(Error::Data(format!("a dictionary of architecture `{what}`, not the truth of a synthetic benchmark")));
+        return Err(Error::Data(format!(
+            "a dictionary of architecture `{what}`, not the truth of a synthetic benchmark"
+        )));
     }
     let config: SynthConfig = serde_json::from_value(reader.meta.config.clone())
         .map_err(|error| Error::Data(format!("the options of the generator: {error}")))?;

@@ -221,19 +221,24 @@ impl SynthConfig {
         require(mean.is_finite(), "std_firing_magnitudes.mean", "must be a number");
         require(not_negative(std), "std_firing_magnitudes.std", "must be 0 or a positive number");
         if let Some(hierarchy) = &self.hierarchy {
-            let Hierarchy { total_root_nodes, branching_factor, max_depth, mutually_exclusive_portion: portion, .. } =
-                *hierarchy;
+            let Hierarchy {
+                total_root_nodes, branching_factor, max_depth, mutually_exclusive_portion: portion, ..
+            } = *hierarchy;
             let (roots, features) = (total_root_nodes, self.num_features);
-            require(roots >= 1, "hierarchy.total_root_nodes", "must be at least 1; without trees write `hierarchy: null`");
+            require(
+                roots >= 1,
+                "hierarchy.total_root_nodes",
+                "must be at least 1; without trees write `hierarchy: null`",
+            );
             // The number of trees has a default, which the user may not know of.
-            require(roots <= features, "hierarchy.total_root_nodes", &format!("{features} features have no {roots} roots"));
+            require(
+                roots <= features,
+                "hierarchy.total_root_nodes",
+                &format!("{features} features have no {roots} roots"),
+            );
             require(branching_factor >= 2, "hierarchy.branching_factor", "must be at least 2");
             require(max_depth >= 1, "hierarchy.max_depth", "must be at least 1; without trees write `hierarchy: null`");
-            require(
-                (0.0..=1.0).contains(&portion),
-                "hierarchy.mutually_exclusive_portion",
-                "must be between 0 and 1",
-            );
+            require((0.0..=1.0).contains(&portion), "hierarchy.mutually_exclusive_portion", "must be between 0 and 1");
         }
         if let Some(Correlation { rank, correlation_scale }) = self.correlation {
             require((1..1 << 12).contains(&rank), "correlation.rank", "must be between 1 and 4095");

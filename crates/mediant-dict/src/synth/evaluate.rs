@@ -80,12 +80,8 @@ pub fn evaluate<E: From<Error>>(
     }
     progress(0, rows)?;
     let matching = Matching::new(&weights.w_dec, generator.features(), width);
-    let mut found = SynthEvaluation {
-        counts: vec![Counts::default(); weights.d_sae],
-        matching,
-        sums: Sums::default(),
-        firing: 0,
-    };
+    let mut found =
+        SynthEvaluation { counts: vec![Counts::default(); weights.d_sae], matching, sums: Sums::default(), firing: 0 };
     let mut features = vec![0; generator.config().num_features];
     for start in (0..rows).step_by(PIECE as usize) {
         let piece: Vec<u64> = (start..rows.min(start + PIECE)).collect();
@@ -124,7 +120,9 @@ impl SynthEvaluation {
             firing.iter().for_each(|feature| features[*feature as usize] += 1);
             self.firing += firing.len() as u64;
             let (latents, values) = codes.row(row);
-            for latent in latents.iter().zip(values).filter(|(_, value)| **value != 0.0).map(|(latent, _)| *latent as usize) {
+            for latent in
+                latents.iter().zip(values).filter(|(_, value)| **value != 0.0).map(|(latent, _)| *latent as usize)
+            {
                 let counts = &mut self.counts[latent];
                 counts.active += 1;
                 counts.both += u64::from(firing.binary_search(&self.matching.best[latent].0).is_ok());

@@ -83,7 +83,12 @@ impl Firing {
         let means = (0..n).map(|i| (start + (end - start) * i as f64 / (n - 1) as f64) as f32).collect();
         let mut stds = vec![0.0; n];
         let std = config.std_firing_magnitudes;
-        random::fill_normal(&mut random::stream(seed, "synthetic magnitudes"), &mut stds, std.mean as f32, std.std as f32);
+        random::fill_normal(
+            &mut random::stream(seed, "synthetic magnitudes"),
+            &mut stds,
+            std.mean as f32,
+            std.std as f32,
+        );
         stds.iter_mut().for_each(|std| *std = std.abs());
         let (rank, factors, own) = correlation(config);
         let lanes = (0..n.div_ceil(LANES)).map(|block| {

@@ -114,8 +114,7 @@ mod tests {
 
     #[test]
     fn compensation_by_hand() {
-        let hierarchy =
-            Hierarchy { total_root_nodes: 1, branching_factor: 2, max_depth: 1, ..Hierarchy::default() };
+        let hierarchy = Hierarchy { total_root_nodes: 1, branching_factor: 2, max_depth: 1, ..Hierarchy::default() };
         let raised = Forest::new(Some(&hierarchy), 4, 0).compensate(&[0.5, 0.2, 0.1, 0.05]);
         let expected = [0.5, 0.4 * 1.2, 0.2 * 1.4, 0.05];
         assert!(raised.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-15), "{raised:?}");

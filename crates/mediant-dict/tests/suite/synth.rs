@@ -239,11 +239,13 @@ fn sets_and_seeds_have_nothing_in_common() {
 
 #[test]
 fn vectors_drawn_on_the_way_are_those_of_their_rows() {
-    let generator = draw(SynthConfig { rows: 700, ..config(&json!({ "num_features": 64, "hidden_dim": 8, "hierarchy": null })) });
+    let generator =
+        draw(SynthConfig { rows: 700, ..config(&json!({ "num_features": 64, "hidden_dim": 8, "hierarchy": null })) });
     let source = Generated::new(&generator, || Ok(()));
     assert_eq!((source.offsets(), source.widths()), (&[0u64, 256, 512, 700][..], &[8usize][..]));
     let expected = generator.vectors(&sample(&generator, 700));
-    let block: Vec<u64> = permutation(&mut stream(0, "test"), 700).into_iter().map(|row| row as u64).take(300).collect();
+    let block: Vec<u64> =
+        permutation(&mut stream(0, "test"), 700).into_iter().map(|row| row as u64).take(300).collect();
     source.prepare(&block).unwrap();
     let mut out = vec![0.0; 3 * 8];
     source.fill(0, &block[17..20], &mut out).unwrap();

@@ -27,13 +27,14 @@ stages:
 
 /// The pipeline with options of the three families.
 fn pipeline() -> String {
-    PIPELINE.replace(
-        "matrix: { name: [topk, batchtopk, relu], seed: [0, 1] }",
-        "matrix:\n      include:\n        - { name: topk, sae: { architecture: topk, k: 3 } }\n        \
+    PIPELINE
+        .replace(
+            "matrix: { name: [topk, batchtopk, relu], seed: [0, 1] }",
+            "matrix:\n      include:\n        - { name: topk, sae: { architecture: topk, k: 3 } }\n        \
          - { name: batchtopk, sae: { architecture: batchtopk, k: 3 } }\n        \
          - { name: relu, sae: { architecture: relu, l1: 2 } }\n      seed: [0, 1]",
-    )
-    .replace("sae: { architecture: \"${matrix.name}\" }", "sae: \"${matrix.sae}\"")
+        )
+        .replace("sae: { architecture: \"${matrix.name}\" }", "sae: \"${matrix.sae}\"")
 }
 
 /// Digests of the outputs of a stage.
