@@ -15,5 +15,7 @@ mod config;
 mod gradients;
 #[path = "suite/saelens.rs"]
 mod saelens;
+#[path = "suite/synth.rs"]
+mod synth;
 #[path = "suite/training.rs"]
 mod training;

@@ -24,7 +24,7 @@ impl Direction {
     pub fn of(metric: &str) -> Option<Self> {
         let name = metric.split('[').next().unwrap_or(metric);
         match name {
-            "ev_mc" | "cossim" | "ce_score" | "accuracy" => Some(Self::Higher),
+            "ev_mc" | "cossim" | "ce_score" | "accuracy" | "mcc" | "f1" | "uniqueness" => Some(Self::Higher),
             "mse" | "dead_fraction" | "ce_sae" | "ce_loss" | "perplexity" => Some(Self::Lower),
             _ => None,
         }

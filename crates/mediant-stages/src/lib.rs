@@ -17,6 +17,7 @@ mod direction;
 mod edge_attribution;
 mod evaluate_lm;
 mod evaluate_sae;
+mod evaluate_synth_sae;
 mod evaluate_tasks;
 mod generate;
 mod generate_corpus;
@@ -32,6 +33,7 @@ mod path_patching;
 mod prompts_input;
 mod score_agreement;
 mod steer;
+mod synth_sae_bench;
 mod table;
 mod tokenize;
 mod train_lm;
@@ -64,6 +66,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(edge_attribution::EdgeAttribution)
             .with(evaluate_lm::EvaluateLm)
             .with(evaluate_sae::EvaluateSae)
+            .with(evaluate_synth_sae::EvaluateSynthSae)
             .with(evaluate_tasks::EvaluateTasks)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
@@ -74,6 +77,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(path_patching::PathPatching)
             .with(score_agreement::ScoreAgreement)
             .with(steer::Steer)
+            .with(synth_sae_bench::SynthSaeBench)
             .with(table::Table)
             .with(tokenize::Tokenize)
             .with(train_lm::TrainLm)

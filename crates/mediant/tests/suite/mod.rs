@@ -8,4 +8,5 @@ mod project;
 mod runs;
 mod shipped;
 mod staleness;
+mod synth;
 mod wrong;
