@@ -1,6 +1,7 @@
 //! Dictionary learning: sparse autoencoders, their training, evaluation and files.
 
 pub mod artifact;
+mod assignment;
 mod config;
 mod encode;
 mod error;
@@ -13,6 +14,7 @@ mod sae_config;
 pub mod train;
 mod weights;
 
+pub use assignment::assignment;
 pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
