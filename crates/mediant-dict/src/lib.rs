@@ -11,6 +11,7 @@ mod objective;
 mod product;
 mod sae;
 mod sae_config;
+mod stability;
 pub mod train;
 mod weights;
 
@@ -21,4 +22,5 @@ pub use mediant_tensor::kernels::sparse::Codes;
 pub use objective::{BatchChoice, JumpRelu, Objective, Sparsity};
 pub use sae::{Activation, Sae};
 pub use sae_config::{Architecture, SaeConfig, SparsityMode};
+pub use stability::{Alike, Match, match_decoders};
 pub use weights::{Extra, Weights};

@@ -23,6 +23,7 @@ mod path;
 mod record;
 pub mod sae_eval;
 mod splice;
+pub mod stability;
 mod steer;
 mod stream;
 mod sweep;

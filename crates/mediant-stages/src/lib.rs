@@ -30,6 +30,8 @@ mod mediators;
 mod model_input;
 mod path_patching;
 mod prompts_input;
+mod sae_input;
+mod sae_stability;
 mod score_agreement;
 mod steer;
 mod table;
@@ -72,6 +74,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(load_model::LoadModel)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)
             .with(steer::Steer)
             .with(table::Table)
