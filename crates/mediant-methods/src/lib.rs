@@ -13,6 +13,7 @@ pub mod compare;
 mod dla;
 mod edges;
 mod error;
+pub mod features;
 mod intervene;
 mod knockout;
 mod lens;

@@ -18,6 +18,7 @@ mod edge_attribution;
 mod evaluate_lm;
 mod evaluate_sae;
 mod evaluate_tasks;
+mod feature_table;
 mod generate;
 mod generate_corpus;
 mod integrated_gradients;
@@ -67,6 +68,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(evaluate_lm::EvaluateLm)
             .with(evaluate_sae::EvaluateSae)
             .with(evaluate_tasks::EvaluateTasks)
+            .with(feature_table::FeatureTable)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)

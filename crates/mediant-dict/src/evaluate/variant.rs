@@ -46,7 +46,10 @@ impl Variant {
         let explained = |error: f64, variance: f64| if variance > 0.0 { 1.0 - error / variance } else { f64::NAN };
         match self {
             Self::EvTokenLegacy => 1.0 - sums.error_ratio / n,
-            Self::EvSaebench060 => explained(sums.mse(), second_moment - (second_moment / sums.x.len() as f64).powi(2)),
+            // What it divides by may be below 0; the formula is kept as it is.
+            Self::EvSaebench060 => {
+                1.0 - sums.mse() / (second_moment - (second_moment / sums.x.len() as f64).powi(2))
+            }
             Self::EvTrainer => sums.ev_mc(),
             Self::FveDl => {
                 let offset: f64 = sums.error.iter().map(|error| (error / n).powi(2)).sum();
