@@ -21,6 +21,7 @@ mod metric;
 mod pairs;
 mod patch;
 mod path;
+pub mod probing;
 mod record;
 pub mod sae_eval;
 mod splice;

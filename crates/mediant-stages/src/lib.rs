@@ -34,6 +34,7 @@ mod prompts_input;
 mod sae_input;
 mod sae_stability;
 mod score_agreement;
+mod sparse_probing;
 mod steer;
 mod table;
 mod tokenize;
@@ -78,6 +79,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(path_patching::PathPatching)
             .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)
+            .with(sparse_probing::SparseProbing)
             .with(steer::Steer)
             .with(table::Table)
             .with(tokenize::Tokenize)
