@@ -19,6 +19,7 @@ mod evaluate_lm;
 mod evaluate_sae;
 mod evaluate_synth_sae;
 mod evaluate_tasks;
+mod feature_table;
 mod generate;
 mod generate_corpus;
 mod integrated_gradients;
@@ -31,7 +32,10 @@ mod mediators;
 mod model_input;
 mod path_patching;
 mod prompts_input;
+mod sae_input;
+mod sae_stability;
 mod score_agreement;
+mod sparse_probing;
 mod steer;
 mod synth_sae_bench;
 mod table;
@@ -68,6 +72,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(evaluate_sae::EvaluateSae)
             .with(evaluate_synth_sae::EvaluateSynthSae)
             .with(evaluate_tasks::EvaluateTasks)
+            .with(feature_table::FeatureTable)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
@@ -75,7 +80,9 @@ pub fn catalogue() -> &'static Catalogue {
             .with(load_model::LoadModel)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)
+            .with(sparse_probing::SparseProbing)
             .with(steer::Steer)
             .with(synth_sae_bench::SynthSaeBench)
             .with(table::Table)

@@ -54,7 +54,7 @@ fn trainings_learn() {
         let mut sums = mediant_dict::evaluate::Sums::default();
         let out = trained.sae.decode(&codes);
         for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {
-            sums.add(x, r, codes.row(row).1);
+            sums.add(x, r, codes.row(row).1, &[0.0; 32]);
         }
         assert!(sums.ev_mc() > 0.8, "{own}: {}", sums.ev_mc());
     }
@@ -174,7 +174,7 @@ fn normalised_training_folds_back_to_the_scale_of_the_data() {
         let out = trained.sae.decode(&codes);
         let mut sums = mediant_dict::evaluate::Sums::default();
         for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {
-            sums.add(x, r, codes.row(row).1);
+            sums.add(x, r, codes.row(row).1, &[0.0; 32]);
         }
         sums.ev_mc()
     };

@@ -1,5 +1,6 @@
 mod circuits;
 mod docs;
+mod evaluation;
 mod gangs;
 mod interventions;
 mod keys;
