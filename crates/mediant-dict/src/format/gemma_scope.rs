@@ -1,0 +1,38 @@
+//! Gemma Scope's `params.npz`: W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_in]`, b_enc, b_dec and threshold of a JumpReLU
+//! autoencoder, whose input is the activation itself (Lieberum et al. 2024, arXiv:2408.05147).
+
+use std::path::Path;
+
+use serde_json::Map;
+
+use super::foreign::Foreign;
+use super::input::Input;
+use super::layout::{Layout, Matrix};
+use super::{Format, npz};
+use crate::{Activation, Result};
+
+pub(super) const WEIGHTS: &str = "params.npz";
+
+pub(super) fn open(path: &Path) -> Result<Foreign> {
+    let path = if path.is_dir() { path.join(WEIGHTS) } else { path.to_owned() };
+    let file = npz::of(Input::open(&path)?)?;
+    let mut layout = Layout::saelens(Activation::JumpRelu);
+    if file.has("w_enc") {
+        // Some releases write it so.
+        layout.w_enc = Matrix::Columns("w_enc");
+        layout.w_dec = Matrix::Rows("w_dec");
+    }
+    file.only(&layout.names(), "an autoencoder of Gemma Scope")?;
+    let (d_in, d_sae) = layout.w_enc.sizes(&file)?;
+    Ok(Foreign {
+        format: Format::GemmaScope,
+        activation: Activation::JumpRelu,
+        apply_b_dec_to_input: false,
+        d_in,
+        d_sae,
+        hook: None,
+        said: Map::new(),
+        file,
+        layout,
+    })
+}
