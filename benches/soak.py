@@ -4,11 +4,13 @@
     cargo build --release
     python3 benches/soak.py run 100       # kill -9 of the whole run, 100 times
     python3 benches/soak.py worker 100    # kill -9 of one worker, 100 times
+    python3 benches/soak.py training 10   # kill -9 at 10 random steps of trainings of autoencoders
 
 Each round kills one run of a pipeline of about 20 actions (corpus, tokenizer, tokens, language models with checkpoints,
 activations, autoencoders); the next round goes on from what it left, and when all is done the store is emptied and it
 begins again. Checked after every kill: no action that had a record before is executed again, and no lock is held. Checked
-whenever a run ends by itself: all digests are those of an undisturbed run.
+whenever a run ends by itself: all digests are those of an undisturbed run. Trainings write a checkpoint after every step here;
+those that are killed must go on from where they were.
 """
 
 import json
@@ -93,12 +95,14 @@ def held_locks(folder):
 
 def main():
     what, rounds = sys.argv[1], int(sys.argv[2])
-    if what not in ("run", "worker"):
+    if what not in ("run", "worker", "training"):
         sys.exit(__doc__)
+    if what == "training":
+        return training(rounds)
     draws = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "soak.yaml").write_text(PIPELINE)
+        prepare(folder, PIPELINE)
         start = time.time()
         subprocess.run(command(folder, "run", "--quiet"), check=True)
         seconds, expected = time.time() - start, digests(folder)
@@ -136,6 +140,49 @@ def main():
         subprocess.run(command(folder, "run", "--quiet"), check=True)
         assert digests(folder) == expected, "other digests"
         print(f"{kills} kills of a {what}; {finished + 1} runs came to their end, all with the undisturbed digests")
+
+
+def training(rounds):
+    """Kills the run when a training has come to a step drawn beforehand, and goes on with it until it is over."""
+    steps = 1000
+    targets = sorted(random.Random(0).sample(range(1, steps), rounds))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder, PIPELINE.replace("steps: 100, batch: 256", f"steps: {steps}, batch: 256"))
+        subprocess.run(command(folder, "run", "sae", "--quiet"), check=True)
+        expected = digests(folder)
+        empty(folder)
+        subprocess.run(command(folder, "run", "acts", "--quiet"), check=True)
+        killed_at = 0
+        for target in targets:
+            run = subprocess.Popen(command(folder, "run", "sae", "--json"), stdout=subprocess.PIPE, text=True)
+            first = None
+            for line in run.stdout:
+                event = json.loads(line)
+                if event["type"] != "progress" or not event["stage"].startswith("sae"):
+                    continue
+                first = first or event["done"]
+                assert first > 1 or not killed_at, "began again"
+                if event["done"] >= target:
+                    killed_at = event["done"]
+                    run.kill()
+                    break
+            else:
+                sys.exit(f"the run ended before step {target}")
+            run.wait()
+            print(f"went on at step {first}, killed at step {killed_at}")
+            deadline = time.time() + 5
+            while held_locks(folder) and time.time() < deadline:
+                time.sleep(0.05)
+            assert not held_locks(folder), held_locks(folder)
+        subprocess.run(command(folder, "run", "sae", "--quiet"), check=True)
+        assert digests(folder) == expected, "other digests"
+        print(f"{rounds} kills; the trainings came to their end with the undisturbed digests")
+
+
+def prepare(folder, pipeline):
+    (folder / "soak.yaml").write_text(pipeline)
+    (folder / "mediant.toml").write_text("checkpoint_seconds = 0\n")
 
 
 def kill(run, what):

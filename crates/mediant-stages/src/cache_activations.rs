@@ -1,7 +1,7 @@
 //! `cache_activations`: a model's activations on a corpus, to disk.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mediant_artifact::{
     ActivationsFacts, ActivationsMeta, ActivationsWriter, DType, Facts, HookFact, Kind, ModelReader, ModelTokenizer,

@@ -9,7 +9,7 @@ use mediant_tensor::random;
 
 /// Row numbers in training order, without end: epoch follows epoch.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub(super) struct Order {
     /// Rows of example i are `offsets[i]..offsets[i + 1]`.
     offsets: Vec<u64>,
     block: u64,
@@ -35,7 +35,7 @@ impl Order {
     /// The order that comes after `consumed` rows have been given out.
     ///
     /// `offsets` rises from 0; there is at least one row.
-    pub fn new(offsets: &[u64], block: u64, seed: u64, consumed: u64) -> Self {
+    pub(super) fn new(offsets: &[u64], block: u64, seed: u64, consumed: u64) -> Self {
         let mut order =
             Self { offsets: offsets.to_vec(), block, seed, epoch: Epoch::default(), rows: Vec::new(), at: 0 };
         let within = consumed % order.rows_in_epoch();
@@ -47,12 +47,12 @@ impl Order {
     }
 
     /// Rows of one epoch.
-    pub fn rows_in_epoch(&self) -> u64 {
+    pub(super) fn rows_in_epoch(&self) -> u64 {
         self.offsets.last().copied().unwrap_or(0)
     }
 
     /// The block that the next rows come from.
-    pub fn block(&mut self) -> &[u64] {
+    pub(super) fn block(&mut self) -> &[u64] {
         if self.is_between_blocks() {
             self.fill_block();
         }
@@ -60,7 +60,7 @@ impl Order {
     }
 
     /// The next rows, at most so many, of one block.
-    pub fn next(&mut self, wanted: usize) -> &[u64] {
+    pub(super) fn next(&mut self, wanted: usize) -> &[u64] {
         let left = self.block().len() - self.at;
         let count = wanted.min(left);
         self.at += count;
@@ -68,7 +68,7 @@ impl Order {
     }
 
     /// Whether the next rows come from a block that has not been looked at.
-    pub fn is_between_blocks(&self) -> bool {
+    pub(super) fn is_between_blocks(&self) -> bool {
         self.at == self.rows.len()
     }
 

@@ -103,6 +103,9 @@ fn the_guide_runs() {
         assert!(!ran.stdout.is_empty(), "{args:?}");
     }
     read_from_python(&project);
+    project.write("pipeline.yaml", &blocks("docs/README.md", "yaml")[1]);
+    let ran = project.ran(&[]);
+    assert_eq!(ran.split(' ').filter(|name| name.starts_with("sae[")).count(), 6, "{ran}");
 }
 
 /// Runs the page's commands and its script. Where there is no Python with the libraries, the script is not run.
