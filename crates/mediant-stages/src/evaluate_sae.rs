@@ -92,7 +92,8 @@ impl Stage for EvaluateSae {
         let (sae, meta) = mediant_dict::artifact::read(&cx.input("sae")?)?;
         let tokens = Tokens::read(&cx.input("tokens")?)?;
         let hook: HookPoint = meta.hook.parse()?;
-        let own_model = meta.model == cx.input_digest("model")?;
+        // One that was loaded may not say; it is taken at its word that it is of this model.
+        let own_model = meta.model.is_none_or(|model| Some(model) == cx.input_digest("model").ok());
         if !own_model {
             cx.note("the autoencoder was trained on another model than the one it is evaluated on");
         }

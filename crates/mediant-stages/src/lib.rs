@@ -18,12 +18,14 @@ mod edge_attribution;
 mod evaluate_lm;
 mod evaluate_sae;
 mod evaluate_tasks;
+mod export;
 mod generate;
 mod generate_corpus;
 mod integrated_gradients;
 mod intervene;
 mod interventions;
 mod load_model;
+mod load_sae;
 mod logit_lens;
 mod measuring;
 mod mediators;
@@ -65,11 +67,13 @@ pub fn catalogue() -> &'static Catalogue {
             .with(evaluate_lm::EvaluateLm)
             .with(evaluate_sae::EvaluateSae)
             .with(evaluate_tasks::EvaluateTasks)
+            .with(export::Export)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
             .with(intervene::Intervene)
             .with(load_model::LoadModel)
+            .with(load_sae::LoadSae)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
             .with(score_agreement::ScoreAgreement)

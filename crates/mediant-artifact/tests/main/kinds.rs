@@ -296,7 +296,7 @@ fn dictionary() {
         hook: "blocks.0.hook_resid_post".to_owned(),
         hook_out: None,
         config: json!({ "k": 16 }),
-        model: Digest::of(b"model"),
+        model: Some(Digest::of(b"model")),
     };
     writer.finish(&meta).unwrap();
     let dictionary = DictionaryReader::open(&open(&dir)).unwrap();

@@ -5,7 +5,7 @@
 
 mod dictionary_learning;
 mod foreign;
-mod gemma_scope;
+pub(crate) mod gemma_scope;
 mod input;
 mod json;
 mod layout;
@@ -13,7 +13,7 @@ mod npz;
 mod pickle;
 pub mod saelens;
 mod safetensors;
-pub mod sparsify;
+pub(crate) mod sparsify;
 mod stored;
 pub(crate) mod tensors;
 mod torch;
@@ -27,7 +27,7 @@ pub use input::Input;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use stored::TensorFile;
-pub use write::{Export, Said, Writable};
+pub use write::{fold_decoder_norms, refusal};
 
 use crate::{Error, Result};
 

@@ -3,15 +3,18 @@
 //!
 //! It computes `relu((x − b_dec) encoder.weightᵀ + encoder.bias)`, keeps the k largest, and decodes with W_dec and b_dec.
 
+use std::borrow::Cow;
 use std::path::Path;
+
+use serde_json::json;
 
 use super::foreign::Foreign;
 use super::json::Config;
 use super::layout::{Further, Layout, Matrix};
-use super::{Format, safetensors};
-use crate::{Activation, Result};
+use super::{Format, safetensors, write};
+use crate::{Activation, Error, Result, Sae};
 
-pub(super) const CONFIG: &str = "cfg.json";
+const CONFIG: &str = "cfg.json";
 pub(super) const WEIGHTS: &str = "sae.safetensors";
 
 /// Fields of `cfg.json` that change nothing of how a trained coder computes.
@@ -73,4 +76,39 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
         file,
         layout,
     })
+}
+
+/// Writes a top-k autoencoder into a folder that exists.
+///
+/// # Errors
+/// When it is of another kind, or a file cannot be written.
+pub(crate) fn save(sae: &Sae, folder: &Path) -> Result<()> {
+    let plain = write::plain_topk(sae)?;
+    let sae = write::subtracting_b_dec(&plain, true)?;
+    let weights = sae.weights();
+    let Activation::TopK { k, .. } = sae.activation() else {
+        return Err(Error::Data("sparsify holds top-k autoencoders alone".to_owned()));
+    };
+    let unit = weights.decoder_norms().iter().all(|norm| (norm - 1.0).abs() < 1e-3);
+    let config = json!({
+        "activation": "topk",
+        "expansion_factor": weights.d_sae.div_ceil(weights.d_in),
+        "normalize_decoder": unit,
+        "num_latents": weights.d_sae,
+        "k": k,
+        "multi_topk": false,
+        "skip_connection": false,
+        "transcode": false,
+        "d_in": weights.d_in,
+    });
+    let path = folder.join(CONFIG);
+    std::fs::write(&path, config.to_string()).map_err(Error::io(&path))?;
+    let (matrix, latents, input) = (vec![weights.d_sae, weights.d_in], vec![weights.d_sae], vec![weights.d_in]);
+    let tensors = [
+        ("encoder.weight", matrix.clone(), Cow::Borrowed(&weights.w_enc[..])),
+        ("encoder.bias", latents, Cow::Borrowed(&weights.b_enc[..])),
+        ("W_dec", matrix, Cow::Borrowed(&weights.w_dec[..])),
+        ("b_dec", input, Cow::Borrowed(&weights.b_dec[..])),
+    ];
+    write::safetensors(&folder.join(WEIGHTS), &tensors)
 }

@@ -158,7 +158,7 @@ pub(super) fn dictionary() -> Made {
             hook: "blocks.0.hook_resid_post".to_string(),
             hook_out: None,
             config: json!({ "d_sae": 8, "sae": { "architecture": "topk", "k": 16 }, "lr": 3e-4 }),
-            model: Digest::of(b"model"),
+            model: Some(Digest::of(b"model")),
         };
         dictionary.finish(&meta).unwrap();
     })
