@@ -39,10 +39,6 @@ impl Input {
         Self { path: name.into(), len: bytes.len() as u64, content: Content::Held(bytes) }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(super) fn len(&self) -> u64 {
         self.len
     }

@@ -99,6 +99,7 @@ fn number(descr: &str) -> Result<Number, String> {
         "<f2" => Number::F16,
         "<f4" => Number::F32,
         "<f8" => Number::F64,
+        "|u1" | "|b1" => Number::U8,
         "<i4" => Number::I32,
         "<i8" => Number::I64,
         _ => return Err(format!("it holds `{}`; little-endian floats are read", descr.escape_debug())),

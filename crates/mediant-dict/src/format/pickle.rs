@@ -56,6 +56,7 @@ impl Name {
             ("torch", "BFloat16Storage") => Self::Storage(Number::BF16),
             ("torch", "FloatStorage") => Self::Storage(Number::F32),
             ("torch", "DoubleStorage") => Self::Storage(Number::F64),
+            ("torch", "ByteStorage" | "BoolStorage") => Self::Storage(Number::U8),
             ("torch", "IntStorage") => Self::Storage(Number::I32),
             ("torch", "LongStorage") => Self::Storage(Number::I64),
             _ => return None,

@@ -15,7 +15,7 @@ use crate::Result;
 ///
 /// # Errors
 /// If it is no safetensors file, or damaged.
-pub fn open(path: &Path) -> Result<TensorFile> {
+pub(super) fn open(path: &Path) -> Result<TensorFile> {
     of(Input::open(path)?)
 }
 
@@ -78,6 +78,7 @@ fn entry(info: &Value, start: u64) -> Option<(Stored, (u64, u64))> {
         "BF16" => Number::BF16,
         "F32" => Number::F32,
         "F64" => Number::F64,
+        "U8" | "BOOL" => Number::U8,
         "I32" => Number::I32,
         "I64" => Number::I64,
         _ => return None,

@@ -50,6 +50,7 @@ pub(super) enum Number {
     BF16,
     F32,
     F64,
+    U8,
     I32,
     I64,
 }
@@ -57,6 +58,7 @@ pub(super) enum Number {
 impl Number {
     pub(super) fn size(self) -> usize {
         match self {
+            Self::U8 => 1,
             Self::F16 | Self::BF16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::F64 | Self::I64 => 8,
@@ -64,7 +66,7 @@ impl Number {
     }
 
     fn is_float(self) -> bool {
-        !matches!(self, Self::I32 | Self::I64)
+        !matches!(self, Self::U8 | Self::I32 | Self::I64)
     }
 
     /// Reads numbers; beyond the reach of f32 they become infinite.
@@ -77,6 +79,7 @@ impl Number {
             Self::BF16 => each(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
             Self::F32 => each(bytes, f32::from_le_bytes),
             Self::F64 => each(bytes, |bytes| f64::from_le_bytes(bytes) as f32),
+            Self::U8 => bytes.iter().map(|byte| f32::from(*byte)).collect(),
             Self::I32 => each(bytes, |bytes| i32::from_le_bytes(bytes) as f32),
             Self::I64 => each(bytes, |bytes| i64::from_le_bytes(bytes) as f32),
         }

@@ -13,7 +13,7 @@ use crate::Result;
 
 /// An entry of an archive.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Where its bytes begin in the file.
     start: u64,
     /// Bytes there.
@@ -45,7 +45,7 @@ pub(super) fn is_zip(input: &Input) -> bool {
 ///
 /// # Errors
 /// If it is damaged, cut off, encrypted, packed in another way, or an entry has a name that leads out of a folder.
-pub fn entries(input: &Input) -> Result<BTreeMap<String, Entry>> {
+pub(super) fn entries(input: &Input) -> Result<BTreeMap<String, Entry>> {
     let (start, bytes) = directory(input)?;
     if bytes > LARGEST_DIRECTORY {
         return Err(input.error(format!("claims a list of entries of {bytes} bytes")));
@@ -174,7 +174,7 @@ fn local(input: &Input, entry: &Entry, name: &str) -> Result<u64> {
 ///
 /// # Errors
 /// If they are not.
-pub fn read(input: &Input, entry: &Entry) -> Result<Vec<u8>> {
+pub(super) fn read(input: &Input, entry: &Entry) -> Result<Vec<u8>> {
     let stored = input.bytes(entry.start, entry.stored)?;
     let bytes = if entry.deflated { inflate(&stored, entry.size) } else { stored };
     let mut crc = Crc::new();

@@ -1,6 +1,10 @@
 mod circuits;
 mod docs;
+mod formats;
 mod gangs;
+mod hub;
+#[path = "../../../mediant-hub/tests/server.rs"]
+mod hub_server;
 mod interventions;
 mod keys;
 mod model;
