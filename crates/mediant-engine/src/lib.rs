@@ -35,7 +35,7 @@ pub use inputs::{InputFacts, MemberFacts};
 pub use keys::{Domain, MemberKey, Origin, Preimage, SourceKey};
 pub use lockfile::{LockFile, LockedStage};
 pub use plan::{
-    Judge, Known, KnownOutput, Made, Plan, PlanOptions, Planned, PlannedMember, PlannedPort, PlannedSource, Status,
+    HubPin, Judge, Known, KnownOutput, Made, Plan, PlanOptions, Planned, PlannedMember, PlannedPort, PlannedSource, Status,
     Why, output_name,
 };
 pub use problem::{At, Problem, Problems};

@@ -68,6 +68,9 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: String| Error::Address { why, help: "write hf://owner/name@revision/path".to_owned() };
         let rest = text.strip_prefix(SCHEME).ok_or_else(|| wrong("it does not begin with hf://".to_owned()))?;
+        if let Some(kind @ ("datasets" | "spaces")) = rest.split('/').next() {
+            return Err(wrong(format!("`{text}` is one of the {kind}; repositories of models are fetched")));
+        }
         let (owner, rest) = rest
             .split_once('/')
             .ok_or_else(|| wrong(format!("`{text}` names no repository: it has an owner and a name")))?;
@@ -122,7 +125,7 @@ mod tests {
             assert_eq!((&*address.repository, address.revision.as_deref(), &*address.path), (repository, revision, path));
             assert_eq!(address.to_string(), text.trim_end_matches('/'));
         }
-        for wrong in ["hf://gpt2", "hf:///n", "hf://o/", "hf://o/n@", "hf://o/n@a b", "hf://o/n/../x", "hf://../n", "hf://o/n/a//b", "x"] {
+        for wrong in ["hf://gpt2", "hf://datasets/o/n", "hf:///n", "hf://o/", "hf://o/n@", "hf://o/n@a b", "hf://o/n/../x", "hf://../n", "hf://o/n/a//b", "x"] {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }
     }

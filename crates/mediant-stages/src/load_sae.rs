@@ -114,8 +114,9 @@ fn hook(config: &Config, foreign: &Foreign) -> Result<String, Problems> {
     };
     let read: Result<HookPoint, _> = name.parse();
     read.map(|_| name.clone()).map_err(|error| {
-        let problem = Problems::config(field, error.to_string());
-        if field == "source" { problem.help("give the hook point that is meant with `hook:`") } else { problem }
+        let named = "hook points are named as in TransformerLens: `blocks.2.hook_resid_post`";
+        let help = if field == "hook" { named } else { "say with `hook:` which hook point is meant" };
+        Problems::config(field, error.to_string()).help(help)
     })
 }
 
@@ -161,4 +162,5 @@ decoder's rows, which its training keeps at 1, they differ by that factor, and r
 SAELens' files name their hook point, and so do those of dictionary_learning whose `submodule_name` is that of its demos \
 (`resid_post_layer_3`); for the others give `hook`. Weights in float16, bfloat16 or float64 become float32.
 
-On the hub: `hf://owner/name@revision/path`, where the path is that of the folder or file in the repository.";
+On the hub: `hf://owner/name@revision/path`, where the path is that of the folder or file in the repository; see `load_model` for how it is \
+fetched and pinned.";

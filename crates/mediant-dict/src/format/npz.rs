@@ -95,7 +95,8 @@ fn description(text: &str) -> Result<Array, String> {
 }
 
 fn number(descr: &str) -> Result<Number, String> {
-    Ok(match descr.trim_matches('\'') {
+    let descr = descr.trim_matches('\'');
+    Ok(match descr {
         "<f2" => Number::F16,
         "<f4" => Number::F32,
         "<f8" => Number::F64,

@@ -29,7 +29,7 @@ pub fn refusal(format: Format, architecture: &str) -> Option<(String, String)> {
     let others = [Format::Saelens, Format::Sparsify, Format::GemmaScope].into_iter();
     let others = others.filter(|other| *other != format && refusal(*other, architecture).is_none());
     let others: Vec<String> = others.map(|other| format!("`{}`", other.name())).collect();
-    let help = if others.is_empty() { "no format has".to_owned() } else { format!("{} has", others.join(" and ")) };
+    let help = if others.is_empty() { "no format has".to_owned() } else { format!("write {}", others.join(" or ")) };
     Some((why, help))
 }
 

@@ -145,7 +145,7 @@ fn hostile_files_get_one_clear_error() {
         ("gemma_scope", "params.npz", |b| replaced(b, b"W_enc.npy", b"../nc.npy"), "leads elsewhere"),
         ("gemma_scope", "params.npz", |b| replaced(b, b"b_enc.npy", b"b_dec.npy"), "is there twice"),
         ("gemma_scope", "params.npz", |b| replaced(b, b"(8, 24)", b"(8, 25)"), "has not the size of its shape"),
-        ("gemma_scope", "params.npz", |b| replaced(b, b"'<f4'", b"'>f4'"), "`'>f4'`; little-endian"),
+        ("gemma_scope", "params.npz", |b| replaced(b, b"'<f4'", b"'>f4'"), "`>f4`; little-endian"),
         ("dl_topk", "ae.pt", half, "is cut off"),
         ("dl_topk", "ae.pt", |_| b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.".to_vec(), "since version 1.6"),
         ("dl_topk", "ae.pt", |b| replaced(b, b"OrderedDict", b"Misdirected"), "checksum does not match"),
