@@ -11,6 +11,8 @@ mod support;
 mod artifact;
 #[path = "suite/config.rs"]
 mod config;
+#[path = "suite/formats.rs"]
+mod formats;
 #[path = "suite/gradients.rs"]
 mod gradients;
 #[path = "suite/saelens.rs"]

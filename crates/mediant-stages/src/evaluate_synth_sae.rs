@@ -123,7 +123,7 @@ impl Stage for EvaluateSynthSae {
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let generator = artifact::read(&cx.input("truth")?)?;
         let (sae, meta) = mediant_dict::artifact::read(&cx.input("sae")?)?;
-        let own = meta.model == cx.input_digest("truth")?;
+        let own = meta.model == Some(cx.input_digest("truth")?);
         if !own {
             cx.note("the autoencoder was trained on the vectors of another truth than the one it is evaluated on");
         }

@@ -19,6 +19,7 @@ mod evaluate_lm;
 mod evaluate_sae;
 mod evaluate_synth_sae;
 mod evaluate_tasks;
+mod export;
 mod feature_table;
 mod generate;
 mod generate_corpus;
@@ -26,6 +27,7 @@ mod integrated_gradients;
 mod intervene;
 mod interventions;
 mod load_model;
+mod load_sae;
 mod logit_lens;
 mod measuring;
 mod mediators;
@@ -72,12 +74,14 @@ pub fn catalogue() -> &'static Catalogue {
             .with(evaluate_sae::EvaluateSae)
             .with(evaluate_synth_sae::EvaluateSynthSae)
             .with(evaluate_tasks::EvaluateTasks)
+            .with(export::Export)
             .with(feature_table::FeatureTable)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
             .with(intervene::Intervene)
             .with(load_model::LoadModel)
+            .with(load_sae::LoadSae)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
             .with(sae_stability::SaeStability)
