@@ -77,7 +77,12 @@ pub fn write(artifact: ArtifactWriter, trained: &Trained, training: &Training, o
 ///
 /// # Errors
 /// When it cannot be read or written.
-pub fn write_loaded(artifact: ArtifactWriter, foreign: &Foreign, hook: &str, model: Option<Digest>) -> Result<Manifest> {
+pub fn write_loaded(
+    artifact: ArtifactWriter,
+    foreign: &Foreign,
+    hook: &str,
+    model: Option<Digest>,
+) -> Result<Manifest> {
     let sae = foreign.load()?;
     let said = |name: &str| foreign.said.get(name);
     let config = Config {

@@ -122,10 +122,24 @@ mod tests {
             ("hf://o/n@v1.0", "o/n", Some("v1.0"), ""),
         ] {
             let address: Address = text.parse().unwrap();
-            assert_eq!((&*address.repository, address.revision.as_deref(), &*address.path), (repository, revision, path));
+            assert_eq!(
+                (&*address.repository, address.revision.as_deref(), &*address.path),
+                (repository, revision, path)
+            );
             assert_eq!(address.to_string(), text.trim_end_matches('/'));
         }
-        for wrong in ["hf://gpt2", "hf://datasets/o/n", "hf:///n", "hf://o/", "hf://o/n@", "hf://o/n@a b", "hf://o/n/../x", "hf://../n", "hf://o/n/a//b", "x"] {
+        for wrong in [
+            "hf://gpt2",
+            "hf://datasets/o/n",
+            "hf:///n",
+            "hf://o/",
+            "hf://o/n@",
+            "hf://o/n@a b",
+            "hf://o/n/../x",
+            "hf://../n",
+            "hf://o/n/a//b",
+            "x",
+        ] {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }
     }

@@ -88,7 +88,8 @@ impl Cache {
         let name = self.dir.file_name().unwrap_or_default();
         let path = self.root.join(".locks").join(name).join(format!("{etag}.lock"));
         make_parent(&path)?;
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))?;
+        let file =
+            fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))?;
         // Where the file system has no locks, two processes fetch the same bytes.
         let locked = rustix::fs::flock(&file, FlockOperation::LockExclusive);
         locked.unwrap_or_else(|error| tracing::debug!(%error, path = %path.display(), "not locked"));

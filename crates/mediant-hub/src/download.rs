@@ -85,7 +85,10 @@ impl Client {
         // The path's own characters, such as `#`, are escaped.
         let mut url = self.endpoint.clone();
         let base = url.path().trim_end_matches('/').to_owned();
-        url.path_segments_mut().map_err(wrong)?.clear().extend(base.split('/').chain(path.split('/')).filter(|part| !part.is_empty()));
+        url.path_segments_mut()
+            .map_err(wrong)?
+            .clear()
+            .extend(base.split('/').chain(path.split('/')).filter(|part| !part.is_empty()));
         Ok(url)
     }
 
@@ -99,7 +102,9 @@ impl Client {
                 while let Some(piece) = response.chunk().await? {
                     text.extend_from_slice(&piece);
                     if text.len() > LARGEST_ANSWER {
-                        return Err(Error::Network { url: url.to_string(), why: "its answer has no end".to_owned() }.into());
+                        return Err(
+                            Error::Network { url: url.to_string(), why: "its answer has no end".to_owned() }.into()
+                        );
                     }
                 }
                 Ok(text)
@@ -108,7 +113,13 @@ impl Client {
     }
 
     /// Fetches a file into the cache and links it.
-    pub(crate) fn file(&mut self, cache: &Cache, address: &Address, path: &str, progress: Option<Progress>) -> Result<()> {
+    pub(crate) fn file(
+        &mut self,
+        cache: &Cache,
+        address: &Address,
+        path: &str,
+        progress: Option<Progress>,
+    ) -> Result<()> {
         let commit = address.revision().to_owned();
         let url = self.url(&format!("/{}/resolve/{commit}/{path}", address.repository))?;
         let about = self.tries(&url, |this| {
@@ -137,7 +148,14 @@ impl Client {
     }
 
     /// Appends what is missing of a file to its draft.
-    async fn body(&self, url: &Url, address: &Address, about: &About, draft: &Path, report: &dyn Fn(u64)) -> Result<(), Failure> {
+    async fn body(
+        &self,
+        url: &Url,
+        address: &Address,
+        about: &About,
+        draft: &Path,
+        report: &dyn Fn(u64),
+    ) -> Result<(), Failure> {
         let mut file = OpenOptions::new().create(true).append(true).open(draft).map_err(Error::io(draft))?;
         let mut done = file.metadata().map_err(Error::io(draft))?.len();
         if about.size.is_some_and(|size| done >= size) {
@@ -147,7 +165,8 @@ impl Client {
         let range = (done > 0).then(|| format!("bytes={done}-"));
         let (_, mut response) = self.send(Method::GET, url.clone(), range, address).await?;
         let resumed = response.status() == StatusCode::PARTIAL_CONTENT
-            && text(response.headers(), CONTENT_RANGE.as_str()).is_some_and(|range| range.starts_with(&format!("bytes {done}-")));
+            && text(response.headers(), CONTENT_RANGE.as_str())
+                .is_some_and(|range| range.starts_with(&format!("bytes {done}-")));
         if !resumed {
             // All of it comes, or another part than was asked for.
             if response.status() == StatusCode::PARTIAL_CONTENT {
@@ -159,7 +178,7 @@ impl Client {
         while let Some(piece) = response.chunk().await? {
             done += piece.len() as u64;
             if about.size.is_some_and(|size| done > size) {
-                return Err(Error::Damaged { url: url.to_string(), why: format!("more than {} bytes come", done) }.into());
+                return Err(Error::Damaged { url: url.to_string(), why: format!("more than {done} bytes come") }.into());
             }
             file.write_all(&piece).map_err(Error::io(draft))?;
             report(done);
@@ -173,7 +192,13 @@ impl Client {
     }
 
     /// Sends a request on to where it is answered. Gives the headers of the hub's own answer, and the last answer.
-    async fn send(&self, method: Method, mut url: Url, range: Option<String>, address: &Address) -> Result<(HeaderMap, Response), Failure> {
+    async fn send(
+        &self,
+        method: Method,
+        mut url: Url,
+        range: Option<String>,
+        address: &Address,
+    ) -> Result<(HeaderMap, Response), Failure> {
         let mut first = None;
         for _ in 0..MOST_REDIRECTS {
             let at_home = url.origin() == self.endpoint.origin();
@@ -189,7 +214,10 @@ impl Client {
             let location = text(response.headers(), LOCATION.as_str()).filter(|_| status.is_redirection());
             if let Some(location) = location {
                 let next = url.join(location);
-                let next = next.map_err(|error| Error::Network { url: url.to_string(), why: format!("it sends on to nowhere: {error}") })?;
+                let next = next.map_err(|error| Error::Network {
+                    url: url.to_string(),
+                    why: format!("it sends on to nowhere: {error}"),
+                })?;
                 // A renamed repository is answered for at its new name, a large file elsewhere.
                 let renamed = at_home && next.origin() == url.origin() && etag(response.headers()).is_none();
                 if !renamed && first.is_none() {
@@ -223,12 +251,21 @@ impl Client {
             return Failure::Passing { why: format!("it answers {status}"), wait: None };
         }
         let asked = address.asked();
-        let token = if self.token.is_some() { "the token that is set has no access to it" } else { "if it is private or gated, set HF_TOKEN" };
+        let token = if self.token.is_some() {
+            "the token that is set has no access to it"
+        } else {
+            "if it is private or gated, set HF_TOKEN"
+        };
         let gated = "accept its terms on its page, and set HF_TOKEN to a token of yours";
         let (why, help) = match (status, text(headers, "x-error-code")) {
             (_, Some("GatedRepo")) => (format!("{asked} is gated"), gated),
-            (_, Some("RevisionNotFound")) => (format!("{asked} is no revision of this repository"), "look at its page for branches, tags and commits"),
-            (_, Some("EntryNotFound")) => (format!("there is no {address}"), "look at its page for the files that it has"),
+            (_, Some("RevisionNotFound")) => (
+                format!("{asked} is no revision of this repository"),
+                "look at its page for branches, tags and commits",
+            ),
+            (_, Some("EntryNotFound")) => {
+                (format!("there is no {address}"), "look at its page for the files that it has")
+            }
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _) => {
                 (format!("the hub does not give {asked}: it answers {status}"), token)
             }
@@ -305,7 +342,8 @@ impl About {
 fn etag(headers: &HeaderMap) -> Option<String> {
     let etag = text(headers, "x-linked-etag").or_else(|| text(headers, ETAG.as_str()))?;
     let etag = etag.trim_start_matches("W/").trim_matches('"');
-    let plain = !etag.is_empty() && etag.len() <= 128 && etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let plain =
+        !etag.is_empty() && etag.len() <= 128 && etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     plain.then(|| etag.to_owned())
 }
 

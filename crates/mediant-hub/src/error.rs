@@ -58,7 +58,9 @@ impl Error {
     pub fn help(&self) -> Option<&str> {
         match self {
             Self::Address { help, .. } | Self::Refused { help, .. } => Some(help),
-            Self::Network { .. } => Some("with HF_HUB_OFFLINE=1 nothing is asked of the hub, and what is in the cache is used"),
+            Self::Network { .. } => {
+                Some("with HF_HUB_OFFLINE=1 nothing is asked of the hub, and what is in the cache is used")
+            }
             Self::Damaged { .. } => Some("run it again"),
             Self::Io { .. } => None,
         }

@@ -98,13 +98,21 @@ impl Hub {
                     [] => "the cache has none of it".to_owned(),
                     commits => format!("the cache has {}", commits.join(", ")),
                 };
-                let why = format!("HF_HUB_OFFLINE is set, and `{asked}` is no commit that is pinned, by itself or in the lock file");
-                return Err(Error::Refused { why, help: format!("write {}@COMMIT; {have}", address.asked().split('@').next().unwrap_or_default()) });
+                let why = format!(
+                    "HF_HUB_OFFLINE is set, and `{asked}` is no commit that is pinned, by itself or in the lock file"
+                );
+                return Err(Error::Refused {
+                    why,
+                    help: format!("write {}@COMMIT; {have}", address.asked().split('@').next().unwrap_or_default()),
+                });
             };
             // What Python's library fetched, which keeps no list.
             let present = cache.present(&commit);
             if present.is_empty() {
-                return Err(offline(format!("{} is not in the cache, and HF_HUB_OFFLINE is set", address.at(&commit).asked())));
+                return Err(offline(format!(
+                    "{} is not in the cache, and HF_HUB_OFFLINE is set",
+                    address.at(&commit).asked()
+                )));
             }
             return Ok((commit, present));
         }
@@ -135,7 +143,9 @@ impl Hub {
         if self.client.is_none() {
             self.client = Some(Client::new(&self.settings)?);
         }
-        self.client.as_mut().ok_or_else(|| Error::Network { url: self.settings.endpoint.clone(), why: "no client".to_owned() })
+        self.client
+            .as_mut()
+            .ok_or_else(|| Error::Network { url: self.settings.endpoint.clone(), why: "no client".to_owned() })
     }
 }
 

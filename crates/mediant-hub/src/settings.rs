@@ -26,7 +26,10 @@ impl Settings {
         let token = set("HF_TOKEN").or_else(from_file).map(|token| token.trim().to_owned());
         let yes = |value: String| matches!(value.to_ascii_lowercase().as_str(), "1" | "on" | "yes" | "true");
         Self {
-            endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()).trim_end_matches('/').to_owned(),
+            endpoint: set("HF_ENDPOINT")
+                .unwrap_or_else(|| "https://huggingface.co".to_owned())
+                .trim_end_matches('/')
+                .to_owned(),
             token: token.filter(|token| !token.is_empty()),
             cache: path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
             offline: set("HF_HUB_OFFLINE").is_some_and(yes),

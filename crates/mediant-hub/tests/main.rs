@@ -23,7 +23,10 @@ fn sha256(bytes: &[u8]) -> String {
 
 fn server() -> Server {
     let large = large();
-    Server::new("owner/name", &[("config.json", b"{}"), ("a/params.npz", &large), ("a/README.md", b"text"), ("b/c.txt", b"c")])
+    Server::new(
+        "owner/name",
+        &[("config.json", b"{}"), ("a/params.npz", &large), ("a/README.md", b"text"), ("b/c.txt", b"c")],
+    )
 }
 
 fn settings(server: &Server, cache: &Path) -> Settings {
@@ -69,7 +72,8 @@ fn a_cut_connection_goes_on_where_it_ended_and_a_bad_day_is_waited_for() {
     assert!(fs::read(fetched.path).unwrap() == large());
     assert_eq!(DONE.load(Ordering::Relaxed), large().len() as u64);
     let ranges: Vec<String> = server.asked().into_iter().filter(|line| line.starts_with("GET /store/")).collect();
-    let starts: Vec<u64> = ranges.iter().filter_map(|line| line.split_once(" bytes=")?.1.trim_end_matches('-').parse().ok()).collect();
+    let starts: Vec<u64> =
+        ranges.iter().filter_map(|line| line.split_once(" bytes=")?.1.trim_end_matches('-').parse().ok()).collect();
     // What had come was kept, up to what the system still held back.
     assert_eq!((ranges.len(), starts.len()), (3, 2));
     assert!(starts[0] <= 300_000 && starts[1] <= starts[0] + 500_000 && starts[1] > starts[0], "{starts:?}");

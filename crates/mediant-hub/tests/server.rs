@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 /// The commit that its repository is at first, and the one after it.
-pub(crate) const COMMITS: [&str; 2] = ["1111111111111111111111111111111111111111", "2222222222222222222222222222222222222222"];
+pub(crate) const COMMITS: [&str; 2] =
+    ["1111111111111111111111111111111111111111", "2222222222222222222222222222222222222222"];
 
 /// What the server has and does.
 #[derive(Default)]
@@ -150,7 +151,12 @@ fn answer(mut stream: TcpStream, shared: &Mutex<State>) -> std::io::Result<()> {
         // Another host by name, as the hub's store is.
         let port = stream.local_addr()?.port();
         let location = format!("http://localhost:{port}/store/{sha256}");
-        let said = [("Location", location.as_str()), ("X-Linked-ETag", &etag), ("X-Linked-Size", &size), ("X-Repo-Commit", commit)];
+        let said = [
+            ("Location", location.as_str()),
+            ("X-Linked-ETag", &etag),
+            ("X-Linked-Size", &size),
+            ("X-Repo-Commit", commit),
+        ];
         return reply(&mut stream, "302 Found", &said, b"");
     }
     let git = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();

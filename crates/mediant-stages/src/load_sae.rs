@@ -58,11 +58,7 @@ impl Stage for LoadSae {
     }
 
     fn sources(&self, config: &Config) -> Vec<Source> {
-        vec![Source {
-            field: "source".to_owned(),
-            path: config.source.clone(),
-            what: SourceKind::FileOrFolder(&FILES),
-        }]
+        vec![Source { field: "source".to_owned(), path: config.source.clone(), what: SourceKind::FileOrFolder(&FILES) }]
     }
 
     fn infer(
@@ -125,7 +121,10 @@ fn check(config: &Config, hook: &str, d_in: usize, model: &ModelFacts) -> Result
     let field = if config.hook.is_some() { "hook" } else { "source" };
     match model.hook(hook) {
         None => {
-            let message = format!("it reads `{hook}`, which the {} model of {} layers does not have", model.architecture, model.n_layers);
+            let message = format!(
+                "it reads `{hook}`, which the {} model of {} layers does not have",
+                model.architecture, model.n_layers
+            );
             let problem = Problems::config(field, message);
             Err(match did_you_mean(hook, model.hooks.iter().map(|hook| hook.name.as_str())) {
                 Some(near) => problem.help(format!("the model has `{near}`")),

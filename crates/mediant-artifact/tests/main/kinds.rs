@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use mediant_artifact::{
     ActivationsMeta, ActivationsReader, ActivationsWriter, Artifact, ArtifactWriter, CurveRow, DType, DictionaryMeta,
-    DictionaryReader, DictionaryWriter, Digest, Error, FilesMeta, HookFact, Kind, LabelRow, Labels, LabelsWriter, Manifest, MetricRow,
-    ModelMeta, ModelReader, ModelWriter, Norms, Processing, Sequence, TableMeta, TokenSpans, TokenizerReader, Tokens,
-    TokensMeta, TokensWriter, read_metrics, write_files, write_metrics, write_table, write_tokenizer,
+    DictionaryReader, DictionaryWriter, Digest, Error, FilesMeta, HookFact, Kind, LabelRow, Labels, LabelsWriter,
+    Manifest, MetricRow, ModelMeta, ModelReader, ModelWriter, Norms, Processing, Sequence, TableMeta, TokenSpans,
+    TokenizerReader, Tokens, TokensMeta, TokensWriter, read_metrics, write_files, write_metrics, write_table,
+    write_tokenizer,
 };
 use serde_json::json;
 use tempfile::TempDir;

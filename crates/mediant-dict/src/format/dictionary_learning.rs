@@ -104,7 +104,8 @@ fn linear(b_enc: &'static str, b_dec: &'static str, extra: Further) -> Layout {
 fn class_of(file: &TensorFile) -> Result<&'static str> {
     let has = |name| file.has(name);
     if has("k") && has("encoder.weight") {
-        let why = "may be of top-k or of batch top-k, which the file alone does not tell; give its folder with `config.json`";
+        let why =
+            "may be of top-k or of batch top-k, which the file alone does not tell; give its folder with `config.json`";
         return Err(file.error(why));
     }
     let signs = [

@@ -53,7 +53,8 @@ pub(crate) fn save(sae: &Sae, folder: &Path) -> Result<()> {
         weights.extra = Extra::Threshold(vec![0.0; weights.d_sae]);
     }
     let named = tensors::named(&weights);
-    let arrays: Vec<npz::Given<'_>> = named.iter().map(|(name, shape, data)| (*name, shape.clone(), &data[..])).collect();
+    let arrays: Vec<npz::Given<'_>> =
+        named.iter().map(|(name, shape, data)| (*name, shape.clone(), &data[..])).collect();
     let path = folder.join(WEIGHTS);
     let file = File::create(&path).map_err(Error::io(&path))?;
     npz::write(BufWriter::new(file), &arrays).map_err(Error::io(&path))

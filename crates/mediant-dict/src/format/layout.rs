@@ -60,7 +60,9 @@ impl Matrix {
     pub(super) fn sizes(self, file: &TensorFile) -> Result<(usize, usize)> {
         match (self, file.shape(self.name())?) {
             (Self::Rows(_), &[d_sae, d_in]) | (Self::Columns(_), &[d_in, d_sae]) => Ok((d_in, d_sae)),
-            (_, shape) => Err(file.error(format!("tensor `{}` has shape {shape:?}, not that of a matrix", self.name()))),
+            (_, shape) => {
+                Err(file.error(format!("tensor `{}` has shape {shape:?}, not that of a matrix", self.name())))
+            }
         }
     }
 }

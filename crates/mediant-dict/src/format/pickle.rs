@@ -144,7 +144,10 @@ impl<'a> Machine<'a> {
                     let (module, name) = (self.line()?, self.line()?);
                     let known = Name::of(module, name).ok_or_else(|| {
                         let asked = format!("{module}.{name}");
-                        format!("it asks for `{}`, which no dict of tensors needs; nothing was run", asked.escape_debug())
+                        format!(
+                            "it asks for `{}`, which no dict of tensors needs; nothing was run",
+                            asked.escape_debug()
+                        )
                     })?;
                     self.push(Value::Name(known));
                 }
@@ -368,7 +371,9 @@ mod tests {
 
     /// A dict of a [2, 3] tensor as `pickle` would write it, piece by piece.
     fn pickled() -> Vec<u8> {
-        let mut bytes = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01(X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n".to_vec();
+        let mut bytes =
+            b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01(X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n"
+                .to_vec();
         bytes.extend(b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ");
         bytes.extend(b"K\x00K\x02K\x03\x86K\x03K\x01\x86\x89h\x00)RtRu}X\x09\x00\x00\x00_metadatah\x01sb.");
         bytes

@@ -104,7 +104,10 @@ pub fn load(folder: &Path) -> Result<(Sae, Metadata)> {
 /// Architectures of SAELens 6 that are not built, each with what it is.
 const NOT_BUILT: [(&str, &str); 9] = [
     ("batchtopk", "the training form; SAELens' `save_inference_model` writes the jumprelu that it is at inference"),
-    ("matryoshka_batchtopk", "the training form; SAELens' `save_inference_model` writes the jumprelu that it is at inference"),
+    (
+        "matryoshka_batchtopk",
+        "the training form; SAELens' `save_inference_model` writes the jumprelu that it is at inference",
+    ),
     ("abstopk", "latents of either sign"),
     ("matching_pursuit", "a serial choice of latents"),
     ("temporal", "an autoencoder over positions"),
@@ -131,7 +134,9 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
         }
     }
     if let Some(head) = metadata.get("hook_head_index").filter(|head| !head.is_null()) {
-        return Err(config.error(format!("it reads head {head} of its hook, and autoencoders of one head are not built")));
+        return Err(
+            config.error(format!("it reads head {head} of its hook, and autoencoders of one head are not built"))
+        );
     }
     let activation = match config.text("architecture")?.unwrap_or_default() {
         "standard" => Activation::Relu,

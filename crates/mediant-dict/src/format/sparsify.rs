@@ -18,7 +18,8 @@ const CONFIG: &str = "cfg.json";
 pub(super) const WEIGHTS: &str = "sae.safetensors";
 
 /// Fields of `cfg.json` that change nothing of how a trained coder computes.
-const OF_TRAINING: [&str; 5] = ["expansion_factor", "normalize_decoder", "multi_topk", "lookup_max_order", "gram_table_hash"];
+const OF_TRAINING: [&str; 5] =
+    ["expansion_factor", "normalize_decoder", "multi_topk", "lookup_max_order", "gram_table_hash"];
 
 /// Fields that change it in ways that are not built.
 const NOT_BUILT: [(&str, &str); 5] = [

@@ -159,9 +159,7 @@ impl TensorFile {
     pub(super) fn only(&self, expected: &[&str], what: &str) -> Result<()> {
         match self.names().find(|name| !expected.contains(name)) {
             None => Ok(()),
-            Some(other) => {
-                Err(self.error(format!("tensor `{}` has no place in {what}", other.escape_debug())))
-            }
+            Some(other) => Err(self.error(format!("tensor `{}` has no place in {what}", other.escape_debug()))),
         }
     }
 

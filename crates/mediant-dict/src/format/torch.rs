@@ -44,7 +44,8 @@ pub fn of(input: Input) -> Result<TensorFile> {
         let wide = tensor.number.size() as u64;
         let skip = tensor.offset.checked_mul(wide);
         let end = skip.zip(size(&tensor.shape, tensor.number)).and_then(|(skip, bytes)| skip.checked_add(bytes));
-        let fits = tensor.numbers.checked_mul(wide) == Some(storage.size()) && end.is_some_and(|end| end <= storage.size());
+        let fits =
+            tensor.numbers.checked_mul(wide) == Some(storage.size()) && end.is_some_and(|end| end <= storage.size());
         let (Some(skip), true) = (skip, fits) else {
             return Err(wrong("is larger than its numbers in the archive"));
         };

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rayon::prelude::*;
 use ::safetensors::tensor::{Dtype, TensorView};
+use rayon::prelude::*;
 
 use super::Format;
 use super::tensors::Named;

@@ -74,7 +74,8 @@ fn directory(input: &Input) -> Result<(u64, u64)> {
     let tail_start = input.len().saturating_sub(END as u64 + u64::from(u16::MAX));
     let tail = input.bytes(tail_start, input.len() - tail_start)?;
     let found = (0..tail.len().saturating_sub(END - 1)).rev().find(|&at| {
-        tail[at..].starts_with(b"PK\x05\x06") && u16_at(&tail, at + 20).is_some_and(|n| at + END + n as usize == tail.len())
+        tail[at..].starts_with(b"PK\x05\x06")
+            && u16_at(&tail, at + 20).is_some_and(|n| at + END + n as usize == tail.len())
     });
     let Some(at) = found else {
         return Err(input.error("is no zip archive, or is cut off: the list of entries at its end is missing"));
@@ -246,7 +247,9 @@ impl<W: Write> Writer<W> {
         common.extend((name.len() as u16).to_le_bytes());
         let start = self.at;
         let sizes = [size, size].map(u64::to_le_bytes).concat();
-        self.put(&[&b"PK\x03\x04"[..], &common, &20u16.to_le_bytes(), name.as_bytes(), &[1, 0, 16, 0], &sizes].concat())?;
+        self.put(
+            &[&b"PK\x03\x04"[..], &common, &20u16.to_le_bytes(), name.as_bytes(), &[1, 0, 16, 0], &sizes].concat(),
+        )?;
         pieces.iter().try_for_each(|piece| self.put(piece))?;
         let nothing = [0; 10];
         self.list.extend(

@@ -85,14 +85,26 @@ fn refused(folder: &Path) -> String {
 fn what_cannot_be_honoured_is_refused() {
     for (case, file, from, to, expected) in [
         ("sparsify", "cfg.json", r#""transcode": false"#, r#""transcode": true"#, "makes a transcoder"),
-        ("sparsify", "cfg.json", r#""skip_connection": false"#, r#""skip_connection": true"#, "makes a skip connection"),
+        (
+            "sparsify",
+            "cfg.json",
+            r#""skip_connection": false"#,
+            r#""skip_connection": true"#,
+            "makes a skip connection",
+        ),
         ("sparsify", "cfg.json", r#""activation": "topk""#, r#""activation": "groupmax""#, "groupmax"),
         ("sparsify", "cfg.json", r#""multi_topk""#, r#""hyper_topk""#, "`hyper_topk` is not a field that is known"),
         ("sparsify", "cfg.json", r#""k": 5"#, r#""k": 25"#, "25 active latents of 24"),
         ("sparsify", "cfg.json", r#""d_in": 8"#, r#""d_in": 9"#, "has shape [24, 8], not [24, 9]"),
         ("sparsify", "cfg.json", r#""num_latents": 0"#, r#""num_latents": 7"#, "says 7 latents"),
         ("sparsify", "cfg.json", r#""k": 5"#, r#""k": 5, "k": 6"#, "the key `k` stands twice"),
-        ("dl_topk", "config.json", r#""dict_class": "AutoEncoderTopK""#, r#""dict_class": "IdentityDict""#, "IdentityDict"),
+        (
+            "dl_topk",
+            "config.json",
+            r#""dict_class": "AutoEncoderTopK""#,
+            r#""dict_class": "IdentityDict""#,
+            "IdentityDict",
+        ),
         ("dl_topk", "config.json", r#""dict_class": "AutoEncoderTopK""#, r#""dict_class": "AutoEncoder""#, "no place"),
         ("dl_topk", "config.json", r#""dict_size": 24"#, r#""dict_size": 25"#, "`dict_size` is not 24"),
         ("dl_topk", "config.json", r#""trainer""#, r#""coach""#, "`trainer` is missing"),
@@ -103,7 +115,10 @@ fn what_cannot_be_honoured_is_refused() {
             text.replacen(from, to, 1).into_bytes()
         });
         let error = refused(dir.path());
-        assert!(error.contains(expected) && error.contains(file) | error.contains(".pt") | error.contains("safetensors"), "{error}");
+        assert!(
+            error.contains(expected) && error.contains(file) | error.contains(".pt") | error.contains("safetensors"),
+            "{error}"
+        );
     }
     // Two formats in one folder.
     let dir = changed(&made("sparsify"), "cfg.json", |bytes| bytes);
@@ -163,10 +178,24 @@ fn archive(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
     let size = (bytes.len() as u32).to_le_bytes();
-    let common = [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &crc.sum().to_le_bytes(), &size, &size, &(name.len() as u16).to_le_bytes()].concat();
+    let common = [
+        &[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+        &crc.sum().to_le_bytes(),
+        &size,
+        &size,
+        &(name.len() as u16).to_le_bytes(),
+    ]
+    .concat();
     let local = [&b"PK\x03\x04"[..], &common, &[0, 0], name.as_bytes(), bytes].concat();
     let list = [&b"PK\x01\x02\x14\x00"[..], &common, &[0; 16], name.as_bytes()].concat();
-    let end = [&b"PK\x05\x06"[..], &[0, 0, 0, 0, 1, 0, 1, 0], &(list.len() as u32).to_le_bytes(), &(local.len() as u32).to_le_bytes(), &[0, 0]].concat();
+    let end = [
+        &b"PK\x05\x06"[..],
+        &[0, 0, 0, 0, 1, 0, 1, 0],
+        &(list.len() as u32).to_le_bytes(),
+        &(local.len() as u32).to_le_bytes(),
+        &[0, 0],
+    ]
+    .concat();
     [local, list, end].concat()
 }
 
@@ -176,7 +205,9 @@ fn a_pickle_that_asks_for_more_than_tensors_runs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mark = dir.path().join("ran");
     let command = format!("touch {}", mark.display());
-    let pickle = [b"\x80\x02cposix\nsystem\nX", &(command.len() as u32).to_le_bytes()[..], command.as_bytes(), b"\x85R."].concat();
+    let pickle =
+        [b"\x80\x02cposix\nsystem\nX", &(command.len() as u32).to_le_bytes()[..], command.as_bytes(), b"\x85R."]
+            .concat();
     let file = dir.path().join("ae.pt");
     fs::write(&file, archive("archive/data.pkl", &pickle)).unwrap();
     let error = refused(&file);
@@ -200,7 +231,11 @@ fn random(activation: Activation, subtract: bool) -> Sae {
     weights.b_enc = normal(20, 1, 0.1);
     weights.b_dec = normal(8, 2, 0.5);
     // Norms that differ, so that folding them matters.
-    weights.w_dec.chunks_exact_mut(8).enumerate().for_each(|(i, row)| row.iter_mut().for_each(|x| *x *= 1.0 + i as f32));
+    weights
+        .w_dec
+        .chunks_exact_mut(8)
+        .enumerate()
+        .for_each(|(i, row)| row.iter_mut().for_each(|x| *x *= 1.0 + i as f32));
     if activation == Activation::JumpRelu {
         weights.extra = mediant_dict::Extra::Threshold(normal(20, 4, 0.2));
     }

@@ -24,8 +24,8 @@ use crate::stage::{Cpus, Output, Resources};
 
 pub(crate) use judge::id;
 pub use judge::{Judge, Known, KnownOutput, Made, Status, Why};
-pub use source::{HubPin, PlannedSource};
 pub(crate) use source::digest_path;
+pub use source::{HubPin, PlannedSource};
 
 /// What a user asks for beside the pipeline file.
 #[derive(Debug, Clone, Default)]

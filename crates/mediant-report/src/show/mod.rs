@@ -12,7 +12,7 @@ mod tensors;
 mod tokens;
 mod vectors;
 
-use mediant_artifact::{Artifact, Kind, FilesMeta, LabelsMeta, TableEntry, TableMeta, TokenizerMeta};
+use mediant_artifact::{Artifact, FilesMeta, Kind, LabelsMeta, TableEntry, TableMeta, TokenizerMeta};
 
 pub use metrics::metrics_table;
 pub use rows::head;

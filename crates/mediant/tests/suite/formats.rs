@@ -15,16 +15,8 @@ fn fixtures() -> PathBuf {
 }
 
 /// The eight that SAELens 6.54.12 wrote, with what it computes with them.
-const SAELENS: [&str; 8] = [
-    "standard",
-    "gated",
-    "topk",
-    "topk_no_rescale",
-    "batchtopk",
-    "matryoshka_batchtopk",
-    "jumprelu",
-    "jumprelu_tanh",
-];
+const SAELENS: [&str; 8] =
+    ["standard", "gated", "topk", "topk_no_rescale", "batchtopk", "matryoshka_batchtopk", "jumprelu", "jumprelu_tanh"];
 
 fn expected(case: &Path) -> TensorFile {
     parse::safetensors(Input::open(&case.join("expected.safetensors")).unwrap()).unwrap()
@@ -69,7 +61,8 @@ fn saelens_folders_load_give_their_numbers_and_go_back_byte_for_byte() {
         let weights = fs::read(folder.join("sae_weights.safetensors")).unwrap();
         assert!(weights == fs::read(out.join("sae_weights.safetensors")).unwrap(), "{case}");
         assert!(weights == fs::read(object.join("sae_weights.safetensors")).unwrap(), "{case}");
-        let json = |folder: &Path| -> Value { serde_json::from_slice(&fs::read(folder.join("cfg.json")).unwrap()).unwrap() };
+        let json =
+            |folder: &Path| -> Value { serde_json::from_slice(&fs::read(folder.join("cfg.json")).unwrap()).unwrap() };
         let mut theirs = json(&folder);
         theirs["metadata"]["hook_name"] = "blocks.0.hook_resid_post".into();
         assert_eq!(json(&out), theirs, "{case}");
@@ -176,8 +169,16 @@ fn what_was_trained_comes_back_from_every_format_with_the_same_metrics() {
         ("jump", "out/gemma"),
     ] {
         for measure in ["ev_mc", "l0", "ce_sae"] {
-            let trained = metric(name, "pipeline.yaml", &format!("SELECT value FROM eval WHERE name = '{measure}' AND axis_name = 'NAME'"));
-            let again = metric(source, "loaded.yaml", &format!("SELECT value FROM eval WHERE name = '{measure}' AND source = 'NAME'"));
+            let trained = metric(
+                name,
+                "pipeline.yaml",
+                &format!("SELECT value FROM eval WHERE name = '{measure}' AND axis_name = 'NAME'"),
+            );
+            let again = metric(
+                source,
+                "loaded.yaml",
+                &format!("SELECT value FROM eval WHERE name = '{measure}' AND source = 'NAME'"),
+            );
             assert!((trained - again).abs() <= 1e-4 * trained.abs().max(0.01), "{source} {measure}: {trained} {again}");
         }
     }

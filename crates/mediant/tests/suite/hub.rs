@@ -46,7 +46,12 @@ fn server() -> Server {
 /// A sparse coder of zeros.
 fn sparsify(d_in: usize, d_sae: usize) -> (Vec<u8>, Vec<u8>) {
     let cfg = format!("{{\"d_in\": {d_in}, \"num_latents\": {d_sae}, \"k\": 3}}");
-    let shapes = [("encoder.weight", vec![d_sae, d_in]), ("encoder.bias", vec![d_sae]), ("W_dec", vec![d_sae, d_in]), ("b_dec", vec![d_in])];
+    let shapes = [
+        ("encoder.weight", vec![d_sae, d_in]),
+        ("encoder.bias", vec![d_sae]),
+        ("W_dec", vec![d_sae, d_in]),
+        ("b_dec", vec![d_in]),
+    ];
     let mut end = 0;
     let entries = shapes.map(|(name, shape)| {
         let start = end;
@@ -67,7 +72,8 @@ impl Hub {
     fn run(&self, file: &str, args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
         let mut command = self.project.command(&["run", file, "--json"]);
         command.args(args).env("HF_ENDPOINT", &self.server.endpoint).env("HF_HUB_CACHE", self.project.path("hub"));
-        let output = command.env_remove("HF_TOKEN").env_remove("HF_HUB_OFFLINE").envs(env.iter().copied()).output().unwrap();
+        let output =
+            command.env_remove("HF_TOKEN").env_remove("HF_HUB_OFFLINE").envs(env.iter().copied()).output().unwrap();
         let mut finished: Vec<String> = String::from_utf8(output.stdout)
             .unwrap()
             .lines()
@@ -88,7 +94,8 @@ fn a_source_on_the_hub_is_pinned_and_like_a_folder() {
     assert_eq!((code, ran.as_str()), (Some(0), "model one sae"), "{errors}");
     let fetched = format!("fetching  hf://owner/name@{}/model.safetensors", COMMITS[0]);
     assert!(errors.contains(&fetched) && !errors.contains("README"), "{errors}");
-    let lock: Value = serde_json::from_str(&std::fs::read_to_string(hub.project.path("pipeline.lock")).unwrap()).unwrap();
+    let lock: Value =
+        serde_json::from_str(&std::fs::read_to_string(hub.project.path("pipeline.lock")).unwrap()).unwrap();
     assert_eq!(lock["hub"], serde_json::json!({ "hf://owner/name": COMMITS[0] }));
     assert!(lock["sources"].get(format!("hf://owner/name@{}/params.npz", COMMITS[0])).is_some(), "{lock}");
 
@@ -118,9 +125,13 @@ fn a_source_on_the_hub_is_pinned_and_like_a_folder() {
     std::fs::remove_file(hub.project.path("pipeline.lock")).unwrap();
     let (code, _, errors) = hub.run("pipeline.yaml", &[], &[("HF_HUB_OFFLINE", "1")]);
     assert_eq!(code, Some(2));
-    assert!(errors.contains("`hf://owner/name` is no commit that is pinned") && errors.contains("pipeline.yaml:4"), "{errors}");
+    assert!(
+        errors.contains("`hf://owner/name` is no commit that is pinned") && errors.contains("pipeline.yaml:4"),
+        "{errors}"
+    );
     let (code, ran, errors) = hub.run("pipeline.yaml", &[], &[]);
     assert_eq!((code, ran.as_str()), (Some(0), "sae"), "{errors}");
-    let lock: Value = serde_json::from_str(&std::fs::read_to_string(hub.project.path("pipeline.lock")).unwrap()).unwrap();
+    let lock: Value =
+        serde_json::from_str(&std::fs::read_to_string(hub.project.path("pipeline.lock")).unwrap()).unwrap();
     assert_eq!(lock["hub"]["hf://owner/name"], COMMITS[1]);
 }

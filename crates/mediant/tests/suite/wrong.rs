@@ -71,12 +71,17 @@ fn autoencoders(project: &Project) {
     copy("formats/sparsify", "sae-sparsify");
     copy("saelens/topk", "sae-matching-pursuit");
     edit("sae-matching-pursuit/cfg.json", |bytes| {
-        String::from_utf8(bytes).unwrap().replace("\"architecture\": \"topk\"", "\"architecture\": \"matching_pursuit\"").into()
+        String::from_utf8(bytes)
+            .unwrap()
+            .replace("\"architecture\": \"topk\"", "\"architecture\": \"matching_pursuit\"")
+            .into()
     });
     copy("saelens/topk", "sae-truncated");
     edit("sae-truncated/sae_weights.safetensors", |bytes| bytes[..bytes.len() / 2].to_vec());
     copy("saelens/topk", "sae-shape");
-    edit("sae-shape/cfg.json", |bytes| String::from_utf8(bytes).unwrap().replace("\"d_in\": 24", "\"d_in\": 32").into());
+    edit("sae-shape/cfg.json", |bytes| {
+        String::from_utf8(bytes).unwrap().replace("\"d_in\": 24", "\"d_in\": 32").into()
+    });
     copy("formats/dl_topk", "sae-pickle");
     // PyTorch before 1.6 wrote no archive.
     std::fs::write(project.path("sae-pickle/ae.pt"), b"\x80\x02cposix\nsystem\nX\x04\0\0\0true\x85R.").unwrap();
