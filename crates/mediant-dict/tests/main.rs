@@ -17,5 +17,7 @@ mod formats;
 mod gradients;
 #[path = "suite/saelens.rs"]
 mod saelens;
+#[path = "suite/synth.rs"]
+mod synth;
 #[path = "suite/training.rs"]
 mod training;

@@ -1,5 +1,6 @@
 mod circuits;
 mod docs;
+mod evaluation;
 mod formats;
 mod gangs;
 mod hub;
@@ -12,4 +13,5 @@ mod project;
 mod runs;
 mod shipped;
 mod staleness;
+mod synth;
 mod wrong;
