@@ -4,7 +4,7 @@ mod evaluation;
 mod formats;
 mod gangs;
 mod hub;
-#[path = "../../../mediant-hub/tests/server.rs"]
+#[path = "../../../mediant-hub/tests/server/mod.rs"]
 mod hub_server;
 mod interventions;
 mod keys;
