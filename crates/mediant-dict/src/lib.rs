@@ -12,6 +12,7 @@ mod product;
 mod sae;
 mod sae_config;
 mod stability;
+pub mod synth;
 pub mod train;
 mod weights;
 

@@ -11,9 +11,13 @@ mod support;
 mod artifact;
 #[path = "suite/config.rs"]
 mod config;
+#[path = "suite/formats.rs"]
+mod formats;
 #[path = "suite/gradients.rs"]
 mod gradients;
 #[path = "suite/saelens.rs"]
 mod saelens;
+#[path = "suite/synth.rs"]
+mod synth;
 #[path = "suite/training.rs"]
 mod training;

@@ -83,7 +83,13 @@ pub fn features<C: Compute, E: From<Error>>(
         let mut first = 0;
         for example in range.clone() {
             let kept: Vec<usize> = capture.kept(tokens, example).collect();
-            let part = Part { codes: &codes, rows: first..first + kept.len(), kept, example, len: tokens.sequence(example).len() };
+            let part = Part {
+                codes: &codes,
+                rows: first..first + kept.len(),
+                kept,
+                example,
+                len: tokens.sequence(example).len(),
+            };
             first = part.rows.end;
             found.add(&part, contexts, &mut best);
         }

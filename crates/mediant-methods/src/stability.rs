@@ -73,10 +73,14 @@ impl bootstrap::Sums for Cosines {
 impl Compared {
     /// How alike the two are; `names` of all dictionaries tell which they are.
     pub fn metrics(&self, names: &[String], seed: u64) -> Vec<MetricRow> {
-        let tags = |a: usize, b: usize| BTreeMap::from([("a", &names[a]), ("b", &names[b])].map(|(tag, name)| (tag.to_owned(), name.clone())));
+        let tags = |a: usize, b: usize| {
+            BTreeMap::from([("a", &names[a]), ("b", &names[b])].map(|(tag, name)| (tag.to_owned(), name.clone())))
+        };
         let matched: Vec<f32> = self.alike.matched.iter().map(|one| one.cosine).collect();
-        let groups: Vec<Cosines> =
-            matched.chunks(matched.len().div_ceil(GROUPS).max(1)).map(|some| Cosines::of(some.iter().copied())).collect();
+        let groups: Vec<Cosines> = matched
+            .chunks(matched.len().div_ceil(GROUPS).max(1))
+            .map(|some| Cosines::of(some.iter().copied()))
+            .collect();
         let all = Cosines::of(matched.iter().copied());
         let functions: [fn(&Cosines) -> f64; 2] = [|sums| sums.sum / sums.n, |sums| sums.same / sums.n];
         let intervals = intervals(&groups, &functions, seed);

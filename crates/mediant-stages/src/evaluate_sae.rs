@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use mediant_artifact::{ArtifactWriter, DictionaryFacts, Facts, Kind, TableFacts, TableMeta, Tokens, write_metrics, write_table};
+use mediant_artifact::{
+    ArtifactWriter, DictionaryFacts, Facts, Kind, TableFacts, TableMeta, Tokens, write_metrics, write_table,
+};
 use mediant_dict::evaluate::{ByBatch, Variant};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
@@ -150,7 +152,10 @@ impl Stage for EvaluateSae {
             hooks.push(&sae.hook);
             if config.choose == Choose::Batch && sae.architecture != "jumprelu" {
                 let message = format!("a `{}` autoencoder does not choose by batch", sae.architecture);
-                problems.push(Problems::config("choose", message).help("`batch` is for those trained as `batchtopk` or `matryoshka`"));
+                problems.push(
+                    Problems::config("choose", message)
+                        .help("`batch` is for those trained as `batchtopk` or `matryoshka`"),
+                );
             }
         }
         problems.finish()?;
@@ -234,7 +239,8 @@ fn write_density(artifact: ArtifactWriter, found: &SaeEvaluation) -> Result<(), 
         Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(.., bin)| bin.latents))),
     ];
     let types = [DataType::Utf8, DataType::Utf8, DataType::Float64, DataType::Float64, DataType::UInt64];
-    let meta = ("Density of latents", "Latents by log10 of the part of the positions in which they are active; null: never");
+    let meta =
+        ("Density of latents", "Latents by log10 of the part of the positions in which they are active; null: never");
     write(artifact, &DENSITY, types, columns, meta)
 }
 
@@ -251,8 +257,10 @@ fn write_zf(artifact: ArtifactWriter, found: &SaeEvaluation) -> Result<(), Stage
         Arc::new(Float64Array::from_iter_values(rows.iter().map(|(.., row)| row.point.eps_lbo))),
     ];
     let number = DataType::Float64;
-    let types = [DataType::Utf8, DataType::Utf8, DataType::UInt32, DataType::UInt32, number.clone(), number.clone(), number];
-    let meta = ("Norms of inputs and codes", "‖z‖ of what the autoencoder reads, ‖f‖ of its code, and the bound eps_lbo");
+    let types =
+        [DataType::Utf8, DataType::Utf8, DataType::UInt32, DataType::UInt32, number.clone(), number.clone(), number];
+    let meta =
+        ("Norms of inputs and codes", "‖z‖ of what the autoencoder reads, ‖f‖ of its code, and the bound eps_lbo");
     write(artifact, &ZF, types, columns, meta)
 }
 

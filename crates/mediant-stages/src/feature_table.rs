@@ -270,7 +270,10 @@ fn write_contexts(
         table.write(&RecordBatch::try_new(schema.clone(), columns)?)?;
     }
     table.close()?;
-    artifact.finish(&meta("Top activating contexts", "Where each latent is largest, and its value at every token around"))?;
+    artifact.finish(&meta(
+        "Top activating contexts",
+        "Where each latent is largest, and its value at every token around",
+    ))?;
     Ok(())
 }
 
@@ -291,7 +294,10 @@ fn write_logits<C: Compute>(
         let rows = latents.zip(&weights).flat_map(|(latent, weights)| {
             let sides = [("promoted", &weights.promoted), ("suppressed", &weights.suppressed)];
             sides.into_iter().flat_map(move |(side, tokens)| {
-                tokens.iter().zip(1u32..).map(move |((token, weight), place)| (latent as u32, side, place, *token, *weight))
+                tokens
+                    .iter()
+                    .zip(1u32..)
+                    .map(move |((token, weight), place)| (latent as u32, side, place, *token, *weight))
             })
         });
         let rows: Vec<(u32, &str, u32, u32, f32)> = rows.collect();

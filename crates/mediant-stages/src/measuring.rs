@@ -174,7 +174,14 @@ impl<C> Measuring<'_, C> {
 
     /// Writes the scores of what was recorded.
     pub(crate) fn finish(&self, recorder: Recorder) -> Result<(), StageError> {
-        recorder.finish(self.cx.output("scores")?)?;
+        let scores = recorder.finish(self.cx.output("scores")?)?;
+        let without = scores.iter().filter(|score| score.value.is_nan()).count();
+        if without > 0 {
+            let all = scores.len();
+            self.cx.note(format!(
+                "{without} of {all} scores are NaN: their denominator is 0. Do the prompts differ from what they are compared with?"
+            ));
+        }
         Ok(())
     }
 }

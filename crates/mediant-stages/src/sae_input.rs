@@ -37,5 +37,7 @@ pub(crate) fn read_sae(artifact: &Artifact) -> Result<(Sae, DictionaryMeta, Hook
 
 /// What is said of an autoencoder that is used with another model than its own.
 pub(crate) fn foreign(meta: &DictionaryMeta, model: Digest) -> Option<&'static str> {
-    (meta.model != model).then_some("the autoencoder was trained on another model than the one it is used with")
+    // One that was loaded may not say; it is taken at its word that it is of this model.
+    let other = meta.model.is_some_and(|own| own != model);
+    other.then_some("the autoencoder was trained on another model than the one it is used with")
 }

@@ -27,8 +27,11 @@ pub(crate) struct Config {
     seed: u64,
 }
 
-const PORTS: &[Port] =
-    &[Port::many("saes", &[Kind::Dictionary], "Two or more autoencoders of one hook point, such as those of several seeds.")];
+const PORTS: &[Port] = &[Port::many(
+    "saes",
+    &[Kind::Dictionary],
+    "Two or more autoencoders of one hook point, such as those of several seeds.",
+)];
 
 const MATCHES: [&str; 5] = ["a", "b", "latent_a", "latent_b", "cosine"];
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use mediant_artifact::{Facts, Kind, Labels, ModelFacts, TableFacts, TableMeta, TokenSpans, Tokens, write_metrics, write_table};
+use mediant_artifact::{
+    Facts, Kind, Labels, ModelFacts, TableFacts, TableMeta, TokenSpans, Tokens, write_metrics, write_table,
+};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -82,7 +84,11 @@ const PORTS: &[Port] = &[
     Port::one("model", &[Kind::Model], "The model."),
     Port::one("sae", &[Kind::Dictionary], "The autoencoder whose latents are probed."),
     Port::one("tokens", &[Kind::Tokens], "Tokens of the labelled documents, or of some of them."),
-    Port::one("labels", &[Kind::Labels], "What is known of spans of the documents, such as `corpus.labels` of `generate_corpus`."),
+    Port::one(
+        "labels",
+        &[Kind::Labels],
+        "What is known of spans of the documents, such as `corpus.labels` of `generate_corpus`.",
+    ),
 ];
 
 const PROBES: [&str; 9] =
@@ -136,7 +142,10 @@ impl Stage for SparseProbing {
         }
         let rarer = config.test_fraction.min(1.0 - config.test_fraction);
         if problems.iter().next().is_none() && ((config.examples as f64 * rarer / 2.0) as usize) < config.least {
-            let message = format!("{} are too few for {} positive and negative ones each in training and test", config.examples, config.least);
+            let message = format!(
+                "{} are too few for {} positive and negative ones each in training and test",
+                config.examples, config.least
+            );
             problems.push(Problems::config("examples", message).help("raise `examples`, or lower `least`"));
         }
         problems.finish()
@@ -207,12 +216,19 @@ impl Stage for SparseProbing {
         })?;
         if found.skipped > 0 {
             let (skipped, least) = (found.skipped, config.least);
-            cx.note(format!("{skipped} values are left out: fewer than {least} positive and negative examples in training or test"));
+            cx.note(format!(
+                "{skipped} values are left out: fewer than {least} positive and negative examples in training or test"
+            ));
         }
         write_metrics(cx.output("metrics")?, &found.metrics(config.seed))?;
         let rows = rows(&found.probes)?;
         let description = "The features of every probe, that of the largest difference of means first".to_owned();
-        write_table(cx.output("probes")?, rows.schema(), [Ok(rows)], &TableMeta { title: "Sparse probes".to_owned(), description })?;
+        write_table(
+            cx.output("probes")?,
+            rows.schema(),
+            [Ok(rows)],
+            &TableMeta { title: "Sparse probes".to_owned(), description },
+        )?;
         Ok(())
     }
 }
@@ -223,13 +239,17 @@ impl Config {
         let problem = |message: String| Problems::config("neurons", message);
         let Some(name) = &self.neurons else {
             let own = match sae.parse() {
-                Ok(HookPoint::Block(layer, site)) if site != Site::MlpPost => Some(HookPoint::Block(layer, Site::MlpPost).to_string()),
+                Ok(HookPoint::Block(layer, site)) if site != Site::MlpPost => {
+                    Some(HookPoint::Block(layer, Site::MlpPost).to_string())
+                }
                 _ => None,
             };
             return Ok(own.filter(|own| model.hook(own).is_some()));
         };
         match &hooks_like("neurons", name, model)?[..] {
-            [hook] if hook.name == sae => Err(problem("is what the autoencoder reads, which is compared with anyway".to_owned())),
+            [hook] if hook.name == sae => {
+                Err(problem("is what the autoencoder reads, which is compared with anyway".to_owned()))
+            }
             [hook] if hook.name.parse().is_ok_and(HookPoint::per_key) => {
                 Err(problem("has a number a key, as many as a sequence is long".to_owned()))
             }

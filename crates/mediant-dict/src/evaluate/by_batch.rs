@@ -33,7 +33,10 @@ impl ByBatch {
     /// If it is no `jumprelu` autoencoder, or k or the batch is 0.
     pub fn new(sae: &Sae, k: f64, batch: usize) -> Result<Self> {
         if sae.activation() != Activation::JumpRelu {
-            return Err(Error::Data(format!("a {} autoencoder does not choose by batch", sae.activation().architecture())));
+            return Err(Error::Data(format!(
+                "a {} autoencoder does not choose by batch",
+                sae.activation().architecture()
+            )));
         }
         if k.is_nan() || k <= 0.0 || batch == 0 {
             return Err(Error::Data(format!("{k} active latents of each vector, in batches of {batch}")));
@@ -54,7 +57,8 @@ impl ByBatch {
         let k = objective.as_ref().and_then(Objective::batch_choice).map(|choice| choice.k);
         let batch = training["batch"].as_u64().map(|batch| batch as usize);
         k.zip(batch).ok_or_else(|| {
-            let why = "this dictionary was not trained as `batchtopk` or `matryoshka`: there is no k to choose by batch";
+            let why =
+                "this dictionary was not trained as `batchtopk` or `matryoshka`: there is no k to choose by batch";
             Error::Data(why.to_owned())
         })
     }

@@ -8,7 +8,7 @@ mod variant;
 mod zf;
 
 pub use by_batch::ByBatch;
-pub use density::{DensityBin, Density};
+pub use density::{Density, DensityBin};
 pub use description::{Largest, Quantised, mdl_l0_bits};
 pub use sums::Sums;
 pub use variant::Variant;

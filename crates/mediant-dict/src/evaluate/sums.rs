@@ -208,7 +208,9 @@ mod tests {
             })
             .collect();
         let n = rows.len() as f64;
-        let column = |i: usize, of: &dyn Fn(&(Vec<f64>, Vec<f64>), usize) -> f64| rows.iter().map(|row| of(row, i)).sum::<f64>() / n;
+        let column = |i: usize, of: &dyn Fn(&(Vec<f64>, Vec<f64>), usize) -> f64| {
+            rows.iter().map(|row| of(row, i)).sum::<f64>() / n
+        };
         let means: Vec<f64> = (0..WIDTH).map(|i| column(i, &|row, i| row.0[i])).collect();
         let mut sums = Sums::default();
         for (x, r) in &rows {
@@ -217,7 +219,8 @@ mod tests {
         }
         let error = |row: &(Vec<f64>, Vec<f64>)| row.0.iter().zip(&row.1).map(|(x, r)| (x - r).powi(2)).sum::<f64>();
         let spread = |row: &(Vec<f64>, Vec<f64>)| row.0.iter().zip(&means).map(|(x, m)| (x - m).powi(2)).sum::<f64>();
-        let (errors, spreads): (Vec<f64>, Vec<f64>) = (rows.iter().map(error).collect(), rows.iter().map(spread).collect());
+        let (errors, spreads): (Vec<f64>, Vec<f64>) =
+            (rows.iter().map(error).collect(), rows.iter().map(spread).collect());
         let mse = errors.iter().sum::<f64>() / n;
         let variance = spreads.iter().sum::<f64>() / n;
         let expect = |variant: Variant, expected: f64| {

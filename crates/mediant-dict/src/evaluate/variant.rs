@@ -47,9 +47,7 @@ impl Variant {
         match self {
             Self::EvTokenLegacy => 1.0 - sums.error_ratio / n,
             // What it divides by may be below 0; the formula is kept as it is.
-            Self::EvSaebench060 => {
-                1.0 - sums.mse() / (second_moment - (second_moment / sums.x.len() as f64).powi(2))
-            }
+            Self::EvSaebench060 => 1.0 - sums.mse() / (second_moment - (second_moment / sums.x.len() as f64).powi(2)),
             Self::EvTrainer => sums.ev_mc(),
             Self::FveDl => {
                 let offset: f64 = sums.error.iter().map(|error| (error / n).powi(2)).sum();

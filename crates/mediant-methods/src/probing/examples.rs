@@ -68,19 +68,22 @@ pub(super) fn examples(tokens: &Tokens, spans: &TokenSpans, labels: &Labels, opt
                 all[usize::from(is_test(candidate.document))][usize::from(candidate.value == value)].push(candidate);
             }
             let mut draws = stream(options.seed, &format!("probe examples/{variable}/{value}"));
-            let parts = all.into_iter().zip([1.0 - options.test_fraction, options.test_fraction]).map(|(part, share)| {
-                let most = (options.examples as f64 * share / 2.0) as usize;
-                let each = part.iter().map(Vec::len).min().unwrap_or(0).min(most);
-                let chosen = part.into_iter().zip([false, true]).flat_map(|(mut some, positive)| {
-                    shuffle(&mut draws, &mut some);
-                    some.truncate(each);
-                    some.into_iter().map(move |one| (one.span, one.document, positive))
+            let parts =
+                all.into_iter().zip([1.0 - options.test_fraction, options.test_fraction]).map(|(part, share)| {
+                    let most = (options.examples as f64 * share / 2.0) as usize;
+                    let each = part.iter().map(Vec::len).min().unwrap_or(0).min(most);
+                    let chosen = part.into_iter().zip([false, true]).flat_map(|(mut some, positive)| {
+                        shuffle(&mut draws, &mut some);
+                        some.truncate(each);
+                        some.into_iter().map(move |one| (one.span, one.document, positive))
+                    });
+                    chosen.collect::<Vec<Chosen>>()
                 });
-                chosen.collect::<Vec<Chosen>>()
-            });
             let parts: Vec<Vec<Chosen>> = parts.collect();
             match <[Vec<Chosen>; 2]>::try_from(parts) {
-                Ok(parts) if parts.iter().all(|part| part.len() >= 2 * options.least) => asked.push((variable, value, parts)),
+                Ok(parts) if parts.iter().all(|part| part.len() >= 2 * options.least) => {
+                    asked.push((variable, value, parts))
+                }
                 _ => skipped += 1,
             }
         }
@@ -110,8 +113,10 @@ fn values<'l>(candidates: &[Candidate<'l>], most: usize) -> Vec<&'l str> {
 
 /// With every span once.
 fn numbered(asked: Vec<(&str, &str, [Vec<Chosen>; 2])>, skipped: usize) -> Examples {
-    let all: BTreeSet<(Span, u32)> =
-        asked.iter().flat_map(|(.., parts)| parts.iter().flatten().map(|(span, document, _)| (*span, *document))).collect();
+    let all: BTreeSet<(Span, u32)> = asked
+        .iter()
+        .flat_map(|(.., parts)| parts.iter().flatten().map(|(span, document, _)| (*span, *document)))
+        .collect();
     let (spans, documents): (Vec<Span>, Vec<u32>) = all.into_iter().unzip();
     let place = |span: &Span| spans.partition_point(|other| other < span);
     let numbers = |part: &Vec<Chosen>| part.iter().map(|(span, _, positive)| (place(span), *positive)).collect();

@@ -149,7 +149,8 @@ mod tests {
         let mut draws = stream(1, "test");
         for (scale, c) in [(1.0, 1.0), (1000.0, 1.0), (0.01, 10.0)] {
             let x: Vec<f64> = noise.iter().map(|x| scale * f64::from(*x)).collect();
-            let noisy: Vec<bool> = x.chunks(width).map(|x| x[0] - x[1] + scale * (unit_f64(&mut draws) - 0.5) * 4.0 > 0.0).collect();
+            let noisy: Vec<bool> =
+                x.chunks(width).map(|x| x[0] - x[1] + scale * (unit_f64(&mut draws) - 0.5) * 4.0 > 0.0).collect();
             // The second can be told apart without an error: only the penalty keeps the weights finite.
             let separable: Vec<bool> = x.chunks(width).map(|x| x[2] > 0.3 * scale).collect();
             for positive in [noisy, separable] {
@@ -166,7 +167,8 @@ mod tests {
         let positive = [false, false, false, true, true, true];
         let found = fit(&x, &positive, 1.0);
         let value = |w: f64, b: f64| {
-            let loss = x.iter().zip(positive).map(|(x, y)| (1.0 + (-(w * x + b) * if y { 1.0 } else { -1.0 }).exp()).ln());
+            let loss =
+                x.iter().zip(positive).map(|(x, y)| (1.0 + (-(w * x + b) * if y { 1.0 } else { -1.0 }).exp()).ln());
             0.5 * w * w + loss.sum::<f64>()
         };
         let best = value(found.weights[0], found.bias);

@@ -234,7 +234,9 @@ impl Probed {
         let means = kinds.into_iter().flat_map(|(features, k)| {
             let tags = self.tags(features, k);
             names.iter().map(move |name| {
-                let same = |row: &&MetricRow| row.name == *name && row.tags["features"] == features && row.tags["k"] == k.to_string();
+                let same = |row: &&MetricRow| {
+                    row.name == *name && row.tags["features"] == features && row.tags["k"] == k.to_string()
+                };
                 let values: Vec<f64> = each.iter().filter(same).map(|row| row.value).collect();
                 MetricRow {
                     name: format!("mean_{name}"),
@@ -252,7 +254,12 @@ impl Probed {
     fn tags(&self, features: &str, k: usize) -> BTreeMap<String, String> {
         let hook = if features == FEATURES[2] { self.hooks.get(1) } else { self.hooks.first() };
         let hook = hook.map(ToString::to_string).unwrap_or_default();
-        let tags = [("features", features.to_owned()), ("k", k.to_string()), ("hook", hook), ("pool", self.pool.name().to_owned())];
+        let tags = [
+            ("features", features.to_owned()),
+            ("k", k.to_string()),
+            ("hook", hook),
+            ("pool", self.pool.name().to_owned()),
+        ];
         tags.map(|(tag, value)| (tag.to_owned(), value)).into()
     }
 }

@@ -161,7 +161,9 @@ mod tests {
         for row in dense.chunks(3) {
             codes.push_row((0u32..).zip(row.iter().copied()).filter(|(_, x)| *x > 0.0));
         }
-        for (pool, expected) in [(Pool::Mean, [1.5, 0.0, 1.0]), (Pool::Max, [3.0, 0.0, 2.0]), (Pool::Last, [0.5, 0.0, 1.0])] {
+        for (pool, expected) in
+            [(Pool::Mean, [1.5, 0.0, 1.0]), (Pool::Max, [3.0, 0.0, 2.0]), (Pool::Last, [0.5, 0.0, 1.0])]
+        {
             let mut pooled = Vec::new();
             pool.dense(&dense, 3, &mut pooled);
             assert_eq!(pooled, expected);

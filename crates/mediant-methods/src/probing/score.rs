@@ -54,8 +54,21 @@ mod tests {
         let mut draws = stream(0, "test");
         let judged: Vec<(f64, bool)> =
             (0..200).map(|_| (below(&mut draws, 9) as f64 - 4.0, below(&mut draws, 3) == 0)).collect();
-        let pairs = judged.iter().filter(|one| one.1).flat_map(|one| judged.iter().filter(|other| !other.1).map(move |other| (one.0, other.0)));
-        let pairs: Vec<f64> = pairs.map(|(a, b)| if a > b { 1.0 } else if a == b { 0.5 } else { 0.0 }).collect();
+        let pairs = judged
+            .iter()
+            .filter(|one| one.1)
+            .flat_map(|one| judged.iter().filter(|other| !other.1).map(move |other| (one.0, other.0)));
+        let pairs: Vec<f64> = pairs
+            .map(|(a, b)| {
+                if a > b {
+                    1.0
+                } else if a == b {
+                    0.5
+                } else {
+                    0.0
+                }
+            })
+            .collect();
         let judged = Judged(judged);
         assert!((judged.auc() - pairs.iter().sum::<f64>() / pairs.len() as f64).abs() < 1e-12);
     }

@@ -16,8 +16,8 @@ use mediant_artifact::Tokens;
 use mediant_dict::Sae;
 use mediant_dict::evaluate::{ByBatch, Density, Quantised, Sums as Reconstruction, Variant, Zf, ZfPoint};
 use mediant_lm::{HookPoint, Model, batches};
-use mediant_tensor::{Compute, Tensor};
 use mediant_tensor::kernels::sparse::Codes;
+use mediant_tensor::{Compute, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -204,8 +204,7 @@ pub fn sae_eval<C: Compute, E: From<Error>>(
     let total = tokens.meta.tokens;
     let parts = survey::survey(model, spliced, tokens, options, |done| progress(done, 2 * total))?;
     let groups = GROUPS.min(tokens.len());
-    let mut found =
-        SaeEvaluation { groups: vec![Sums::default(); groups], parts, options: options.clone(), measured };
+    let mut found = SaeEvaluation { groups: vec![Sums::default(); groups], parts, options: options.clone(), measured };
     let mut number = 0;
     for range in batches(tokens, model.config(), numbers_kept(model, &found.parts)) {
         let sums = found.batch(model, tokens, range.clone(), &mut number)?;

@@ -151,7 +151,8 @@ impl Part {
         (zf_rows, measured): (usize, usize),
     ) {
         let points = (0..places.len()).into_par_iter();
-        let points: Vec<_> = points.map(|row| self.norms.point(&x[row * self.width()..][..self.width()], codes, row)).collect();
+        let points: Vec<_> =
+            points.map(|row| self.norms.point(&x[row * self.width()..][..self.width()], codes, row)).collect();
         for (row, point) in points.into_iter().enumerate() {
             self.density.add_row(codes, row);
             self.quantised.add_row(codes, row);
@@ -164,4 +165,3 @@ impl Part {
         }
     }
 }
-

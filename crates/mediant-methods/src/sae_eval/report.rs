@@ -201,7 +201,8 @@ impl Part {
 
 /// What is measured in the model with all autoencoders in place.
 fn in_the_model(tags: &Tags, n: u64) -> Vec<Metric<'_>> {
-    let mean = |name, value: fn(&Sums) -> f64| Metric { name, unit: NATS, n, tags, value: Box::new(value), fraction: None };
+    let mean =
+        |name, value: fn(&Sums) -> f64| Metric { name, unit: NATS, n, tags, value: Box::new(value), fraction: None };
     // Without a cost of the ablation there is nothing to recover.
     let score = |name, fraction: fn(&Sums) -> (f64, f64)| Metric {
         name,
@@ -220,7 +221,9 @@ fn in_the_model(tags: &Tags, n: u64) -> Vec<Metric<'_>> {
         mean("ce_zero_ablation", |sums| sums.ce(Run::Zero)),
         mean("ce_mean_ablation", |sums| sums.ce(Run::Mean)),
         score("ce_score", |sums| (sums.ce(Run::Zero) - sums.ce(Run::Sae), sums.ce(Run::Zero) - sums.ce(Run::Clean))),
-        score("ce_score_mean", |sums| (sums.ce(Run::Mean) - sums.ce(Run::Sae), sums.ce(Run::Mean) - sums.ce(Run::Clean))),
+        score("ce_score_mean", |sums| {
+            (sums.ce(Run::Mean) - sums.ce(Run::Sae), sums.ce(Run::Mean) - sums.ce(Run::Clean))
+        }),
         mean("kl_sae", |sums| sums.kl(Run::Sae)),
         mean("kl_zero_ablation", |sums| sums.kl(Run::Zero)),
         mean("kl_mean_ablation", |sums| sums.kl(Run::Mean)),

@@ -116,7 +116,11 @@ fn the_mean_alone_explains_and_recovers_nothing() {
 #[test]
 fn several_at_once_are_what_their_splices_give_together() {
     let (model, tokens) = (model(), tokens(40));
-    let all = [(mirror(0.8), "blocks.0.hook_resid_post"), (mirror(0.6), "blocks.1.hook_mlp_out"), (mirror(0.9), "blocks.1.attn.hook_z")];
+    let all = [
+        (mirror(0.8), "blocks.0.hook_resid_post"),
+        (mirror(0.6), "blocks.1.hook_mlp_out"),
+        (mirror(0.9), "blocks.1.attn.hook_z"),
+    ];
     let parts: Vec<Spliced> = all
         .iter()
         .enumerate()
@@ -164,10 +168,14 @@ fn several_at_once_are_what_their_splices_give_together() {
     // Each alone has the same reconstruction metrics, since they are of unchanged activations.
     for (i, (sae, hook)) in all.iter().enumerate() {
         let alone = evaluate(sae, hook, SpecialTokens::Replaced);
-        for row in alone.iter().filter(|row| ["ev_mc", "mse", "l0", "mdl_entropy", "eps_lbo"].contains(&row.name.as_str())) {
+        for row in
+            alone.iter().filter(|row| ["ev_mc", "mse", "l0", "mdl_entropy", "eps_lbo"].contains(&row.name.as_str()))
+        {
             let name = format!("number{i}");
             let same = found.iter().find(|other| {
-                other.name == row.name && other.tags["hook"] == *hook && other.tags.get("quantile") == row.tags.get("quantile")
+                other.name == row.name
+                    && other.tags["hook"] == *hook
+                    && other.tags.get("quantile") == row.tags.get("quantile")
             });
             let same = same.unwrap();
             assert_eq!((same.value, same.tags["sae"].as_str()), (row.value, name.as_str()));
@@ -240,7 +248,19 @@ fn rows_say_what_they_are() {
             assert!((row.value - expected).abs() < 1e-12, "{}", row.name);
         }
     }
-    let names = ["ev_mc", "mse", "nmse", "cossim", "l0", "ce_clean", "ce_sae", "ce_zero_ablation", "ce_score", "ce_score_mean", "kl_score"];
+    let names = [
+        "ev_mc",
+        "mse",
+        "nmse",
+        "cossim",
+        "l0",
+        "ce_clean",
+        "ce_sae",
+        "ce_zero_ablation",
+        "ce_score",
+        "ce_score_mean",
+        "kl_score",
+    ];
     for name in names {
         let row = rows.iter().find(|row| row.name == name).unwrap();
         let (low, high) = (row.low.unwrap(), row.high.unwrap());

@@ -111,7 +111,12 @@ fn evaluations_of_trained_autoencoders_fit_together() {
 
 fn evaluated(results: &Results) {
     let eval = |name: &str| results.metric("eval[seed=0]", name);
-    assert!(eval("ev_mc") > 0.5 && eval("ce_score") > 0.5 && eval("kl_score") > 0.5, "{} {}", eval("ev_mc"), eval("ce_score"));
+    assert!(
+        eval("ev_mc") > 0.5 && eval("ce_score") > 0.5 && eval("kl_score") > 0.5,
+        "{} {}",
+        eval("ev_mc"),
+        eval("ce_score")
+    );
     close(eval("nmse"), 1.0 - eval("ev_mc"), 1e-9);
     // A constant offset is free in one of them, and one divides by too much.
     assert!(eval("fve_dl") >= eval("ev_mc") && eval("ev_saebench060") != eval("ev_mc"));
@@ -173,7 +178,12 @@ fn described(results: &Results) {
     // The first context has the largest value, and its list holds it where it says.
     let differs = "SELECT COUNT(*) AS n FROM features f JOIN \"features.contexts\" c ON f.latent = c.latent WHERE c.place = 1 AND f.max <> c.value";
     assert_eq!(number(differs), 0.0);
-    let rows = results.0.mediant(&["query", "pipeline.yaml", "SELECT value, position, first, values FROM \"features.contexts\" LIMIT 200", "--json"]);
+    let rows = results.0.mediant(&[
+        "query",
+        "pipeline.yaml",
+        "SELECT value, position, first, values FROM \"features.contexts\" LIMIT 200",
+        "--json",
+    ]);
     let rows: serde_json::Value = serde_json::from_str(&rows.stdout).unwrap_or_else(|_| panic!("{}", rows.stdout));
     let rows = rows["rows"].as_array().or(rows.as_array()).unwrap().clone();
     assert!(rows.len() > 100);

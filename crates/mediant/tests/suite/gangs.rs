@@ -48,16 +48,16 @@ stages:
 
 /// How many actions were done together, of each action of a stage.
 fn together(project: &Project, stage: &str) -> Vec<u64> {
-    let actions = std::fs::read_dir(project.path(".mediant/actions")).unwrap();
-    let files = actions.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let entries = std::fs::read_dir(project.path(".mediant/actions")).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.filter(|entry| entry.is_dir()).flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let records = files.map(|file| -> Value {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         serde_json::from_str(&text).unwrap()
     });
     let of_stage = records.filter(|record| {
-        record["provenance"]["stage"].as_str().is_some_and(|label| label.split('[').next() == Some(stage))
+        record["record"]["provenance"]["stage"].as_str().is_some_and(|label| label.split('[').next() == Some(stage))
     });
-    of_stage.map(|record| record["provenance"]["actions_together"].as_u64().unwrap()).collect()
+    of_stage.map(|record| record["record"]["provenance"]["actions_together"].as_u64().unwrap()).collect()
 }
 
 /// Digests of the autoencoders of a stage.
