@@ -67,7 +67,7 @@ const PORTS: &[Port] = &[
 
 const FEATURES: [&str; 7] = ["latent", "active", "density", "mean", "max", "decoder_norm", "encoder_decoder_cosine"];
 const CONTEXTS: [&str; 11] =
-    ["latent", "place", "value", "example", "position", "token", "before", "text", "after", "first", "values"];
+    ["latent", "place", "value", "example", "position", "token", "before", "text", "after", "start", "activations"];
 const LOGITS: [&str; 6] = ["latent", "side", "place", "token", "text", "weight"];
 
 impl Stage for FeatureTable {
@@ -325,8 +325,8 @@ Over all positions whose mask is set, with f the code that the autoencoder gives
 - `features`, a row a latent: `active`, the positions at which it is active, and `density`, their share; `mean` and `max` of its activation \
   where it is active (null if it never is); `decoder_norm` = ‖W_dec‖ of its row; `encoder_decoder_cosine`;
 - `contexts`: the `contexts` positions at which it is largest, the largest first (`place` 1), of each sequence one at most. `text` is \
-  the token there, `before` and `after` are the texts of the tokens around it; `values` has its activation at every token of the context, \
-  which begins at position `first` (0 where the mask is not set);
+  the token there, `before` and `after` are the texts of the tokens around it; `activations` has its activation at every token of the context, \
+  which begins at position `start` (0 where the mask is not set);
 - `logits`: the tokens that have the largest (`side` promoted) and the least (suppressed) weights in its row of W_dec W_U, the direct path to \
   the logits, with the last norm's scale left out. Where W_dec is not of unit length weights are in proportion to `decoder_norm`.
 

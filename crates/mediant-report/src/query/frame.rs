@@ -39,7 +39,12 @@ pub(super) fn union(sources: &[&Source]) -> Result<LazyFrame> {
         let labels = axes.iter().map(|axis| axis.literal(source));
         frame.select(labels.chain(columns.iter().map(column)).collect::<Vec<_>>())
     };
-    let frames: Vec<LazyFrame> = frames.into_iter().zip(sources).map(|(frame, source)| select(frame, source)).collect();
+    let mut frames: Vec<LazyFrame> =
+        frames.into_iter().zip(sources).map(|(frame, source)| select(frame, source)).collect();
+    // polars counts the rows of a union in a type that this build leaves out.
+    if frames.len() == 1 {
+        return Ok(frames.remove(0));
+    }
     concat(frames, UnionArgs { to_supertypes: true, ..UnionArgs::default() }).map_err(Error::polars)
 }
 
