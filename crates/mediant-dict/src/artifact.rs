@@ -257,6 +257,8 @@ fn training_details(part: &Part) -> Value {
                 "target_l0": target_l0,
             })
         }
+        // Its files are not written.
+        Objective::TopAfa(_) => Value::Null,
     }
 }
 

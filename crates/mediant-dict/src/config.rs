@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Objective, SaeConfig};
+use crate::{DecoderNorm, Objective, SaeConfig};
 
 /// The options of `train_sae`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -168,6 +168,8 @@ pub struct Training {
     pub l0_target: Option<f64>,
     /// Norm of the decoder's rows at the start.
     pub decoder_init_norm: Option<f64>,
+    /// What happens to these norms.
+    pub decoder_norm: DecoderNorm,
     /// Whether the encoder's input is the activation minus `b_dec`.
     pub apply_b_dec_to_input: bool,
     /// Scaling of the activations.
@@ -224,6 +226,7 @@ impl TrainConfig {
         let mut wrong = Wrong::default();
         wrong.check_ranges(self);
         let objective = wrong.objective(&self.sae, self.d_sae);
+        let decoder_init_norm = wrong.decoder_init_norm(&self.sae, &objective);
         let steps = wrong.steps(self);
         let estimates = self.sae.normalize_activations != Normalize::None;
         if self.norm_estimate_batches.is_some() && !estimates {
@@ -236,7 +239,6 @@ impl TrainConfig {
             return Err(wrong.0);
         }
         Ok(Training {
-            objective,
             d_sae: self.d_sae,
             steps,
             batch: self.batch,
@@ -252,7 +254,9 @@ impl TrainConfig {
             dead_feature_window: self.dead_feature_window,
             block: self.block,
             l0_target: self.sae.l0_target,
-            decoder_init_norm: self.sae.decoder_init_norm,
+            decoder_init_norm,
+            decoder_norm: objective.decoder_norm(),
+            objective,
             apply_b_dec_to_input: self.sae.apply_b_dec_to_input,
             normalize_activations: self.sae.normalize_activations,
             b_dec_init: self.sae.b_dec_init,
@@ -302,12 +306,6 @@ impl Wrong {
         self.require(config.block >= 1, "block", "must be at least 1");
         self.require(config.norm_estimate_batches != Some(0), "norm_estimate_batches", "must be at least 1");
         self.require(config.log_every >= 1, "log_every", "must be at least 1");
-        let norm = config.sae.decoder_init_norm;
-        self.require(
-            norm.is_none_or(positive),
-            "sae.decoder_init_norm",
-            "must be a positive number, or null to leave the norms",
-        );
     }
 
     /// Zero for either where the options give none; an error is noted then.

@@ -1,5 +1,6 @@
 //! Dictionary learning: sparse autoencoders, their training, evaluation and files.
 
+mod afa;
 pub mod artifact;
 mod assignment;
 mod config;
@@ -20,7 +21,7 @@ pub use assignment::assignment;
 pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
-pub use objective::{BatchChoice, JumpRelu, Objective, Sparsity};
+pub use objective::{BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};
 pub use sae::{Activation, Sae};
 pub use sae_config::{Architecture, SaeConfig, SparsityMode};
 pub use stability::{Alike, Match, match_decoders};

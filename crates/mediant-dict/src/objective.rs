@@ -51,6 +51,31 @@ pub enum Objective {
     },
     /// `mse + λ · sparsity`, each latent with a threshold of its own (Rajamanoharan et al. 2024, arXiv:2407.14435).
     JumpRelu(JumpRelu),
+    /// `mse + d λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²`, each vector with as many latents as bring ‖f‖ nearest ‖x'‖.
+    #[serde(rename = "top_afa")]
+    TopAfa(TopAfa),
+}
+
+/// The options of `top_afa`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopAfa {
+    /// λ.
+    pub afa_coefficient: f64,
+    /// c.
+    pub aux_loss_coefficient: f64,
+    /// Dead latents that make ê, after ReLU.
+    pub k_aux: usize,
+}
+
+/// What happens to the norms of the decoder's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecoderNorm {
+    /// They are trained.
+    Free,
+    /// Gradients lose their component along the rows, rows are divided by their norms, and then comes the optimiser's step,
+    /// so that rows are off norm 1 by that step.
+    OneBeforeStep,
 }
 
 /// How active latents of a batch are chosen.
@@ -116,7 +141,7 @@ impl Objective {
         match *self {
             Self::Relu { l1, l1_warm_up_steps } | Self::Gated { l1, l1_warm_up_steps } => Some((l1, l1_warm_up_steps)),
             Self::JumpRelu(JumpRelu { l0, l0_warm_up_steps, .. }) => Some((l0, l0_warm_up_steps)),
-            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => None,
+            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } | Self::TopAfa(_) => None,
         }
     }
 
@@ -136,7 +161,7 @@ impl Objective {
         match self {
             Self::Relu { .. } | Self::Gated { .. } => Some("l1_coefficient"),
             Self::JumpRelu(_) => Some("l0_coefficient"),
-            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => None,
+            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } | Self::TopAfa(_) => None,
         }
     }
 
@@ -154,6 +179,7 @@ impl Objective {
             }
             Self::JumpRelu(JumpRelu { pre_act_loss_coefficient: Some(_), .. }) => names(&["l0_loss", "pre_act_loss"]),
             Self::JumpRelu(_) => names(&["l0_loss"]),
+            Self::TopAfa(_) => names(&["afa_loss", AUX]),
         }
     }
 
@@ -162,6 +188,7 @@ impl Objective {
         match self {
             Self::TopK { rescale_acts_by_decoder_norm, .. } => *rescale_acts_by_decoder_norm,
             Self::BatchTopK { choice } | Self::Matryoshka { choice, .. } => choice.rescale_acts_by_decoder_norm,
+            Self::TopAfa(_) => true,
             Self::Relu { .. } | Self::Gated { .. } | Self::JumpRelu(_) => false,
         }
     }
@@ -180,7 +207,11 @@ impl Objective {
         weights.extra = match self {
             Self::JumpRelu(JumpRelu { threshold_init, .. }) => Extra::Threshold(all(*threshold_init as f32)),
             Self::Gated { .. } => Extra::Gate { b_mag: all(0.0), r_mag: all(0.0) },
-            Self::Relu { .. } | Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => Extra::None,
+            Self::Relu { .. }
+            | Self::TopK { .. }
+            | Self::BatchTopK { .. }
+            | Self::Matryoshka { .. }
+            | Self::TopAfa(_) => Extra::None,
         };
     }
 
@@ -191,10 +222,24 @@ impl Objective {
             Self::Gated { .. } => Activation::Gated,
             Self::TopK { k, rescale_acts_by_decoder_norm, .. } => Activation::TopK { k, rescale_acts_by_decoder_norm },
             Self::BatchTopK { .. } | Self::Matryoshka { .. } | Self::JumpRelu(_) => Activation::JumpRelu,
+            Self::TopAfa(_) => Activation::TopAfa,
         }
     }
 
-    /// SAELens' name of the family.
+    /// What the family does with the decoder's norms.
+    pub fn decoder_norm(&self) -> DecoderNorm {
+        match self {
+            Self::TopAfa(_) => DecoderNorm::OneBeforeStep,
+            _ => DecoderNorm::Free,
+        }
+    }
+
+    /// Whether b_enc is trained; it is zero otherwise.
+    pub fn has_encoder_bias(&self) -> bool {
+        !matches!(self, Self::TopAfa(_))
+    }
+
+    /// SAELens' name of the family, or ours if SAELens has none.
     pub fn saelens_name(&self) -> &'static str {
         match self {
             Self::Relu { .. } => "standard",
@@ -203,6 +248,7 @@ impl Objective {
             Self::BatchTopK { .. } => "batchtopk",
             Self::Matryoshka { .. } => "matryoshka_batchtopk",
             Self::JumpRelu(_) => "jumprelu",
+            Self::TopAfa(_) => "top_afa",
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encode::{choose, magnitude, positive_entries, pre_activations, rectify, scaled_plus_rows};
 use crate::product::pieces;
-use crate::{Error, Extra, Result, Weights};
+use crate::{Error, Extra, Result, Weights, afa};
 
 /// How pre-activations become codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,16 +26,20 @@ pub enum Activation {
         /// Pre-activations are multiplied by the norms of the decoder rows, and codes divided by them before decoding.
         rescale_acts_by_decoder_norm: bool,
     },
+    /// As many of the largest z_i ‖W_dec,i‖ as bring their norm nearest that of the input; max(z, 0) there.
+    #[serde(rename = "top_afa")]
+    TopAfa,
 }
 
 impl Activation {
-    /// The name of the architecture: `relu`, `gated`, `topk`, `jumprelu`.
+    /// The name of the architecture: `relu`, `gated`, `topk`, `jumprelu`, `top_afa`.
     pub fn architecture(self) -> &'static str {
         match self {
             Self::Relu => "relu",
             Self::Gated => "gated",
             Self::JumpRelu => "jumprelu",
             Self::TopK { .. } => "topk",
+            Self::TopAfa => "top_afa",
         }
     }
 }
@@ -48,7 +52,7 @@ pub struct Sae {
     weights: Weights,
     activation: Activation,
     apply_b_dec_to_input: bool,
-    /// Norms of the decoder rows, where the activation needs them.
+    /// Norms of the decoder rows, where latents are chosen by them.
     norms: Option<Vec<f32>>,
 }
 
@@ -63,7 +67,7 @@ impl Sae {
             return Err(Error::Data(format!("an autoencoder of {d_in} dimensions and {d_sae} latents")));
         }
         let fits = match activation {
-            Activation::Relu | Activation::TopK { .. } => weights.extra == Extra::None,
+            Activation::Relu | Activation::TopK { .. } | Activation::TopAfa => weights.extra == Extra::None,
             Activation::Gated => matches!(weights.extra, Extra::Gate { .. }),
             Activation::JumpRelu => matches!(weights.extra, Extra::Threshold(_)),
         };
@@ -74,7 +78,9 @@ impl Sae {
             Activation::TopK { k, .. } if k == 0 || k > d_sae => {
                 return Err(Error::Data(format!("{k} active latents of {d_sae}")));
             }
-            Activation::TopK { rescale_acts_by_decoder_norm: true, .. } => Some(weights.decoder_norms()),
+            Activation::TopK { rescale_acts_by_decoder_norm: true, .. } | Activation::TopAfa => {
+                Some(weights.decoder_norms())
+            }
             _ => None,
         };
         Ok(Self { weights, activation, apply_b_dec_to_input, norms })
@@ -114,6 +120,7 @@ impl Sae {
                 if self.apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, b_dec, &mut centred) } else { x };
             let hidden = pre_activations(&self.weights, inputs, &mut buffer);
             all.append(&match (self.activation, &self.weights.extra) {
+                (Activation::TopAfa, _) => afa::choose(hidden, self.norms.as_deref().unwrap_or_default(), inputs),
                 (Activation::TopK { k, .. }, _) => choose(hidden, d_sae, self.norms.as_deref(), k),
                 (_, Extra::None) => {
                     rectify(hidden, d_sae);
@@ -132,9 +139,9 @@ impl Sae {
 
     /// Reconstructions `[rows, d_in]` from codes.
     pub fn decode(&self, codes: &Codes) -> Vec<f32> {
-        match &self.norms {
-            None => codes.decode(&self.weights.w_dec, &self.weights.b_dec),
-            Some(norms) => {
+        match (self.activation, &self.norms) {
+            (Activation::TopAfa, _) | (_, None) => codes.decode(&self.weights.w_dec, &self.weights.b_dec),
+            (_, Some(norms)) => {
                 let mut codes = codes.clone();
                 codes.divide_by(norms);
                 codes.decode(&self.weights.w_dec, &self.weights.b_dec)

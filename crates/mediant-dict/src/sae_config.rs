@@ -3,10 +3,10 @@
 //! Names and defaults are those of SAELens 6.54 (`TrainingSAEConfig` and its families), except where said otherwise.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::{BDecInit, Normalize, Wrong};
-use crate::{BatchChoice, JumpRelu, Objective, Sparsity};
+use crate::{BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};
 
 /// The `sae:` options of `train_sae`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,8 +21,8 @@ pub struct SaeConfig {
     /// topk, batchtopk, matryoshka: choose latents by activation times decoder norm; by default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescale_acts_by_decoder_norm: Option<bool>,
-    /// topk, batchtopk, matryoshka: coefficient of the AuxK loss, in which dead latents reconstruct the residual; by
-    /// default 1, and 0 for none.
+    /// topk, batchtopk, matryoshka, top_afa: coefficient of the AuxK loss, in which dead latents reconstruct the residual;
+    /// by default 1, for top_afa 1/32, and 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aux_loss_coefficient: Option<f64>,
     /// batchtopk, matryoshka: weight of each batch's smallest chosen activation in the running threshold that
@@ -70,9 +70,18 @@ pub struct SaeConfig {
     /// once it has warmed up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l0_target: Option<f64>,
-    /// Norm of the decoder's rows at the start; `null` leaves them as the Kaiming initialisation draws them.
-    #[serde(default = "decoder_init_norm")]
-    pub decoder_init_norm: Option<f64>,
+    /// top_afa: λ of the loss that draws the norm of the codes to that of the input, by default 1/32 (the paper tries 1/128
+    /// to 1/16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub afa_coeff: Option<f64>,
+    /// top_afa: how many dead latents reconstruct the residual, at most; by default 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k_aux: Option<usize>,
+    /// Norm of the decoder's rows at the start, by default 0.1; `null` leaves them as the Kaiming initialisation draws them.
+    /// No option of top_afa, whose rows are kept at norm 1.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>")]
+    pub decoder_init_norm: Option<Option<f64>>,
     /// Subtract `b_dec` from the input before encoding.
     #[serde(default = "yes")]
     pub apply_b_dec_to_input: bool,
@@ -84,8 +93,9 @@ pub struct SaeConfig {
     pub b_dec_init: BDecInit,
 }
 
-fn decoder_init_norm() -> Option<f64> {
-    Some(0.1)
+/// Tells `null` from nothing.
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<f64>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 fn yes() -> bool {
@@ -108,6 +118,9 @@ pub enum Architecture {
     Matryoshka,
     /// A threshold for every latent (Rajamanoharan et al. 2024, arXiv:2407.14435).
     Jumprelu,
+    /// As many latents of each vector as bring the norm of the codes nearest its own (`SewoongLee/top-afa-sae`).
+    #[serde(rename = "top_afa")]
+    TopAfa,
 }
 
 /// What `jumprelu` penalises.
@@ -132,6 +145,7 @@ impl Architecture {
             Self::Batchtopk => "batchtopk",
             Self::Matryoshka => "matryoshka",
             Self::Jumprelu => "jumprelu",
+            Self::TopAfa => "top_afa",
         }
     }
 }
@@ -164,6 +178,40 @@ impl Wrong {
                 Objective::Matryoshka { choice: self.choice(sae, d_sae), widths: self.widths(sae, d_sae) }
             }
             Architecture::Jumprelu => Objective::JumpRelu(self.jump_relu(sae, d_sae)),
+            Architecture::TopAfa => Objective::TopAfa(self.top_afa(sae)),
+        }
+    }
+
+    fn top_afa(&mut self, sae: &SaeConfig) -> TopAfa {
+        let options = TopAfa {
+            afa_coefficient: sae.afa_coeff.unwrap_or(1.0 / 32.0),
+            aux_loss_coefficient: sae.aux_loss_coefficient.unwrap_or(1.0 / 32.0),
+            k_aux: sae.k_aux.unwrap_or(512),
+        };
+        self.not_negative(options.afa_coefficient, "sae.afa_coeff");
+        self.not_negative(options.aux_loss_coefficient, "sae.aux_loss_coefficient");
+        self.require(options.k_aux >= 1, "sae.k_aux", "must be at least 1");
+        options
+    }
+
+    /// The norm that decoder rows start with.
+    pub(crate) fn decoder_init_norm(&mut self, sae: &SaeConfig, objective: &Objective) -> Option<f64> {
+        match (objective.decoder_norm(), sae.decoder_init_norm) {
+            (DecoderNorm::Free, given) => {
+                let norm = given.unwrap_or(Some(0.1));
+                self.require(
+                    norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()),
+                    "sae.decoder_init_norm",
+                    "must be a positive number, or null to leave the norms",
+                );
+                norm
+            }
+            (DecoderNorm::OneBeforeStep, None) => Some(1.0),
+            (DecoderNorm::OneBeforeStep, Some(_)) => {
+                let message = format!("does nothing: `{}` keeps decoder rows at norm 1", sae.architecture.name());
+                self.add("sae.decoder_init_norm", message, Some("leave it out"));
+                None
+            }
         }
     }
 
@@ -267,12 +315,18 @@ impl Wrong {
 
     /// Options that belong to other families.
     fn foreign_options(&mut self, sae: &SaeConfig) {
-        use Architecture::{Batchtopk, Gated, Jumprelu, Matryoshka, Relu, Topk};
+        use Architecture::{Batchtopk, Gated, Jumprelu, Matryoshka, Relu, TopAfa, Topk};
         let largest = &[Topk, Batchtopk, Matryoshka][..];
         let options = [
             ("sae.k", sae.k.is_some(), largest),
             ("sae.rescale_acts_by_decoder_norm", sae.rescale_acts_by_decoder_norm.is_some(), largest),
-            ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some(), largest),
+            (
+                "sae.aux_loss_coefficient",
+                sae.aux_loss_coefficient.is_some(),
+                &[Topk, Batchtopk, Matryoshka, TopAfa],
+            ),
+            ("sae.afa_coeff", sae.afa_coeff.is_some(), &[TopAfa]),
+            ("sae.k_aux", sae.k_aux.is_some(), &[TopAfa]),
             ("sae.topk_threshold_lr", sae.topk_threshold_lr.is_some(), &[Batchtopk, Matryoshka]),
             ("sae.matryoshka_widths", sae.matryoshka_widths.is_some(), &[Matryoshka]),
             ("sae.l1", sae.l1.is_some(), &[Relu, Gated]),

@@ -114,7 +114,7 @@ impl Layout {
     /// SAELens' names, which Gemma Scope and parts of dictionary_learning share.
     pub(super) fn saelens(activation: Activation) -> Self {
         let (b_enc, extra) = match activation {
-            Activation::Relu | Activation::TopK { .. } => ("b_enc", Further::None),
+            Activation::Relu | Activation::TopK { .. } | Activation::TopAfa => ("b_enc", Further::None),
             Activation::JumpRelu => ("b_enc", Further::Threshold("threshold")),
             Activation::Gated => ("b_gate", Further::Gate("b_mag", "r_mag")),
         };

@@ -51,16 +51,17 @@ impl Metadata {
 /// Writes an autoencoder into a folder, which is made if it does not exist.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// When SAELens has no such architecture, or a file cannot be written.
 pub fn save(sae: &Sae, metadata: &Metadata, folder: &Path) -> Result<()> {
+    let architecture = architecture(sae.activation())?;
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let path = folder.join(CONFIG);
-    fs::write(&path, config(sae, metadata).to_string()).map_err(Error::io(&path))?;
+    fs::write(&path, config(sae, architecture, metadata).to_string()).map_err(Error::io(&path))?;
 
     write::safetensors(&folder.join(WEIGHTS), &tensors::named(sae.weights()))
 }
 
-fn config(sae: &Sae, metadata: &Metadata) -> Value {
+fn config(sae: &Sae, architecture: &str, metadata: &Metadata) -> Value {
     let mut config = Map::new();
     if let Activation::TopK { rescale_acts_by_decoder_norm, .. } = sae.activation() {
         config.insert("rescale_acts_by_decoder_norm".into(), rescale_acts_by_decoder_norm.into());
@@ -78,18 +79,19 @@ fn config(sae: &Sae, metadata: &Metadata) -> Value {
     let versions = Metadata::default().with("sae_lens_version", VERSION).with("sae_lens_training_version", Value::Null);
     let metadata: Map<String, Value> = versions.0.into_iter().chain(metadata.0.clone()).collect();
     config.insert("metadata".into(), metadata.into());
-    config.insert("architecture".into(), architecture(sae.activation()).into());
+    config.insert("architecture".into(), architecture.into());
     Value::Object(config)
 }
 
 /// SAELens' name of an architecture.
-fn architecture(activation: Activation) -> &'static str {
-    match activation {
+fn architecture(activation: Activation) -> Result<&'static str> {
+    Ok(match activation {
         Activation::Relu => "standard",
         Activation::Gated => "gated",
         Activation::TopK { .. } => "topk",
         Activation::JumpRelu => "jumprelu",
-    }
+        Activation::TopAfa => return Err(Error::Data("SAELens has no architecture like top_afa".to_owned())),
+    })
 }
 
 /// Reads an autoencoder from a folder.

@@ -38,7 +38,7 @@ pub(crate) fn weights(
         w_dec: tensor("W_dec", &[d_sae, d_in])?,
         b_dec: tensor("b_dec", &[d_in])?,
         extra: match activation {
-            Activation::Relu | Activation::TopK { .. } => Extra::None,
+            Activation::Relu | Activation::TopK { .. } | Activation::TopAfa => Extra::None,
             Activation::JumpRelu => Extra::Threshold(tensor("threshold", &[d_sae])?),
             Activation::Gated => Extra::Gate { b_mag: tensor("b_mag", &[d_sae])?, r_mag: tensor("r_mag", &[d_sae])? },
         },

@@ -1,6 +1,6 @@
 //! Options: defaults, what does not belong together, schedules.
 
-use mediant_dict::{BatchChoice, JumpRelu, LearningRate, Objective, Sparsity, TrainConfig};
+use mediant_dict::{BatchChoice, DecoderNorm, JumpRelu, LearningRate, Objective, Sparsity, TopAfa, TrainConfig};
 use serde_json::{Value, json};
 
 use crate::support::config;
@@ -47,6 +47,11 @@ fn defaults_are_those_of_saelens() {
     assert_eq!(of(json!({ "architecture": "jumprelu" })), Objective::JumpRelu(jump_relu));
     let tanh = of(json!({ "architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "tanh" }));
     assert_eq!(tanh, Objective::JumpRelu(JumpRelu { sparsity: Sparsity::Tanh { scale: 4.0 }, ..jump_relu }));
+    let top_afa = config(&json!({ "sae": { "architecture": "top_afa" } })).resolve().unwrap();
+    let paper = TopAfa { afa_coefficient: 1.0 / 32.0, aux_loss_coefficient: 1.0 / 32.0, k_aux: 512 };
+    assert_eq!(top_afa.objective, Objective::TopAfa(paper));
+    assert_eq!((top_afa.decoder_init_norm, top_afa.decoder_norm), (Some(1.0), DecoderNorm::OneBeforeStep));
+    assert_eq!(training.decoder_norm, DecoderNorm::Free);
     assert_eq!(training.steps, 2);
 }
 
@@ -105,6 +110,12 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("matryoshka", json!({ "matryoshka_widths": [0, 8] })), "sae.matryoshka_widths", "must rise"),
         (of("matryoshka", json!({ "matryoshka_widths": [16, 16] })), "sae.matryoshka_widths", "must rise"),
         (of("matryoshka", json!({ "matryoshka_widths": [16, 65] })), "sae.matryoshka_widths", "must rise"),
+        (of("top_afa", json!({ "k": 4 })), "sae.k", "no option of `architecture: top_afa`"),
+        (of("top_afa", json!({ "afa_coeff": -1.0 })), "sae.afa_coeff", "at least 0"),
+        (of("top_afa", json!({ "k_aux": 0 })), "sae.k_aux", "at least 1"),
+        (of("top_afa", json!({ "decoder_init_norm": 0.1 })), "sae.decoder_init_norm", "at norm 1"),
+        (of("top_afa", json!({ "decoder_init_norm": null })), "sae.decoder_init_norm", "at norm 1"),
+        (topk(json!({ "afa_coeff": 0.1 })), "sae.afa_coeff", "no option of `architecture: topk`"),
         (of("jumprelu", json!({ "l1": 1.0 })), "sae.l1", "no option of `architecture: jumprelu`"),
         (of("jumprelu", json!({ "target_l0": 8 })), "sae.target_l0", "does nothing without the quadratic loss"),
         (of("jumprelu", json!({ "jumprelu_tanh_scale": 8 })), "sae.jumprelu_tanh_scale", "without the tanh loss"),

@@ -1,6 +1,6 @@
 //! The hand-written gradients against automatic differentiation of the dense formulas.
 
-use mediant_dict::{BatchChoice, Extra, JumpRelu, Objective, Sparsity, Weights};
+use mediant_dict::{BatchChoice, Extra, JumpRelu, Objective, Sparsity, TopAfa, Weights};
 
 use crate::oracle::Oracle;
 use crate::support::{normal, run};
@@ -24,7 +24,10 @@ fn weights(d_in: usize, d_sae: usize, bias: f32, objective: &Objective) -> Weigh
     for ((parameter, size), seed) in weights.each_mut().into_iter().zip(sizes).zip(10..) {
         parameter.iter_mut().zip(normal(size, seed, 0.1)).for_each(|(x, noise)| *x += noise);
     }
-    weights.b_enc.iter_mut().for_each(|x| *x += bias);
+    match objective.has_encoder_bias() {
+        true => weights.b_enc.iter_mut().for_each(|x| *x += bias),
+        false => weights.b_enc.fill(0.0),
+    }
     if let Extra::Threshold(threshold) = &mut weights.extra {
         threshold.iter_mut().for_each(|x| *x = x.abs());
     }
@@ -58,6 +61,10 @@ fn check(shape: [usize; 3], bias: f32, objective: &Objective, work: Work, dead: 
             assert!((a - b).abs() <= TOLERANCE * b.abs(), "{a} is not {b}");
         }
         for (((name, _), a), b) in weights.shapes().into_iter().zip(gradients.each()).zip(oracle.gradients()) {
+            if name == "b_enc" && !objective.has_encoder_bias() {
+                assert!(a.iter().all(|x| *x == 0.0));
+                continue;
+            }
             let distance = distance(a, &b);
             assert!(distance <= TOLERANCE, "{name}: {distance}");
         }
@@ -142,6 +149,21 @@ fn matryoshka_with_few_and_many_dead_latents() {
     }
 }
 
+/// Latents of large rows are chosen sparsely, of small ones densely: the norm that they must reach is that of the input.
+#[test]
+fn top_afa_dense_and_sparse_with_few_and_many_dead_latents() {
+    for (k_aux, afa_coefficient) in [(10, 0.3), (40, 0.05), (3, 0.0)] {
+        let objective = Objective::TopAfa(TopAfa { afa_coefficient, aux_loss_coefficient: 0.7, k_aux });
+        with_few_and_many_dead(&objective);
+    }
+    let objective = Objective::TopAfa(TopAfa { afa_coefficient: 0.3, aux_loss_coefficient: 0.7, k_aux: 10 });
+    // Of two dimensions 130 latents a few reach the norm; of forty, half of 130 do not.
+    check([2, 130, 70], 0.0, &objective, Work::Sparse, |_| false);
+    check([2, 130, 70], 0.0, &objective, Work::Sparse, |i| i % 4 == 0);
+    check([40, 130, 70], 0.0, &objective, Work::Dense, |_| false);
+    check([40, 130, 70], 0.0, &objective, Work::Dense, |i| i % 4 == 0);
+}
+
 /// A row of 2^18 pre-activations: pieces of 35 rows.
 const WIDE: [usize; 3] = [4, 1 << 18, 70];
 
@@ -151,6 +173,8 @@ fn batches_that_are_cut_into_pieces() {
     check(WIDE, 0.0, &topk, Work::Any, |i| i % 1000 == 0);
     let nested = Objective::Matryoshka { choice: choice(true), widths: vec![1 << 12] };
     check(WIDE, 0.0, &nested, Work::Any, |i| i % 1000 == 0);
+    let top_afa = Objective::TopAfa(TopAfa { afa_coefficient: 0.3, aux_loss_coefficient: 0.7, k_aux: 10 });
+    check(WIDE, 0.0, &top_afa, Work::Any, |i| i % 1000 == 0);
 }
 
 /// Where rows do not compete, a batch is the mean of its pieces, whether they are worked on densely or sparsely.

@@ -7,7 +7,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
 use mediant_dict::train::Losses;
-use mediant_dict::{BatchChoice, JumpRelu, Objective, Sparsity, Weights};
+use mediant_dict::{BatchChoice, JumpRelu, Objective, Sparsity, TopAfa, Weights};
 
 type B = Autodiff<Flex>;
 type Matrix = Tensor<B, 2>;
@@ -144,6 +144,49 @@ impl Oracle {
         }
     }
 
+    /// 1 at the latents that bring the norm of the codes nearest that of the input, by sorting.
+    fn nearest_in_norm(&self) -> Matrix {
+        let (q, input) = (relu(self.pre.clone()) * self.norms.clone(), numbers(self.input.clone().inner()));
+        let [rows, d_sae] = q.dims();
+        let mut mask = vec![0.0; rows * d_sae];
+        let q = numbers(q.inner());
+        for (row, input) in input.chunks_exact(input.len() / rows).enumerate() {
+            let q = &q[row * d_sae..][..d_sae];
+            let norm = input.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            let mut order: Vec<usize> = (0..d_sae).collect();
+            order.sort_by(|&a, &b| q[b].total_cmp(&q[a]));
+            let mut sum = 0.0;
+            let distances = order.iter().map(|&latent| {
+                sum += f64::from(q[latent]).powi(2);
+                (sum.sqrt() - norm).abs()
+            });
+            let distances: Vec<f64> = distances.collect();
+            let best = (0..d_sae - 1).min_by(|&a, &b| distances[a].total_cmp(&distances[b])).unwrap();
+            order[..=best].iter().for_each(|latent| mask[row * d_sae + latent] = 1.0);
+        }
+        matrix(&mask, [rows, d_sae])
+    }
+
+    fn top_afa(&mut self, options: &TopAfa) {
+        let codes = relu(self.pre.clone()) * self.nearest_in_norm();
+        self.touched = numbers(codes.clone().inner()).iter().filter(|x| **x > 0.0).count();
+        let out = self.reconstruct(codes.clone());
+        let [_, d_in] = self.x.dims();
+        let norm = |of: Matrix| of.powf_scalar(2.0).sum_dim(1).sqrt();
+        let apart = norm(codes) - norm(self.x.clone());
+        self.add(apart.powf_scalar(2.0).mean() * (options.afa_coefficient * d_in as f64) as f32);
+        let count = self.dead.iter().filter(|&&dead| dead).count();
+        if count == 0 {
+            self.losses.others.push(0.0);
+            return;
+        }
+        let codes = relu(self.pre.clone());
+        let chosen = largest(&codes, self.dead.len(), options.k_aux.min(count), &self.dead);
+        // The residual is no constant.
+        let error = self.decode(codes * chosen) - (self.x.clone() - out);
+        self.add(Self::square(error) * options.aux_loss_coefficient as f32);
+    }
+
     fn gated(&mut self, l1: f64) {
         let open = where_true(&self.pre, |_, pi| pi > 0.0);
         self.touched = numbers(open.clone().inner()).iter().filter(|x| **x > 0.0).count();
@@ -207,6 +250,7 @@ impl Oracle {
             Objective::BatchTopK { choice } => self.batch_choice(choice, &[]),
             Objective::Matryoshka { choice, widths } => self.batch_choice(choice, widths),
             Objective::JumpRelu(options) => self.jump_relu(options),
+            Objective::TopAfa(options) => self.top_afa(options),
         }
     }
 

@@ -234,6 +234,7 @@ fn rows_do_not_depend_on_their_batch() {
         (Activation::Gated, json!({ "architecture": "gated" })),
         (Activation::JumpRelu, json!({ "architecture": "jumprelu", "jumprelu_init_threshold": 0.3 })),
         (Activation::TopK { k: 5, rescale_acts_by_decoder_norm: true }, json!({ "architecture": "topk", "k": 5 })),
+        (Activation::TopAfa, json!({ "architecture": "top_afa" })),
     ];
     for (activation, sae) in families {
         let objective = config(&json!({ "sae": sae })).resolve().unwrap().objective;

@@ -15,7 +15,7 @@ fn value(trained: &Trained, name: &str) -> f64 {
 }
 
 /// All families, with every option that adds state or randomness.
-fn families() -> [Value; 7] {
+fn families() -> [Value; 8] {
     [
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
@@ -30,6 +30,8 @@ fn families() -> [Value; 7] {
             "dead_feature_window": 5 }),
         json!({ "sae": { "architecture": "jumprelu", "l0_coefficient": 0.02, "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 5,
             "jumprelu_ste_to_input": true, "decoder_init_norm": 0.5 } }),
+        json!({ "sae": { "architecture": "top_afa", "normalize_activations": "expected_average_only_in" },
+            "dead_feature_window": 5, "adam_beta2": 0.99 }),
     ]
 }
 

@@ -16,7 +16,7 @@ use crate::train::learner::Losses;
 use crate::{Extra, Weights};
 
 pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
-    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
     let (d_in, d_sae) = (weights.d_in, weights.d_sae);
     let Extra::Gate { b_mag, r_mag } = &weights.extra else { return Found::default() };
     let l1_gain = now.coefficient as f32 / rows as f32;

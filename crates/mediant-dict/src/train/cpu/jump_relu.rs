@@ -17,7 +17,7 @@ use crate::train::learner::Losses;
 use crate::{Extra, JumpRelu, Sparsity, Weights};
 
 pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, gradients: &mut Weights) -> Found {
-    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
     let (d_in, d_sae) = (weights.d_in, weights.d_sae);
     let Extra::Threshold(thresholds) = &weights.extra else { return Found::default() };
     let local = Local {

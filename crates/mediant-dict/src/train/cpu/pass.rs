@@ -4,7 +4,7 @@ use mediant_tensor::kernels::sparse::add_weighted;
 use rayon::prelude::*;
 
 use super::aux::AuxBuffers;
-use super::{batch_topk, gated, jump_relu, relu, topk};
+use super::{batch_topk, gated, jump_relu, relu, top_afa, topk};
 use crate::encode::scaled_plus_rows;
 use crate::train::learner::{Losses, Now};
 use crate::{Objective, Weights};
@@ -51,6 +51,8 @@ pub(super) struct Frame<'a> {
     pub(super) weights: &'a Weights,
     /// ‖W_dec,i‖₂.
     pub(super) norms: &'a [f32],
+    /// The batch, `[batch, d_in]`.
+    pub(super) x: &'a [f32],
     /// What the encoder reads, `[batch, d_in]`.
     pub(super) inputs: &'a [f32],
     /// b_dec − x, to which the pass adds the latents' part: x̂ − x, `[batch, d_in]`.
@@ -89,7 +91,7 @@ pub fn pass(
     let errors = scaled_plus_rows(-1.0, x, 1.0, &weights.b_dec, errors);
     let gain = 2.0 / rows as f32;
     gradients.clear();
-    let frame = Frame { weights, norms: &norms, inputs, errors, work, gain, rows, now };
+    let frame = Frame { weights, norms: &norms, x, inputs, errors, work, gain, rows, now };
     let found = match objective {
         Objective::Relu { .. } => relu::pass(frame, gradients),
         Objective::Gated { .. } => gated::pass(frame, gradients),
@@ -99,6 +101,7 @@ pub fn pass(
         Objective::BatchTopK { choice } => batch_topk::pass(frame, choice, &[], gradients),
         Objective::Matryoshka { choice, widths } => batch_topk::pass(frame, choice, widths, gradients),
         Objective::JumpRelu(options) => jump_relu::pass(frame, options, gradients),
+        Objective::TopAfa(options) => top_afa::pass(frame, options, gradients),
     };
     let output_pull = found.output_pull.as_deref().unwrap_or(&buffers.errors);
     let input_pull = apply_b_dec_to_input.then(|| found.input_pull.as_deref().unwrap_or(&gradients.b_enc));

@@ -9,7 +9,7 @@ use crate::product::pieces;
 use crate::train::learner::Losses;
 
 pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
-    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
     let (d_in, d_sae) = (weights.d_in, weights.d_sae);
     let l1_gain = now.coefficient as f32 / rows as f32;
     let penalty = |latent: usize| l1_gain * norms[latent];

@@ -28,15 +28,32 @@ pub(super) fn decode(codes: &Codes, w_dec: &[f32], errors: &mut [f32]) -> f64 {
 
 impl SparseTerm {
     /// Of codes that have been decoded, pulled by `errors`.
-    pub(super) fn of(codes: Codes, w_dec: &[f32], errors: &[f32], gain: f32) -> Self {
+    pub(super) fn of(codes: &Codes, w_dec: &[f32], errors: &[f32], gain: f32) -> Self {
+        let mut term = Self::default();
+        term.push_decoded(codes, w_dec, errors, gain, |_, _| 0.0);
+        term
+    }
+
+    /// Adds rows that have been decoded. The gradients of their entries are
+    /// `gain · error · W_dec,i + penalty(row of these, code)`.
+    pub(super) fn push_decoded(
+        &mut self,
+        codes: &Codes,
+        w_dec: &[f32],
+        errors: &[f32],
+        gain: f32,
+        penalty: impl Fn(usize, f32) -> f32 + Sync,
+    ) {
         let mut pulls = vec![0.0; codes.entries()];
         let d_in = errors.len() / codes.rows();
         let rows = errors.par_chunks(d_in).zip(codes.split_rows(&mut pulls)).enumerate();
         rows.for_each(|(row, (error, pulls))| {
-            dot_with_each(error, codes.row(row).0, w_dec, pulls);
-            pulls.iter_mut().for_each(|pull| *pull *= gain);
+            let (latents, values) = codes.row(row);
+            dot_with_each(error, latents, w_dec, pulls);
+            pulls.iter_mut().zip(values).for_each(|(pull, code)| *pull = *pull * gain + penalty(row, *code));
         });
-        Self { codes, pulls }
+        self.codes.append(codes);
+        self.pulls.append(&mut pulls);
     }
 
     /// The codes.
