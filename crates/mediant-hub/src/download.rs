@@ -178,9 +178,7 @@ impl Client {
         while let Some(piece) = response.chunk().await? {
             done += piece.len() as u64;
             if about.size.is_some_and(|size| done > size) {
-                return Err(
-                    Error::Damaged { url: url.to_string(), why: format!("more than {} bytes come", done) }.into()
-                );
+                return Err(Error::Damaged { url: url.to_string(), why: format!("more than {done} bytes come") }.into());
             }
             file.write_all(&piece).map_err(Error::io(draft))?;
             report(done);

@@ -199,7 +199,7 @@ With latents' decoder vectors d_i and features g_j, as SAELens 6.54 measures it 
 - `precision`, `recall`, `f1`, `accuracy`: a latent is taken as a detector of its best feature: it says yes where it is active, and is right \
   where the feature fires (v above 0, after parents and siblings). Means over latents; a latent that is never active counts with 0, as does one \
   whose feature never fires.
-- `ev_mc` = 1 − E‖x − x̂‖² / (E‖x‖² − ‖E x‖²), `mse`, `cossim`, and `l2_ratio` = E ‖x̂‖/‖x‖ (SAELens' `shrinkage`), as in `evaluate_sae`; \
+- `ev_mc` = 1 − E‖x − x̂‖² / (E‖x‖² − ‖E x‖²), `mse`, `cossim`, and `shrinkage` = E ‖x̂‖/‖x‖, as in `evaluate_sae`; \
   `l0`, active latents of a vector; `true_l0`, firing features of a vector; `dead_fraction`, latents that are never active.
 
 Vectors are drawn from the truth, `rows` of them, the first of its evaluation set. `n` is the number of pairs, of latents or of vectors.

@@ -1,8 +1,6 @@
 //! The truth as a `dictionary` artifact: the features, and everything their firing follows from.
 
-use mediant_artifact::{
-    Artifact, ArtifactWriter, DType, DictionaryMeta, DictionaryReader, DictionaryWriter, Digest, Manifest,
-};
+use mediant_artifact::{Artifact, ArtifactWriter, DType, DictionaryMeta, DictionaryReader, DictionaryWriter, Manifest};
 use serde_json::json;
 
 use super::{ARCHITECTURE, HOOK, SynthConfig, Synthetic};
@@ -41,8 +39,7 @@ pub fn write(artifact: ArtifactWriter, generator: &Synthetic) -> Result<Manifest
         hook: HOOK.to_owned(),
         hook_out: None,
         config: json!(config),
-        // There is no model; what stands in its place says which features these are.
-        model: Digest::of(json!(config).to_string().as_bytes()),
+        model: None,
     })?)
 }
 

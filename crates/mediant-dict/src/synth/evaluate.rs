@@ -100,11 +100,13 @@ pub fn evaluate<E: From<Error>>(
 
 impl SynthEvaluation {
     fn add_reconstruction(&mut self, x: &[f32], reconstruction: &[f32], codes: &Codes, width: usize) {
+        // Of the measures that are about the mean of all vectors none is reported.
+        let mean = vec![0.0; width];
         let groups = x.par_chunks(GROUP * width).zip(reconstruction.par_chunks(GROUP * width)).enumerate();
         let groups = groups.map(|(group, (x, reconstruction))| {
             let mut sums = Sums::default();
             for (row, (x, r)) in x.chunks_exact(width).zip(reconstruction.chunks_exact(width)).enumerate() {
-                sums.add(x, r, codes.row(group * GROUP + row).1);
+                sums.add(x, r, codes.row(group * GROUP + row).1, &mean);
             }
             sums
         });
@@ -165,7 +167,7 @@ impl SynthEvaluation {
             },
             row("mse", sums.mse(), vectors),
             row("cossim", sums.cossim(), vectors),
-            row("l2_ratio", sums.l2_ratio(), vectors),
+            row("shrinkage", sums.shrinkage(), vectors),
             row("l0", sums.l0(), vectors),
             quotient("true_l0", self.firing as f64, vectors as f64, vectors),
             quotient("dead_fraction", dead as f64, latents as f64, latents),

@@ -291,7 +291,7 @@ fn the_true_dictionary_scores_one() {
     assert!((of("mcc") - 1.0).abs() < 1e-6);
     assert_eq!((of("l0"), of("dead_fraction")), (of("true_l0"), 0.0));
     // Magnitudes of up to 5 leak with cosines of 1e-3.
-    assert!(of("ev_mc") > 0.999 && (of("l2_ratio") - 1.0).abs() < 0.01, "{} {}", of("ev_mc"), of("l2_ratio"));
+    assert!(of("ev_mc") > 0.999 && (of("shrinkage") - 1.0).abs() < 0.01, "{} {}", of("ev_mc"), of("shrinkage"));
 
     // Half of the features, one of them twice, with the opposite sign in the decoder of one copy: cosines count by size.
     let mut half = features[..16 * 64].to_vec();
