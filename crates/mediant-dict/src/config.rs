@@ -227,6 +227,7 @@ impl TrainConfig {
         wrong.check_ranges(self);
         let objective = wrong.objective(&self.sae, self.d_sae);
         let decoder_init_norm = wrong.decoder_init_norm(&self.sae, &objective);
+        wrong.empty_choice(&objective, self.batch);
         let steps = wrong.steps(self);
         let estimates = self.sae.normalize_activations != Normalize::None;
         if self.norm_estimate_batches.is_some() && !estimates {

@@ -194,6 +194,17 @@ impl Wrong {
         options
     }
 
+    /// A batch of which nothing would be kept: ⌊k · batch⌋ = 0.
+    pub(crate) fn empty_choice(&mut self, objective: &Objective, batch: usize) {
+        if let Some(choice) = objective.batch_choice()
+            && choice.k > 0.0
+            && choice.entries(batch) == 0
+        {
+            let message = format!("no latent would be active: of a batch of {batch}, k · batch = {} are kept", choice.k * batch as f64);
+            self.add("sae.k", message, Some("k · batch must be at least 1; a larger `batch` allows a smaller k"));
+        }
+    }
+
     /// The norm that decoder rows start with.
     pub(crate) fn decoder_init_norm(&mut self, sae: &SaeConfig, objective: &Objective) -> Option<f64> {
         match (objective.decoder_norm(), sae.decoder_init_norm) {

@@ -216,13 +216,14 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
   Where `|z_i − θ_i| < ε/2`, ε = `jumprelu_bandwidth`, the step has the straight-through gradients `∂f_i/∂θ_i = −θ_i/ε` and \
   `∂L0/∂θ_i = −1/ε`, and with `jumprelu_ste_to_input: true` their negatives towards `z_i`. `pre_act_loss_coefficient: p` adds \
   `p Σ_dead max(θ_i − z_i, 0) ‖W_dec,i‖₂`.
+- `top_afa` (`SewoongLee/top-afa-sae`): the number of active latents is chosen for each vector. There is no b_enc; with   `q_i = (max(z_i, 0) ‖W_dec,i‖₂)²`, sorted falling, and `c_k = √(q_1 + … + q_k)`, the `k*` latents of the largest q are active for which `c_k`   is nearest `‖x'‖`, `1 ≤ k* < d_sae`. Loss `‖x − x̂‖² + d_in λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²` with λ = `afa_coeff`, c = `aux_loss_coefficient` (1/32) and   ê made by the `k_aux` (512) dead latents of the largest activations; unlike that of `topk`, this last term trains what made x̂ too. This is `d_in`   times the paper's loss, which averages over dimensions, so that coefficients mean the same. Before each step the gradient of W_dec loses its component along the rows   and the rows are divided by their norms. The paper normalises each vector to mean 0 and deviation 1, and trains with `adam_beta2: 0.99`,   `dead_feature_window: 4` and `max_grad_norm: null`; here the nearest to its normalisation is `normalize_activations: expected_average_only_in`. The encoder   starts as the transpose of the decoder, with columns of norm 1. λ takes the place of k: a larger one gives more active latents.
 
 With `l0_target: t` the sparsity coefficient λ of `relu`, `gated` or `jumprelu` is steered, from its full value on: after each step \
 `λ ← λ · exp(0.01 · c)`, `c = (L0 − t) / t` of that batch, kept between -1 and 1. (An integral controller on log λ, as sweeps at equal L0 need; SAELens and \
 dictionary_learning have none.) The curve holds λ step by step.
 
 Squared errors are summed over dimensions and averaged over the batch. Formulas and defaults are those of SAELens 6.54: Adam with \
-epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 and the encoder to their transpose.
+epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 (`top_afa`: 1) and the encoder to their transpose.
 
 Sequences come in random order, fill a block of `block` positions, and the block is shuffled; batches are cut from blocks one after \
 another, epoch after epoch. Everything random follows from `seed`.
@@ -234,6 +235,6 @@ batch is read once, each sequence run once for all their hook points, and each g
 vectors of a `synth_sae_bench` are drawn in the same way.
 
 The output holds W_enc, b_enc, W_dec and b_dec as SAELens saves them for inference (the scale of `normalize_activations` and, for \
-`topk`, the decoder norms are taken over into the weights), and the curve: `loss` and its parts, `ev_trainer` \
+`topk` and `top_afa`, the decoder norms are taken over into the weights), and the curve: `loss` and its parts, `ev_trainer` \
 (`1 − mean error / variance of the batch`), `l0`, `dead_fraction`, `grad_norm`, `lr`, and `examples_in_batch`, the number of sequences \
 that a batch comes from. An interrupted training goes on from its last checkpoint and gives the same bytes.";

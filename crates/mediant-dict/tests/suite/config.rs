@@ -100,6 +100,7 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("gated", json!({ "k": 4 })), "sae.k", "no option of `architecture: gated`"),
         (of("gated", json!({ "l1": -1.0 })), "sae.l1", "at least 0"),
         (of("batchtopk", json!({ "k": 0.0 })), "sae.k", "above 0"),
+        (of("batchtopk", json!({ "k": 0.02 })), "sae.k", "no latent would be active"),
         (of("batchtopk", json!({ "k": 64.5 })), "sae.k", "only 64 latents"),
         (of("batchtopk", json!({ "topk_threshold_lr": 0.0 })), "sae.topk_threshold_lr", "above 0 and at most 1"),
         (of("batchtopk", json!({ "matryoshka_widths": [8] })), "sae.matryoshka_widths", "no option"),
