@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::pass::{Found, Frame, Pass};
 use super::term::decode;
 use crate::product::pieces;
-use crate::pursuit::{Choices, codes, subtract};
+use crate::pursuit::{codes, subtract};
 use crate::train::learner::Losses;
 use crate::{MatchingPursuit, Weights};
 
@@ -43,11 +43,11 @@ pub(super) fn pass(frame: Frame<'_>, rule: &MatchingPursuit, gradients: &mut Wei
             }
             let (choices, part) = (&choices[start..end], start * d_in..end * d_in);
             let rows = choices.par_iter().zip(inputs[part.clone()].par_chunks(d_in).zip(errors[part].par_chunks(d_in)));
-            let backward =
+            let by_row =
                 rows.map(|(choices, (input, error))| backward(choices, input, error, gain, &weights.w_dec));
             let mut by_choice = Vec::with_capacity(entries * d_in);
             let mut latents = Codes::default();
-            for (choices, (gradients, pull)) in choices.iter().zip(backward.collect::<Vec<_>>()) {
+            for (choices, (gradients, pull)) in choices.iter().zip(by_row.collect::<Vec<_>>()) {
                 by_choice.extend(gradients);
                 output_pull.extend(pull);
                 choices.iter().for_each(|(latent, _)| latents.push_row([(*latent, 1.0)]));
@@ -65,7 +65,7 @@ pub(super) fn pass(frame: Frame<'_>, rule: &MatchingPursuit, gradients: &mut Wei
 }
 
 /// Of one row: ∂L/∂W_dec,i_t of every choice, `[choices, d_in]`, and (g − ρ_0) / gain.
-fn backward(choices: &Choices, input: &[f32], error: &[f32], gain: f32, w_dec: &[f32]) -> (Vec<f32>, Vec<f32>) {
+fn backward(choices: &[(u32, f32)], input: &[f32], error: &[f32], gain: f32, w_dec: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let d_in = input.len();
     // The residuals, in whose place the gradients come.
     let mut all = Vec::with_capacity(choices.len() * d_in);

@@ -44,15 +44,16 @@ pub(super) fn pass(frame: Frame<'_>, options: &TopAfa, gradients: &mut Weights) 
             .collect();
         afa_loss += apart.iter().map(|(loss, _)| loss).sum::<f64>();
 
-        let dense = dense_pays(codes.entries(), piece.len(), d_sae);
-        let of_dense = dense.then(|| {
+        let of_dense = if dense_pays(codes.entries(), piece.len(), d_sae) {
             let matrix = zeroed(&mut work.codes, piece.len() * d_sae);
             matrix.par_chunks_mut(d_sae).enumerate().for_each(|(row, matrix)| {
                 let (latents, values) = codes.row(row);
                 latents.iter().zip(values).for_each(|(latent, value)| matrix[*latent as usize] = *value);
             });
-            DenseTerm { codes: matrix, w_dec: &weights.w_dec, d_in }
-        });
+            Some(DenseTerm { codes: matrix, w_dec: &weights.w_dec, d_in })
+        } else {
+            None
+        };
         mse += match &of_dense {
             Some(dense) => dense.decode(errors),
             None => decode(&codes, &weights.w_dec, errors),
@@ -61,7 +62,8 @@ pub(super) fn pass(frame: Frame<'_>, options: &TopAfa, gradients: &mut Weights) 
             (Some(aux), Some(all)) => {
                 let pull = &mut all[part];
                 pull.copy_from_slice(errors);
-                aux_loss += aux.push(&aux.choose(hidden, None), &weights.w_dec, errors, inputs, Some(&mut *pull));
+                let chosen = aux.choose(hidden, None);
+                aux_loss += aux.push(&chosen, &weights.w_dec, errors, inputs, Some(&mut *pull));
                 pull
             }
             _ => errors,
