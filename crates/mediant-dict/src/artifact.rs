@@ -257,6 +257,7 @@ fn training_details(part: &Part) -> Value {
                 "target_l0": target_l0,
             })
         }
+        Objective::MatchingPursuit(_) => json!({ "decoder_init_norm": decoder_init_norm }),
         // Its files are not written.
         Objective::TopAfa(_) => Value::Null,
     }

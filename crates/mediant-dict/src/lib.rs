@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod format;
 mod objective;
 mod product;
+mod pursuit;
 mod sae;
 mod sae_config;
 mod stability;
@@ -22,6 +23,7 @@ pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, T
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
 pub use objective::{BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};
+pub use pursuit::MatchingPursuit;
 pub use sae::{Activation, Sae};
 pub use sae_config::{Architecture, SaeConfig, SparsityMode};
 pub use stability::{Alike, Match, match_decoders};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::weights::Extra;
-use crate::{Activation, Weights};
+use crate::{Activation, MatchingPursuit, Weights};
 
 /// A family with its own options.
 ///
@@ -54,6 +54,9 @@ pub enum Objective {
     /// `mse + d λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²`, each vector with as many latents as bring ‖f‖ nearest ‖x'‖.
     #[serde(rename = "top_afa")]
     TopAfa(TopAfa),
+    /// `mse`, latents chosen one after another.
+    #[serde(rename = "matching_pursuit")]
+    MatchingPursuit(MatchingPursuit),
 }
 
 /// The options of `top_afa`.
@@ -141,7 +144,11 @@ impl Objective {
         match *self {
             Self::Relu { l1, l1_warm_up_steps } | Self::Gated { l1, l1_warm_up_steps } => Some((l1, l1_warm_up_steps)),
             Self::JumpRelu(JumpRelu { l0, l0_warm_up_steps, .. }) => Some((l0, l0_warm_up_steps)),
-            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } | Self::TopAfa(_) => None,
+            Self::TopK { .. }
+            | Self::BatchTopK { .. }
+            | Self::Matryoshka { .. }
+            | Self::TopAfa(_)
+            | Self::MatchingPursuit(_) => None,
         }
     }
 
@@ -161,7 +168,11 @@ impl Objective {
         match self {
             Self::Relu { .. } | Self::Gated { .. } => Some("l1_coefficient"),
             Self::JumpRelu(_) => Some("l0_coefficient"),
-            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } | Self::TopAfa(_) => None,
+            Self::TopK { .. }
+            | Self::BatchTopK { .. }
+            | Self::Matryoshka { .. }
+            | Self::TopAfa(_)
+            | Self::MatchingPursuit(_) => None,
         }
     }
 
@@ -180,6 +191,7 @@ impl Objective {
             Self::JumpRelu(JumpRelu { pre_act_loss_coefficient: Some(_), .. }) => names(&["l0_loss", "pre_act_loss"]),
             Self::JumpRelu(_) => names(&["l0_loss"]),
             Self::TopAfa(_) => names(&["afa_loss", AUX]),
+            Self::MatchingPursuit(_) => Vec::new(),
         }
     }
 
@@ -189,7 +201,7 @@ impl Objective {
             Self::TopK { rescale_acts_by_decoder_norm, .. } => *rescale_acts_by_decoder_norm,
             Self::BatchTopK { choice } | Self::Matryoshka { choice, .. } => choice.rescale_acts_by_decoder_norm,
             Self::TopAfa(_) => true,
-            Self::Relu { .. } | Self::Gated { .. } | Self::JumpRelu(_) => false,
+            Self::Relu { .. } | Self::Gated { .. } | Self::JumpRelu(_) | Self::MatchingPursuit(_) => false,
         }
     }
 
@@ -203,8 +215,13 @@ impl Objective {
 
     /// Gives initial weights the parameters that the family has besides the usual ones, at SAELens' initial values.
     pub fn extend(&self, weights: &mut Weights) {
-        let all = |value: f32| vec![value; weights.d_sae];
+        let d_sae = weights.d_sae;
+        let all = |value: f32| vec![value; d_sae];
         weights.extra = match self {
+            Self::MatchingPursuit(_) => {
+                (weights.w_enc, weights.b_enc) = (Vec::new(), Vec::new());
+                Extra::Tied
+            }
             Self::JumpRelu(JumpRelu { threshold_init, .. }) => Extra::Threshold(all(*threshold_init as f32)),
             Self::Gated { .. } => Extra::Gate { b_mag: all(0.0), r_mag: all(0.0) },
             Self::Relu { .. }
@@ -223,6 +240,7 @@ impl Objective {
             Self::TopK { k, rescale_acts_by_decoder_norm, .. } => Activation::TopK { k, rescale_acts_by_decoder_norm },
             Self::BatchTopK { .. } | Self::Matryoshka { .. } | Self::JumpRelu(_) => Activation::JumpRelu,
             Self::TopAfa(_) => Activation::TopAfa,
+            Self::MatchingPursuit(rule) => Activation::MatchingPursuit(rule),
         }
     }
 
@@ -249,6 +267,7 @@ impl Objective {
             Self::Matryoshka { .. } => "matryoshka_batchtopk",
             Self::JumpRelu(_) => "jumprelu",
             Self::TopAfa(_) => "top_afa",
+            Self::MatchingPursuit(_) => "matching_pursuit",
         }
     }
 }

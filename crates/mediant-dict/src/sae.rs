@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::encode::{choose, magnitude, positive_entries, pre_activations, rectify, scaled_plus_rows};
 use crate::product::pieces;
-use crate::{Error, Extra, Result, Weights, afa};
+use crate::{Error, Extra, MatchingPursuit, Result, Weights, afa, pursuit};
 
 /// How pre-activations become codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Activation {
     /// max(z, 0).
@@ -29,10 +29,13 @@ pub enum Activation {
     /// As many of the largest z_i ‖W_dec,i‖ as bring their norm nearest that of the input; max(z, 0) there.
     #[serde(rename = "top_afa")]
     TopAfa,
+    /// Latents chosen one after another.
+    #[serde(rename = "matching_pursuit")]
+    MatchingPursuit(MatchingPursuit),
 }
 
 impl Activation {
-    /// The name of the architecture: `relu`, `gated`, `topk`, `jumprelu`, `top_afa`.
+    /// The name of the architecture: `relu`, `gated`, `topk`, `jumprelu`, `top_afa`, `matching_pursuit`.
     pub fn architecture(self) -> &'static str {
         match self {
             Self::Relu => "relu",
@@ -40,6 +43,7 @@ impl Activation {
             Self::JumpRelu => "jumprelu",
             Self::TopK { .. } => "topk",
             Self::TopAfa => "top_afa",
+            Self::MatchingPursuit(_) => "matching_pursuit",
         }
     }
 }
@@ -70,6 +74,7 @@ impl Sae {
             Activation::Relu | Activation::TopK { .. } | Activation::TopAfa => weights.extra == Extra::None,
             Activation::Gated => matches!(weights.extra, Extra::Gate { .. }),
             Activation::JumpRelu => matches!(weights.extra, Extra::Threshold(_)),
+            Activation::MatchingPursuit(_) => weights.extra == Extra::Tied,
         };
         if !fits {
             return Err(Error::Data(format!("other parameters than a {} autoencoder has", activation.architecture())));
@@ -118,11 +123,15 @@ impl Sae {
             let b_dec = &self.weights.b_dec;
             let inputs =
                 if self.apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, b_dec, &mut centred) } else { x };
+            if let Activation::MatchingPursuit(rule) = self.activation {
+                all.append(&pursuit::codes(&rule.pursue(inputs, &self.weights.w_dec, d_in, &mut buffer)));
+                continue;
+            }
             let hidden = pre_activations(&self.weights, inputs, &mut buffer);
             all.append(&match (self.activation, &self.weights.extra) {
                 (Activation::TopAfa, _) => afa::choose(hidden, self.norms.as_deref().unwrap_or_default(), inputs),
                 (Activation::TopK { k, .. }, _) => choose(hidden, d_sae, self.norms.as_deref(), k),
-                (_, Extra::None) => {
+                (_, Extra::None | Extra::Tied) => {
                     rectify(hidden, d_sae);
                     positive_entries(hidden, d_sae)
                 }

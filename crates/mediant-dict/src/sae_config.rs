@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::{BDecInit, Normalize, Wrong};
-use crate::{BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};
+use crate::{BatchChoice, DecoderNorm, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa};
 
 /// The `sae:` options of `train_sae`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -77,8 +77,18 @@ pub struct SaeConfig {
     /// top_afa: how many dead latents reconstruct the residual, at most; by default 512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k_aux: Option<usize>,
+    /// matching_pursuit: a vector is done once what is left of it is of a smaller norm, in the units of training; by default
+    /// 0.01, and 0 for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residual_threshold: Option<f64>,
+    /// matching_pursuit: choices for a vector, at most; by default as many as it has dimensions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_iterations: Option<usize>,
+    /// matching_pursuit: a vector is done once a latent is chosen again; by default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_on_duplicate_support: Option<bool>,
     /// Norm of the decoder's rows at the start, by default 0.1; `null` leaves them as the Kaiming initialisation draws them.
-    /// No option of top_afa, whose rows are kept at norm 1.
+    /// No option of top_afa, whose rows are kept at norm 1, and of matching_pursuit, whose rows start with it.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<f64>")]
     pub decoder_init_norm: Option<Option<f64>>,
@@ -121,6 +131,9 @@ pub enum Architecture {
     /// As many latents of each vector as bring the norm of the codes nearest its own (`SewoongLee/top-afa-sae`).
     #[serde(rename = "top_afa")]
     TopAfa,
+    /// Latents chosen one after another, each for what the others left; the decoder is the encoder. In SAELens' form.
+    #[serde(rename = "matching_pursuit")]
+    MatchingPursuit,
 }
 
 /// What `jumprelu` penalises.
@@ -146,6 +159,7 @@ impl Architecture {
             Self::Matryoshka => "matryoshka",
             Self::Jumprelu => "jumprelu",
             Self::TopAfa => "top_afa",
+            Self::MatchingPursuit => "matching_pursuit",
         }
     }
 }
@@ -179,7 +193,23 @@ impl Wrong {
             }
             Architecture::Jumprelu => Objective::JumpRelu(self.jump_relu(sae, d_sae)),
             Architecture::TopAfa => Objective::TopAfa(self.top_afa(sae)),
+            Architecture::MatchingPursuit => Objective::MatchingPursuit(self.matching_pursuit(sae)),
         }
+    }
+
+    fn matching_pursuit(&mut self, sae: &SaeConfig) -> MatchingPursuit {
+        if !sae.apply_b_dec_to_input {
+            let message = "a matching pursuit that does not subtract `b_dec` does not add it either, and is not built";
+            self.add("sae.apply_b_dec_to_input", message, Some("leave it out"));
+        }
+        let rule = MatchingPursuit {
+            residual_threshold: sae.residual_threshold.unwrap_or(1e-2),
+            max_iterations: sae.max_iterations,
+            stop_on_duplicate_support: sae.stop_on_duplicate_support.unwrap_or(true),
+        };
+        self.not_negative(rule.residual_threshold, "sae.residual_threshold");
+        self.require(rule.max_iterations != Some(0), "sae.max_iterations", "must be at least 1");
+        rule
     }
 
     fn top_afa(&mut self, sae: &SaeConfig) -> TopAfa {
@@ -200,15 +230,23 @@ impl Wrong {
             && choice.k > 0.0
             && choice.entries(batch) == 0
         {
-            let message = format!("no latent would be active: of a batch of {batch}, k · batch = {} are kept", choice.k * batch as f64);
+            let message = format!(
+                "no latent would be active: of a batch of {batch}, k · batch = {} are kept",
+                choice.k * batch as f64
+            );
             self.add("sae.k", message, Some("k · batch must be at least 1; a larger `batch` allows a smaller k"));
         }
     }
 
     /// The norm that decoder rows start with.
     pub(crate) fn decoder_init_norm(&mut self, sae: &SaeConfig, objective: &Objective) -> Option<f64> {
-        match (objective.decoder_norm(), sae.decoder_init_norm) {
-            (DecoderNorm::Free, given) => {
+        let fixed = match (objective, objective.decoder_norm()) {
+            (Objective::MatchingPursuit(_), _) => Some("starts with decoder rows of norm 1"),
+            (_, DecoderNorm::OneBeforeStep) => Some("keeps decoder rows at norm 1"),
+            (_, DecoderNorm::Free) => None,
+        };
+        match (fixed, sae.decoder_init_norm) {
+            (None, given) => {
                 let norm = given.unwrap_or(Some(0.1));
                 self.require(
                     norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()),
@@ -217,9 +255,9 @@ impl Wrong {
                 );
                 norm
             }
-            (DecoderNorm::OneBeforeStep, None) => Some(1.0),
-            (DecoderNorm::OneBeforeStep, Some(_)) => {
-                let message = format!("does nothing: `{}` keeps decoder rows at norm 1", sae.architecture.name());
+            (Some(_), None) => Some(1.0),
+            (Some(what), Some(_)) => {
+                let message = format!("does nothing: `{}` {what}", sae.architecture.name());
                 self.add("sae.decoder_init_norm", message, Some("leave it out"));
                 None
             }
@@ -326,18 +364,17 @@ impl Wrong {
 
     /// Options that belong to other families.
     fn foreign_options(&mut self, sae: &SaeConfig) {
-        use Architecture::{Batchtopk, Gated, Jumprelu, Matryoshka, Relu, TopAfa, Topk};
+        use Architecture::{Batchtopk, Gated, Jumprelu, MatchingPursuit, Matryoshka, Relu, TopAfa, Topk};
         let largest = &[Topk, Batchtopk, Matryoshka][..];
         let options = [
             ("sae.k", sae.k.is_some(), largest),
             ("sae.rescale_acts_by_decoder_norm", sae.rescale_acts_by_decoder_norm.is_some(), largest),
-            (
-                "sae.aux_loss_coefficient",
-                sae.aux_loss_coefficient.is_some(),
-                &[Topk, Batchtopk, Matryoshka, TopAfa],
-            ),
+            ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some(), &[Topk, Batchtopk, Matryoshka, TopAfa]),
             ("sae.afa_coeff", sae.afa_coeff.is_some(), &[TopAfa]),
             ("sae.k_aux", sae.k_aux.is_some(), &[TopAfa]),
+            ("sae.residual_threshold", sae.residual_threshold.is_some(), &[MatchingPursuit]),
+            ("sae.max_iterations", sae.max_iterations.is_some(), &[MatchingPursuit]),
+            ("sae.stop_on_duplicate_support", sae.stop_on_duplicate_support.is_some(), &[MatchingPursuit]),
             ("sae.topk_threshold_lr", sae.topk_threshold_lr.is_some(), &[Batchtopk, Matryoshka]),
             ("sae.matryoshka_widths", sae.matryoshka_widths.is_some(), &[Matryoshka]),
             ("sae.l1", sae.l1.is_some(), &[Relu, Gated]),

@@ -30,6 +30,8 @@ pub enum Extra {
     /// No further ones.
     #[default]
     None,
+    /// matching_pursuit: the encoder is W_dec, and there is no b_enc; `w_enc` and `b_enc` are empty.
+    Tied,
     /// jumprelu: above which pre-activation a latent is active, `[d_sae]`.
     Threshold(Vec<f32>),
     /// gated, whose `b_enc` is the gate's bias `b_gate`: the magnitudes are max((x W_enc) ⊙ e^r_mag + b_mag, 0).
@@ -78,6 +80,7 @@ impl Weights {
             b_dec: zeros(&self.b_dec),
             extra: match &self.extra {
                 Extra::None => Extra::None,
+                Extra::Tied => Extra::Tied,
                 Extra::Threshold(of) => Extra::Threshold(zeros(of)),
                 Extra::Gate { b_mag, r_mag } => Extra::Gate { b_mag: zeros(b_mag), r_mag: zeros(r_mag) },
             },
@@ -96,20 +99,25 @@ impl Weights {
         let (d_in, d_sae) = (self.d_in, self.d_sae);
         let bias = if matches!(self.extra, Extra::Gate { .. }) { "b_gate" } else { "b_enc" };
         let extra: &[&str] = match self.extra {
-            Extra::None => &[],
+            Extra::None | Extra::Tied => &[],
             Extra::Threshold(_) => &["threshold"],
             Extra::Gate { .. } => &["b_mag", "r_mag"],
         };
         let four =
             [("W_enc_T", vec![d_sae, d_in]), (bias, vec![d_sae]), ("W_dec", vec![d_sae, d_in]), ("b_dec", vec![d_in])];
-        four.into_iter().chain(extra.iter().map(|name| (*name, vec![d_sae]))).collect()
+        let tied = self.extra == Extra::Tied;
+        let some = four.into_iter().filter(|(name, _)| !tied || ["W_dec", "b_dec"].contains(name));
+        some.chain(extra.iter().map(|name| (*name, vec![d_sae]))).collect()
     }
 
     /// The parameters: W_enc, b_enc, W_dec, b_dec, and the family's own.
     pub fn each(&self) -> Vec<&[f32]> {
-        let mut all: Vec<&[f32]> = vec![&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec];
+        let mut all: Vec<&[f32]> = match self.extra {
+            Extra::Tied => vec![&self.w_dec, &self.b_dec],
+            _ => vec![&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec],
+        };
         match &self.extra {
-            Extra::None => {}
+            Extra::None | Extra::Tied => {}
             Extra::Threshold(threshold) => all.push(threshold),
             Extra::Gate { b_mag, r_mag } => all.extend([&b_mag[..], r_mag]),
         }
@@ -118,13 +126,21 @@ impl Weights {
 
     /// The parameters, to be changed.
     pub fn each_mut(&mut self) -> Vec<&mut [f32]> {
-        let mut all: Vec<&mut [f32]> = vec![&mut self.w_enc, &mut self.b_enc, &mut self.w_dec, &mut self.b_dec];
+        let mut all: Vec<&mut [f32]> = match self.extra {
+            Extra::Tied => vec![&mut self.w_dec, &mut self.b_dec],
+            _ => vec![&mut self.w_enc, &mut self.b_enc, &mut self.w_dec, &mut self.b_dec],
+        };
         match &mut self.extra {
-            Extra::None => {}
+            Extra::None | Extra::Tied => {}
             Extra::Threshold(threshold) => all.push(threshold),
             Extra::Gate { b_mag, r_mag } => all.extend([&mut b_mag[..], r_mag]),
         }
         all
+    }
+
+    /// What latents are found by, `[d_sae, d_in]`: W_enc, or W_dec where that is the encoder.
+    pub fn encoder(&self) -> &[f32] {
+        if self.extra == Extra::Tied { &self.w_dec } else { &self.w_enc }
     }
 
     /// ‖W_dec,i‖₂ of every latent.
@@ -135,13 +151,17 @@ impl Weights {
     /// Takes over the scale that activations were multiplied by in training: the result maps unscaled activations to
     /// unscaled reconstructions (SAELens' `fold_activation_norm_scaling_factor`).
     pub fn fold_scale(&mut self, scale: f32) {
-        self.w_enc.iter_mut().for_each(|x| *x *= scale);
-        self.w_dec.iter_mut().for_each(|x| *x /= scale);
+        // Codes of a pursuit scale with the input, and what they are multiplied by stays.
+        if self.extra != Extra::Tied {
+            self.w_enc.iter_mut().for_each(|x| *x *= scale);
+            self.w_dec.iter_mut().for_each(|x| *x /= scale);
+        }
         self.b_dec.iter_mut().for_each(|x| *x /= scale);
     }
 
     /// Moves the norm of each decoder row into the encoder; rows are of norm 1 afterwards. Norms are clamped to 1e-8 as in
-    /// SAELens. The function stays the same where the activation rule commutes with a positive scale per latent.
+    /// SAELens. The function stays the same where the activation rule commutes with a positive scale per latent: not for
+    /// tied weights.
     pub fn fold_decoder_norms(&mut self) {
         let norms: Vec<f32> = self.decoder_norms().into_iter().map(|norm| norm.max(1e-8)).collect();
         for (row, norm) in self.w_enc.chunks_exact_mut(self.d_in).zip(&norms) {
@@ -153,7 +173,7 @@ impl Weights {
         let times_norm = |values: &mut [f32]| values.iter_mut().zip(&norms).for_each(|(x, norm)| *x *= norm);
         times_norm(&mut self.b_enc);
         match &mut self.extra {
-            Extra::None => {}
+            Extra::None | Extra::Tied => {}
             Extra::Threshold(threshold) => times_norm(threshold),
             // e^r_mag multiplies what has been scaled already.
             Extra::Gate { b_mag, .. } => times_norm(b_mag),

@@ -149,7 +149,7 @@ const DETAILS: &str = "\
 | `gemma_scope` | `params.npz`, or any `.npz` given as a file | Gemma Scope: jumprelu whose input is the activation itself |
 | `dictionary_learning` | `ae.pt`, `config.json` | AutoEncoder, AutoEncoderNew, GatedAutoEncoder, AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE, JumpReluAutoEncoder |
 
-Of a folder that holds several formats, `format` says which is meant. An architecture that is not built (transcoders, matching pursuit, \
+Of a folder that holds several formats, `format` says which is meant. An architecture that is not built (transcoders, \
 abstopk, groupmax, …), an option that would change the numbers, a tensor that is missing, left over or of another shape, and a damaged \
 file are each an error that names it, before anything runs; a value that is not a finite number is one when the stage runs.
 

@@ -221,9 +221,10 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
 With `l0_target: t` the sparsity coefficient λ of `relu`, `gated` or `jumprelu` is steered, from its full value on: after each step \
 `λ ← λ · exp(0.01 · c)`, `c = (L0 − t) / t` of that batch, kept between -1 and 1. (An integral controller on log λ, as sweeps at equal L0 need; SAELens and \
 dictionary_learning have none.) The curve holds λ step by step.
+- `matching_pursuit`: latents are chosen one after another for what is left of the vector: with `r = x'`, each time the latent of the largest   `r · W_dec,i` adds that product to its `f_i`, and `r` loses the product times `W_dec,i`. It ends when nothing is positive, after `max_iterations` (by default `d_in`), once   `‖r‖ < residual_threshold`, or, unless `stop_on_duplicate_support: false`, with a latent chosen a second time. Loss `‖x − x̂‖²`, with gradients through all   choices. There are W_dec and b_dec alone. A training takes as many products of a batch with W_dec as the longest pursuit has choices.
 
 Squared errors are summed over dimensions and averaged over the batch. Formulas and defaults are those of SAELens 6.54: Adam with \
-epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 (`top_afa`: 1) and the encoder to their transpose.
+epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 (`top_afa` and `matching_pursuit`: 1) and the encoder to their transpose.
 
 Sequences come in random order, fill a block of `block` positions, and the block is shuffled; batches are cut from blocks one after \
 another, epoch after epoch. Everything random follows from `seed`.

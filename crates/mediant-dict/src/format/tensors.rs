@@ -30,16 +30,21 @@ pub(crate) fn weights(
     mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
 ) -> Result<Weights> {
     let gated = activation == Activation::Gated;
+    let tied = matches!(activation, Activation::MatchingPursuit(_));
     Ok(Weights {
         d_in,
         d_sae,
-        w_enc: transposed(&tensor("W_enc", &[d_in, d_sae])?, d_in, d_sae),
-        b_enc: tensor(if gated { "b_gate" } else { "b_enc" }, &[d_sae])?,
+        w_enc: match tied {
+            true => Vec::new(),
+            false => transposed(&tensor("W_enc", &[d_in, d_sae])?, d_in, d_sae),
+        },
+        b_enc: if tied { Vec::new() } else { tensor(if gated { "b_gate" } else { "b_enc" }, &[d_sae])? },
         w_dec: tensor("W_dec", &[d_sae, d_in])?,
         b_dec: tensor("b_dec", &[d_in])?,
         extra: match activation {
             Activation::Relu | Activation::TopK { .. } | Activation::TopAfa => Extra::None,
             Activation::JumpRelu => Extra::Threshold(tensor("threshold", &[d_sae])?),
+            Activation::MatchingPursuit(_) => Extra::Tied,
             Activation::Gated => Extra::Gate { b_mag: tensor("b_mag", &[d_sae])?, r_mag: tensor("r_mag", &[d_sae])? },
         },
     })

@@ -13,7 +13,7 @@ use super::learner::{Learner, Now, Outcome};
 use super::source::Activations;
 use super::start::Estimates;
 use crate::config::{Normalize, Training};
-use crate::{Error, Extra, Result, Sae, Weights};
+use crate::{Activation, Error, Extra, Result, Sae, Weights};
 
 /// How fast the sparsity coefficient is steered: the natural logarithm of its change in a step where L0 is twice its target or more.
 const STEERING: f64 = 0.01;
@@ -248,7 +248,11 @@ impl<L: Learner> Trainer<L> {
         if objective.batch_choice().is_some() {
             weights.extra = Extra::Threshold(vec![threshold as f32; weights.d_sae]);
         }
-        let activation = objective.activation();
+        let mut activation = objective.activation();
+        if let Activation::MatchingPursuit(rule) = &mut activation {
+            // It is compared with what is left of an input that is not scaled any more.
+            rule.residual_threshold /= f64::from(self.scale);
+        }
         let tokens = self.step * self.training.batch as u64;
         let rows = self.rows;
         Ok(Trained {

@@ -1,6 +1,6 @@
 //! The hand-written gradients against automatic differentiation of the dense formulas.
 
-use mediant_dict::{BatchChoice, Extra, JumpRelu, Objective, Sparsity, TopAfa, Weights};
+use mediant_dict::{BatchChoice, Extra, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa, Weights};
 
 use crate::oracle::Oracle;
 use crate::support::{normal, run};
@@ -48,6 +48,10 @@ fn check(shape: [usize; 3], bias: f32, objective: &Objective, work: Work, dead: 
     let x = normal(rows * d_in, 1, 1.0);
     let dead: Vec<bool> = (0..d_sae).map(dead).collect();
     for subtract in [true, false] {
+        // Without subtraction there is no such family.
+        if !subtract && matches!(objective, Objective::MatchingPursuit(_)) {
+            continue;
+        }
         let (found, gradients, _) = run(&weights, objective, subtract, &x, &dead);
         let mut oracle = Oracle::new(&weights, subtract, &x, &dead);
         oracle.compute(objective);
@@ -161,6 +165,16 @@ fn top_afa_dense_and_sparse_with_few_and_many_dead_latents() {
     check([2, 400, 70], 0.0, &objective, Work::Sparse, |i| i % 4 == 0);
     check([40, 130, 70], 0.0, &objective, Work::Dense, |_| false);
     check([40, 130, 70], 0.0, &objective, Work::Dense, |i| i % 4 == 0);
+}
+
+#[test]
+fn matching_pursuit_through_all_choices() {
+    for (residual_threshold, max_iterations, stop_on_duplicate_support) in
+        [(0.01, None, true), (1.5, None, true), (0.0, Some(7), false), (2.0, Some(12), false)]
+    {
+        let rule = MatchingPursuit { residual_threshold, max_iterations, stop_on_duplicate_support };
+        check([20, 130, 70], 0.0, &Objective::MatchingPursuit(rule), Work::Any, |_| false);
+    }
 }
 
 /// A row of 2^18 pre-activations: pieces of 35 rows.

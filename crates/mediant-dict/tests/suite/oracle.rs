@@ -7,7 +7,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
 use mediant_dict::train::Losses;
-use mediant_dict::{BatchChoice, JumpRelu, Objective, Sparsity, TopAfa, Weights};
+use mediant_dict::{BatchChoice, Extra, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa, Weights};
 
 type B = Autodiff<Flex>;
 type Matrix = Tensor<B, 2>;
@@ -52,6 +52,8 @@ fn largest(tensor: &Matrix, width: usize, k: usize, allowed: &[bool]) -> Matrix 
 pub(crate) struct Oracle {
     /// In the order of [`Weights::each`].
     variables: Vec<Matrix>,
+    /// The place of W_dec among them; b_dec is the next.
+    w_dec: usize,
     x: Matrix,
     /// What the encoder reads.
     input: Matrix,
@@ -75,11 +77,16 @@ impl Oracle {
         };
         let variables: Vec<Matrix> = weights.each().into_iter().zip(weights.shapes()).map(variable).collect();
         let x = matrix(x, [x.len() / d_in, d_in]);
-        let input = if subtract { x.clone() - variables[3].clone() } else { x.clone() };
-        let pre = input.clone().matmul(variables[0].clone().transpose()) + variables[1].clone();
-        let norms = variables[2].clone().powf_scalar(2.0).sum_dim(1).sqrt().transpose();
+        // W_dec and b_dec; tied weights have no others.
+        let [w_dec, b_dec] = if weights.extra == Extra::Tied { [0, 1] } else { [2, 3] };
+        let input = if subtract { x.clone() - variables[b_dec].clone() } else { x.clone() };
+        let pre = match weights.extra {
+            Extra::Tied => input.clone(),
+            _ => input.clone().matmul(variables[0].clone().transpose()) + variables[1].clone(),
+        };
+        let norms = variables[w_dec].clone().powf_scalar(2.0).sum_dim(1).sqrt().transpose();
         let (losses, total) = (Losses::default(), Tensor::zeros([1], &Default::default()));
-        Self { variables, x, input, pre, norms, dead: dead.to_vec(), losses, total, touched: 0 }
+        Self { variables, w_dec, x, input, pre, norms, dead: dead.to_vec(), losses, total, touched: 0 }
     }
 
     fn rows(&self) -> usize {
@@ -87,7 +94,7 @@ impl Oracle {
     }
 
     fn decode(&self, codes: Matrix) -> Matrix {
-        codes.matmul(self.variables[2].clone())
+        codes.matmul(self.variables[self.w_dec].clone())
     }
 
     /// Mean over the batch of the summed squares.
@@ -96,7 +103,7 @@ impl Oracle {
     }
 
     fn reconstruct(&mut self, codes: Matrix) -> Matrix {
-        let out = self.decode(codes) + self.variables[3].clone();
+        let out = self.decode(codes) + self.variables[self.w_dec + 1].clone();
         let mse = Self::square(out.clone() - self.x.clone());
         self.losses.mse = f64::from(mse.clone().into_scalar());
         self.total = self.total.clone() + mse;
@@ -187,6 +194,39 @@ impl Oracle {
         self.add(Self::square(error) * options.aux_loss_coefficient as f32);
     }
 
+    fn matching_pursuit(&mut self, rule: &MatchingPursuit) {
+        let w_dec = self.variables[self.w_dec].clone();
+        let [rows, d_in] = self.input.dims();
+        let d_sae = w_dec.dims()[0];
+        let mut residual = self.input.clone();
+        let mut codes: Matrix = Tensor::zeros([rows, d_sae], &Default::default());
+        let mut done = vec![false; rows];
+        for _ in 0..rule.max_iterations.unwrap_or(d_in) {
+            let products = numbers(residual.clone().matmul(w_dec.clone().transpose()).inner());
+            let before = numbers(codes.clone().inner());
+            let mut one = vec![0.0; rows * d_sae];
+            for row in (0..rows).filter(|row| !done[*row]) {
+                let products = &products[row * d_sae..][..d_sae];
+                let best = (0..d_sae).rev().max_by(|&a, &b| products[a].total_cmp(&products[b])).unwrap();
+                one[row * d_sae + best] = 1.0;
+            }
+            let one = matrix(&one, [rows, d_sae]);
+            let chosen = one.clone().matmul(w_dec.clone());
+            let value = relu((residual.clone() * chosen.clone()).sum_dim(1));
+            codes = codes + one * value.clone();
+            residual = residual - chosen * value;
+            let (after, left) = (numbers(codes.clone().inner()), numbers(residual.clone().inner()));
+            for row in 0..rows {
+                let support =
+                    |codes: &[f32]| codes[row * d_sae..][..d_sae].iter().map(|x| *x != 0.0).collect::<Vec<_>>();
+                let norm = left[row * d_in..][..d_in].iter().map(|x| x * x).sum::<f32>().sqrt();
+                done[row] |= rule.stop_on_duplicate_support && support(&before) == support(&after);
+                done[row] |= f64::from(norm) < rule.residual_threshold;
+            }
+        }
+        self.reconstruct(codes);
+    }
+
     fn gated(&mut self, l1: f64) {
         let open = where_true(&self.pre, |_, pi| pi > 0.0);
         self.touched = numbers(open.clone().inner()).iter().filter(|x| **x > 0.0).count();
@@ -251,6 +291,7 @@ impl Oracle {
             Objective::Matryoshka { choice, widths } => self.batch_choice(choice, widths),
             Objective::JumpRelu(options) => self.jump_relu(options),
             Objective::TopAfa(options) => self.top_afa(options),
+            Objective::MatchingPursuit(rule) => self.matching_pursuit(rule),
         }
     }
 

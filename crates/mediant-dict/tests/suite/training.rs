@@ -15,7 +15,7 @@ fn value(trained: &Trained, name: &str) -> f64 {
 }
 
 /// All families, with every option that adds state or randomness.
-fn families() -> [Value; 8] {
+fn families() -> [Value; 9] {
     [
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
@@ -32,6 +32,7 @@ fn families() -> [Value; 8] {
             "jumprelu_ste_to_input": true, "decoder_init_norm": 0.5 } }),
         json!({ "sae": { "architecture": "top_afa", "normalize_activations": "expected_average_only_in" },
             "dead_feature_window": 5, "adam_beta2": 0.99 }),
+        json!({ "sae": { "architecture": "matching_pursuit", "max_iterations": 4, "normalize_activations": "expected_average_only_in" } }),
     ]
 }
 
@@ -45,7 +46,9 @@ fn trainings_learn() {
         // Three of 48 directions and a constant make up each vector; before training nothing is explained.
         assert!(value(&trained, "ev_trainer") > 0.85, "{own}: {}", value(&trained, "ev_trainer"));
         let first = trained.curve.iter().find(|row| row.name == "ev_trainer").unwrap().value;
-        assert!(first < 0.2, "{own}: {first}");
+        // A pursuit explains some of a vector by any rows.
+        let pursuit = own["sae"]["architecture"] == "matching_pursuit";
+        assert!(first < if pursuit { 0.5 } else { 0.2 }, "{own}: {first}");
         let before = trained.curve.iter().find(|row| row.name == "mse_loss").unwrap().value;
         assert!(value(&trained, "mse_loss") < 0.3 * before, "{own}");
         assert!((trained.facts.epochs - 800.0 * 128.0 / 4000.0).abs() < 1e-12);

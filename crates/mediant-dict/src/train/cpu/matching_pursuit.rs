@@ -43,8 +43,7 @@ pub(super) fn pass(frame: Frame<'_>, rule: &MatchingPursuit, gradients: &mut Wei
             }
             let (choices, part) = (&choices[start..end], start * d_in..end * d_in);
             let rows = choices.par_iter().zip(inputs[part.clone()].par_chunks(d_in).zip(errors[part].par_chunks(d_in)));
-            let by_row =
-                rows.map(|(choices, (input, error))| backward(choices, input, error, gain, &weights.w_dec));
+            let by_row = rows.map(|(choices, (input, error))| backward(choices, input, error, gain, &weights.w_dec));
             let mut by_choice = Vec::with_capacity(entries * d_in);
             let mut latents = Codes::default();
             for (choices, (gradients, pull)) in choices.iter().zip(by_row.collect::<Vec<_>>()) {

@@ -13,6 +13,7 @@ mod constraint;
 mod gated;
 mod jump_relu;
 mod learner;
+mod matching_pursuit;
 mod pass;
 mod relu;
 mod term;

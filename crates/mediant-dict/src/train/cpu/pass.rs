@@ -4,7 +4,7 @@ use mediant_tensor::kernels::sparse::add_weighted;
 use rayon::prelude::*;
 
 use super::aux::AuxBuffers;
-use super::{batch_topk, gated, jump_relu, relu, top_afa, topk};
+use super::{batch_topk, gated, jump_relu, matching_pursuit, relu, top_afa, topk};
 use crate::encode::scaled_plus_rows;
 use crate::train::learner::{Losses, Now};
 use crate::{Objective, Weights};
@@ -101,6 +101,7 @@ pub fn pass(
         Objective::BatchTopK { choice } => batch_topk::pass(frame, choice, &[], gradients),
         Objective::Matryoshka { choice, widths } => batch_topk::pass(frame, choice, widths, gradients),
         Objective::JumpRelu(options) => jump_relu::pass(frame, options, gradients),
+        Objective::MatchingPursuit(rule) => matching_pursuit::pass(frame, rule, gradients),
         Objective::TopAfa(options) => top_afa::pass(frame, options, gradients),
     };
     let output_pull = found.output_pull.as_deref().unwrap_or(&buffers.errors);
