@@ -73,9 +73,12 @@ pub struct SaeConfig {
     /// Norm of the decoder's rows at the start; `null` leaves them as the Kaiming initialisation draws them.
     #[serde(default = "decoder_init_norm")]
     pub decoder_init_norm: Option<f64>,
-    /// Subtract `b_dec` from the input before encoding.
-    #[serde(default = "yes")]
-    pub apply_b_dec_to_input: bool,
+    /// Subtract `b_dec` from the input before encoding; by default true, and not of transcoders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply_b_dec_to_input: Option<bool>,
+    /// Transcoders: add `x W_skipᵀ` to the output, W_skip trained from zero.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip: bool,
     /// Scaling of the activations during training, taken over into the weights at its end.
     #[serde(default)]
     pub normalize_activations: Normalize,
@@ -86,10 +89,6 @@ pub struct SaeConfig {
 
 fn decoder_init_norm() -> Option<f64> {
     Some(0.1)
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// The family of an autoencoder.
@@ -124,7 +123,7 @@ pub enum SparsityMode {
 }
 
 impl Architecture {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Relu => "relu",
             Self::Gated => "gated",

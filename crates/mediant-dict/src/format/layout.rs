@@ -97,11 +97,13 @@ impl Layout {
     pub(super) fn read(&self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<Weights> {
         Ok(Weights {
             d_in,
+            d_out: d_in,
             d_sae,
             w_enc: self.w_enc.read(file)?,
             b_enc: file.read(self.b_enc)?,
             w_dec: self.w_dec.read(file)?,
             b_dec: file.read(self.b_dec)?,
+            w_skip: None,
             extra: match self.extra {
                 Further::None => Extra::None,
                 Further::Threshold(name) => Extra::Threshold(file.read(name)?),

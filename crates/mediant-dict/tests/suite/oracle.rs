@@ -6,7 +6,7 @@
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
-use mediant_dict::train::Losses;
+use mediant_dict::train::{Losses, Samples};
 use mediant_dict::{BatchChoice, JumpRelu, Objective, Sparsity, Weights};
 
 type B = Autodiff<Flex>;
@@ -52,7 +52,10 @@ fn largest(tensor: &Matrix, width: usize, k: usize, allowed: &[bool]) -> Matrix 
 pub(crate) struct Oracle {
     /// In the order of [`Weights::each`].
     variables: Vec<Matrix>,
+    /// What is to be reconstructed.
     x: Matrix,
+    /// What the reconstruction begins with: b_dec, and what skips the latents.
+    offset: Matrix,
     /// What the encoder reads.
     input: Matrix,
     /// `input W_enc + b_enc`.
@@ -68,18 +71,28 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     pub(crate) fn new(weights: &Weights, subtract: bool, x: &[f32], dead: &[bool]) -> Self {
-        let d_in = weights.d_in;
+        Self::of(weights, subtract, x.into(), dead)
+    }
+
+    pub(crate) fn of(weights: &Weights, subtract: bool, samples: Samples<'_>, dead: &[bool]) -> Self {
         let variable = |(values, (_, shape)): (&[f32], (_, Vec<usize>))| {
             let shape = if shape.len() == 1 { [1, shape[0]] } else { [shape[0], shape[1]] };
             matrix(values, shape).require_grad()
         };
         let variables: Vec<Matrix> = weights.each().into_iter().zip(weights.shapes()).map(variable).collect();
-        let x = matrix(x, [x.len() / d_in, d_in]);
+        let rows = samples.input.len() / weights.d_in;
+        let x = matrix(samples.input, [rows, weights.d_in]);
+        let b_dec = variables[3].clone();
+        let offset = match &weights.w_skip {
+            None => b_dec,
+            Some(_) => x.clone().matmul(variables[variables.len() - 1].clone().transpose()) + b_dec,
+        };
         let input = if subtract { x.clone() - variables[3].clone() } else { x.clone() };
         let pre = input.clone().matmul(variables[0].clone().transpose()) + variables[1].clone();
         let norms = variables[2].clone().powf_scalar(2.0).sum_dim(1).sqrt().transpose();
+        let x = matrix(samples.target, [rows, weights.d_out]);
         let (losses, total) = (Losses::default(), Tensor::zeros([1], &Default::default()));
-        Self { variables, x, input, pre, norms, dead: dead.to_vec(), losses, total, touched: 0 }
+        Self { variables, x, offset, input, pre, norms, dead: dead.to_vec(), losses, total, touched: 0 }
     }
 
     fn rows(&self) -> usize {
@@ -96,7 +109,7 @@ impl Oracle {
     }
 
     fn reconstruct(&mut self, codes: Matrix) -> Matrix {
-        let out = self.decode(codes) + self.variables[3].clone();
+        let out = self.decode(codes) + self.offset.clone();
         let mse = Self::square(out.clone() - self.x.clone());
         self.losses.mse = f64::from(mse.clone().into_scalar());
         self.total = self.total.clone() + mse;
@@ -139,7 +152,7 @@ impl Oracle {
         self.aux(&hidden, &scale, &out, choice.aux_loss_coefficient);
         for &width in widths {
             let inner = where_true(&codes, |latent, _| latent < width);
-            let out = self.decode(codes.clone() * inner) + self.variables[3].clone();
+            let out = self.decode(codes.clone() * inner) + self.offset.clone();
             self.add(Self::square(out - self.x.clone()));
         }
     }

@@ -1,6 +1,7 @@
 //! The AuxK loss: dead latents reconstruct what the living ones leave.
 //!
-//! Gao et al. 2024 (arXiv:2406.04093), A.2, as SAELens has it: k_aux = d_in / 2; the k_aux dead latents of the largest
+//! Gao et al. 2024 (arXiv:2406.04093), A.2, as SAELens has it: k_aux = d_in / 2 (of a transcoder d_out / 2, as
+//! sparsify); the k_aux dead latents of the largest
 //! pre-activations, without ReLU, reconstruct the residual x − x̂ (held constant) without b_dec;
 //! loss = coefficient · min(n_dead / k_aux, 1) · mean_b ‖ê − (x − x̂)‖².
 
@@ -24,7 +25,7 @@ pub(super) struct AuxBuffers {
 }
 
 pub(super) struct Aux<'b> {
-    d_in: usize,
+    d_out: usize,
     d_sae: usize,
     dead: Vec<u32>,
     /// Of every dead latent its place among them; what stands at the others does not matter.
@@ -51,9 +52,9 @@ impl<'b> Aux<'b> {
         batch: usize,
         buffers: &'b mut AuxBuffers,
     ) -> Option<Self> {
-        let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+        let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
         let dead: Vec<u32> = (0u32..).zip(dead).filter_map(|(latent, &dead)| dead.then_some(latent)).collect();
-        let half = d_in / 2;
+        let half = d_out / 2;
         let k = half.min(dead.len());
         if coefficient == 0.0 || k == 0 {
             return None;
@@ -61,8 +62,8 @@ impl<'b> Aux<'b> {
         let scale = (dead.len() as f64 / half as f64).min(1.0);
         // A product with a single column would take another path.
         let work = if dense_pays(k, 1, dead.len()) && dead.len() > 1 {
-            gather(&weights.w_dec, &dead, d_in, &mut buffers.w_dec);
-            for (gradient, width) in buffers.gradients.iter_mut().zip([d_in, 1, d_in]) {
+            gather(&weights.w_dec, &dead, d_out, &mut buffers.w_dec);
+            for (gradient, width) in buffers.gradients.iter_mut().zip([d_in, 1, d_out]) {
                 zeroed(gradient, dead.len() * width);
             }
             Work::Dense(buffers)
@@ -71,7 +72,7 @@ impl<'b> Aux<'b> {
         };
         let mut places = vec![0; d_sae];
         dead.iter().zip(0..).for_each(|(&latent, place)| places[latent as usize] = place);
-        Some(Self { d_in, d_sae, dead, places, k, factor: coefficient * scale / batch as f64, work })
+        Some(Self { d_out, d_sae, dead, places, k, factor: coefficient * scale / batch as f64, work })
     }
 
     /// The k largest dead latents of each row, with their pre-activations. `hidden` holds them as they are compared.
@@ -107,7 +108,7 @@ impl<'b> Aux<'b> {
                         dense[self.places[*latent as usize] as usize] = *value;
                     }
                 });
-                let term = DenseTerm { codes: dense, w_dec, d_in: self.d_in };
+                let term = DenseTerm { codes: dense, w_dec, d_out: self.d_out };
                 let squares = term.decode(own);
                 let gradients = gradients.each_mut().map(|gradient| &mut gradient[..]);
                 term.backward(own, inputs, gain, |_| 0.0, pulls, gradients);
