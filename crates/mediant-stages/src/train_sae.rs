@@ -15,7 +15,6 @@ use mediant_spec::did_you_mean;
 
 use crate::evaluate_synth_sae::check_truth;
 use crate::model_input::check_tokens;
-use crate::train_sae::start::check_start;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -90,7 +89,7 @@ impl Stage for TrainSae {
             d_sae: training.d_sae,
             hook_out: hook_out.map(|out| HookFact { name: out.name.clone(), shape: vec![out.width()] }),
         };
-        check_start(config, &facts, inputs)?;
+        start::check_start(config, &facts, inputs)?;
         Ok(vec![("sae".to_owned(), Facts::Dictionary(facts))])
     }
 
@@ -101,9 +100,10 @@ impl Stage for TrainSae {
         let d_out = config.hook_out.as_deref().map_or(d_in, |name| width_of("hook_out", Some(name)));
         let skipped = if config.sae.skip { d_in * d_out } else { 0 };
         let width = d_in.max(d_out);
+        let held = if config.hook_out.is_some() { d_in + d_out } else { d_in };
         // Parameters, gradients and two moments of each; a piece of pre-activations; the batch a few times.
         let numbers = 4 * ((d_in + d_out) * config.d_sae + skipped) + (1 << 25) + 6 * width * config.batch;
-        let block = if inputs.many("activations").is_empty() { config.block * (d_in + d_out) as u64 } else { 0 };
+        let block = if inputs.many("activations").is_empty() { config.block * held as u64 } else { 0 };
         Resources { memory: 4 * (numbers as u64 + block), gpus: 0, ..Resources::all_cpus() }
     }
 

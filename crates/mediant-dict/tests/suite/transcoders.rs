@@ -1,10 +1,15 @@
 //! Trainings whose target is not what they read, and trainings that begin from a dictionary.
 
+use std::path::Path;
+
+use mediant_artifact::{Artifact, ArtifactWriter, Digest, Kind};
+use mediant_dict::artifact::{Origin, export, read, write};
+use mediant_dict::format::Format;
 use mediant_dict::train::{Activations, CpuLearner, Estimates, Places, Trained, Trainer};
-use mediant_dict::{Sae, TrainConfig};
+use mediant_dict::{Activation, Extra, Sae, TrainConfig, Weights};
 use serde_json::{Value, json};
 
-use crate::support::{Two, assert_close, config, start, steps, synthetic, synthetic_pair, train};
+use crate::support::{Two, assert_close, config, start, steps, synthetic, synthetic_pair, tensors, train, transpose};
 
 const PLACES: Places = Places { read: 0, written: 1 };
 
@@ -161,4 +166,60 @@ fn a_dictionary_that_does_not_fit_begins_nothing() {
     let plain = json!({ "sae": { "architecture": "relu", "apply_b_dec_to_input": false } });
     assert!(why(plain).contains("b_dec"));
     assert!(!start(&relu, &data).is_done());
+}
+
+/// The numbers of SAELens' own transcoders (`fixtures/transcoders/make.py`).
+#[test]
+fn transcoders_compute_what_saelens_computes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/transcoders");
+    for (name, activation) in [
+        ("transcoder", Activation::Relu),
+        ("skip_transcoder", Activation::Relu),
+        ("jumprelu_skip_transcoder", Activation::JumpRelu),
+    ] {
+        let file = tensors(&folder.join(format!("{name}.safetensors")));
+        let (d_in, d_out, d_sae) = (6, 5, 16);
+        let weights = Weights {
+            d_in,
+            d_out,
+            d_sae,
+            w_enc: transpose(&file["W_enc"], d_in, d_sae),
+            b_enc: file["b_enc"].clone(),
+            w_dec: file["W_dec"].clone(),
+            b_dec: file["b_dec"].clone(),
+            w_skip: file.get("W_skip").cloned(),
+            extra: file.get("threshold").map_or(Extra::None, |threshold| Extra::Threshold(threshold.clone())),
+        };
+        assert_eq!(weights.w_skip.is_some(), name.contains("skip"));
+        let sae = Sae::new(weights.clone(), activation, false).unwrap();
+        assert_close(name, &sae.encode(&file["x"]).to_dense(d_sae), &file["codes"], 1e-6);
+        assert_close(name, &sae.reconstruct(&file["x"]), &file["y"], 1e-6);
+        assert!(Sae::new(weights, activation, true).is_err());
+    }
+}
+
+#[test]
+fn an_artifact_holds_a_transcoder_to_the_bit() {
+    let data = synthetic_pair(400, [16, 21], 24, 10);
+    for own in families() {
+        let config = transcoder(&own, &json!({}));
+        let trained = finish(begin(&config, &data), &data);
+        let origin = Origin {
+            hook: "blocks.0.hook_mlp_in".to_owned(),
+            hook_out: Some("blocks.0.hook_mlp_out".to_owned()),
+            model: Digest::of(b"model"),
+            context: 10,
+            prepend_bos: true,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let writer = ArtifactWriter::create(dir.path(), Kind::Dictionary).unwrap();
+        write(writer, &trained, &config.resolve().unwrap(), &origin).unwrap();
+        let artifact = Artifact::open(dir.path()).unwrap();
+        let (sae, meta) = read(&artifact).unwrap();
+        assert_eq!(sae, trained.sae, "{own}");
+        assert_eq!((meta.hook_out, meta.d_in, meta.d_out), (origin.hook_out, 16, Some(21)));
+        // No format is written that has no place for it.
+        let out = tempfile::tempdir().unwrap();
+        assert!(export(&artifact, Format::Saelens, false, out.path()).unwrap_err().to_string().contains("transcoder"));
+    }
 }
