@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::encode::{choose, magnitude, positive_entries, pre_activations, rectify, scaled_plus_rows};
-use crate::product::pieces;
+use crate::product::{add_times_transposed, pieces};
 use crate::{Error, Extra, MatchingPursuit, Result, Weights, afa, pursuit};
 
 /// How pre-activations become codes.
@@ -48,7 +48,8 @@ impl Activation {
     }
 }
 
-/// A sparse autoencoder for inference: `f = activation((x − b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`.
+/// A sparse autoencoder for inference: `f = activation((x − b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`; or a transcoder,
+/// whose output is another activation, with x W_skipᵀ added if it has that.
 ///
 /// Every row of a result depends on its own row of the input alone, to the bit.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +70,9 @@ impl Sae {
         let (d_in, d_sae) = (weights.d_in, weights.d_sae);
         if d_in < 2 || d_sae < 2 {
             return Err(Error::Data(format!("an autoencoder of {d_in} dimensions and {d_sae} latents")));
+        }
+        if apply_b_dec_to_input && (weights.d_out != d_in || weights.w_skip.is_some()) {
+            return Err(Error::Data("a transcoder's b_dec cannot be subtracted from its input".to_owned()));
         }
         let fits = match activation {
             Activation::Relu | Activation::TopK { .. } | Activation::TopAfa => weights.extra == Extra::None,
@@ -146,7 +150,7 @@ impl Sae {
         all
     }
 
-    /// Reconstructions `[rows, d_in]` from codes.
+    /// Reconstructions `[rows, d_out]` from codes, without what skips the latents.
     pub fn decode(&self, codes: &Codes) -> Vec<f32> {
         match (self.activation, &self.norms) {
             (Activation::TopAfa, _) | (_, None) => codes.decode(&self.weights.w_dec, &self.weights.b_dec),
@@ -156,6 +160,24 @@ impl Sae {
                 codes.decode(&self.weights.w_dec, &self.weights.b_dec)
             }
         }
+    }
+
+    /// What is made of `x`, `[rows, d_in]`: `[rows, d_out]`.
+    pub fn reconstruct(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = self.decode(&self.encode(x));
+        let Some(w_skip) = &self.weights.w_skip else { return out };
+        let (d_in, d_out) = (self.weights.d_in, self.weights.d_out);
+        let (rows, least) = (x.len() / d_in, least_rows(d_out));
+        if rows < least {
+            let mut padded = x.to_vec();
+            padded.resize(least * d_in, 0.0);
+            out.resize(least * d_out, 0.0);
+            add_times_transposed(&mut out, 1.0, &padded, w_skip, d_in);
+            out.truncate(rows * d_out);
+        } else {
+            add_times_transposed(&mut out, 1.0, x, w_skip, d_in);
+        }
+        out
     }
 }
 

@@ -92,9 +92,12 @@ pub struct SaeConfig {
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<f64>")]
     pub decoder_init_norm: Option<Option<f64>>,
-    /// Subtract `b_dec` from the input before encoding.
-    #[serde(default = "yes")]
-    pub apply_b_dec_to_input: bool,
+    /// Subtract `b_dec` from the input before encoding; by default true, and not of transcoders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply_b_dec_to_input: Option<bool>,
+    /// Transcoders: add `x W_skipᵀ` to the output, W_skip trained from zero.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip: bool,
     /// Scaling of the activations during training, taken over into the weights at its end.
     #[serde(default)]
     pub normalize_activations: Normalize,
@@ -106,10 +109,6 @@ pub struct SaeConfig {
 /// Tells `null` from nothing.
 fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<f64>>, D::Error> {
     Option::deserialize(value).map(Some)
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// The family of an autoencoder.
@@ -150,7 +149,7 @@ pub enum SparsityMode {
 }
 
 impl Architecture {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Relu => "relu",
             Self::Gated => "gated",
@@ -198,7 +197,7 @@ impl Wrong {
     }
 
     fn matching_pursuit(&mut self, sae: &SaeConfig) -> MatchingPursuit {
-        if !sae.apply_b_dec_to_input {
+        if sae.apply_b_dec_to_input == Some(false) {
             let message = "a matching pursuit that does not subtract `b_dec` does not add it either, and is not built";
             self.add("sae.apply_b_dec_to_input", message, Some("leave it out"));
         }

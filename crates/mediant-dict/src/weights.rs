@@ -1,4 +1,4 @@
-//! The parameters of a sparse autoencoder.
+//! The parameters of a sparse autoencoder or transcoder.
 
 use mediant_tensor::random;
 use rayon::prelude::*;
@@ -10,16 +10,20 @@ use rayon::prelude::*;
 pub struct Weights {
     /// Width of the input.
     pub d_in: usize,
+    /// Width of the output; that of the input if it is an autoencoder.
+    pub d_out: usize,
     /// Number of latents.
     pub d_sae: usize,
     /// The encoder, transposed: `[d_sae, d_in]`.
     pub w_enc: Vec<f32>,
     /// `[d_sae]`.
     pub b_enc: Vec<f32>,
-    /// The decoder: `[d_sae, d_in]`.
+    /// The decoder: `[d_sae, d_out]`.
     pub w_dec: Vec<f32>,
-    /// `[d_in]`.
+    /// `[d_out]`.
     pub b_dec: Vec<f32>,
+    /// Of a skip transcoder: `[d_out, d_in]`, x W_skipᵀ is added to the output.
+    pub w_skip: Option<Vec<f32>>,
     /// What only some families have.
     pub extra: Extra,
 }
@@ -58,13 +62,31 @@ impl Weights {
         }
         Self {
             d_in,
+            d_out: d_in,
             d_sae,
             w_enc: w_dec.clone(),
             b_enc: vec![0.0; d_sae],
             w_dec,
             b_dec: vec![0.0; d_in],
+            w_skip: None,
             extra: Extra::None,
         }
+    }
+
+    /// SAELens' initialisation of a transcoder: W_dec as for an autoencoder of the width of the output, W_enc a Kaiming draw of
+    /// its own, uniform in ±√(6/d_sae) from the stream (`seed`, "init encoder"), W_skip and biases zero.
+    pub fn init_transcoder(
+        [d_in, d_out]: [usize; 2],
+        d_sae: usize,
+        decoder_norm: Option<f64>,
+        skip: bool,
+        seed: u64,
+    ) -> Self {
+        let bound = (6.0 / d_sae as f32).sqrt();
+        let mut w_enc = vec![0.0; d_sae * d_in];
+        random::fill_uniform(&mut random::stream(seed, "init encoder"), &mut w_enc, -bound, bound);
+        let w_skip = skip.then(|| vec![0.0; d_out * d_in]);
+        Self { d_in, w_enc, w_skip, ..Self::init(d_out, d_sae, decoder_norm, seed) }
     }
 
     /// Zeros in the same layout.
@@ -73,11 +95,13 @@ impl Weights {
         let zeros = |of: &Vec<f32>| vec![0.0; of.len()];
         Self {
             d_in: self.d_in,
+            d_out: self.d_out,
             d_sae: self.d_sae,
             w_enc: zeros(&self.w_enc),
             b_enc: zeros(&self.b_enc),
             w_dec: zeros(&self.w_dec),
             b_dec: zeros(&self.b_dec),
+            w_skip: self.w_skip.as_ref().map(zeros),
             extra: match &self.extra {
                 Extra::None => Extra::None,
                 Extra::Tied => Extra::Tied,
@@ -96,21 +120,26 @@ impl Weights {
 
     /// Names and shapes of the parameters, in the order of [`Self::each`].
     pub fn shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
-        let (d_in, d_sae) = (self.d_in, self.d_sae);
+        let (d_in, d_out, d_sae) = (self.d_in, self.d_out, self.d_sae);
         let bias = if matches!(self.extra, Extra::Gate { .. }) { "b_gate" } else { "b_enc" };
         let extra: &[&str] = match self.extra {
             Extra::None | Extra::Tied => &[],
             Extra::Threshold(_) => &["threshold"],
             Extra::Gate { .. } => &["b_mag", "r_mag"],
         };
-        let four =
-            [("W_enc_T", vec![d_sae, d_in]), (bias, vec![d_sae]), ("W_dec", vec![d_sae, d_in]), ("b_dec", vec![d_in])];
+        let four = [
+            ("W_enc_T", vec![d_sae, d_in]),
+            (bias, vec![d_sae]),
+            ("W_dec", vec![d_sae, d_out]),
+            ("b_dec", vec![d_out]),
+        ];
         let tied = self.extra == Extra::Tied;
         let some = four.into_iter().filter(|(name, _)| !tied || ["W_dec", "b_dec"].contains(name));
-        some.chain(extra.iter().map(|name| (*name, vec![d_sae]))).collect()
+        let skip = self.w_skip.as_ref().map(|_| ("W_skip", vec![d_out, d_in]));
+        some.chain(extra.iter().map(|name| (*name, vec![d_sae]))).chain(skip).collect()
     }
 
-    /// The parameters: W_enc, b_enc, W_dec, b_dec, and the family's own.
+    /// The parameters: W_enc, b_enc, W_dec, b_dec, the family's own, and W_skip.
     pub fn each(&self) -> Vec<&[f32]> {
         let mut all: Vec<&[f32]> = match self.extra {
             Extra::Tied => vec![&self.w_dec, &self.b_dec],
@@ -121,6 +150,7 @@ impl Weights {
             Extra::Threshold(threshold) => all.push(threshold),
             Extra::Gate { b_mag, r_mag } => all.extend([&b_mag[..], r_mag]),
         }
+        all.extend(self.w_skip.as_deref());
         all
     }
 
@@ -135,6 +165,7 @@ impl Weights {
             Extra::Threshold(threshold) => all.push(threshold),
             Extra::Gate { b_mag, r_mag } => all.extend([&mut b_mag[..], r_mag]),
         }
+        all.extend(self.w_skip.as_deref_mut());
         all
     }
 
@@ -145,7 +176,7 @@ impl Weights {
 
     /// ‖W_dec,i‖₂ of every latent.
     pub fn decoder_norms(&self) -> Vec<f32> {
-        self.w_dec.chunks_exact(self.d_in).map(norm).collect()
+        self.w_dec.chunks_exact(self.d_out).map(norm).collect()
     }
 
     /// Takes over the scale that activations were multiplied by in training: the result maps unscaled activations to
@@ -167,7 +198,7 @@ impl Weights {
         for (row, norm) in self.w_enc.chunks_exact_mut(self.d_in).zip(&norms) {
             row.iter_mut().for_each(|x| *x *= norm);
         }
-        for (row, norm) in self.w_dec.chunks_exact_mut(self.d_in).zip(&norms) {
+        for (row, norm) in self.w_dec.chunks_exact_mut(self.d_out).zip(&norms) {
             row.iter_mut().for_each(|x| *x /= norm);
         }
         let times_norm = |values: &mut [f32]| values.iter_mut().zip(&norms).for_each(|(x, norm)| *x *= norm);

@@ -9,6 +9,8 @@ use mediant_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::sae_input::check_autoencoder;
+
 /// The stage.
 #[derive(Clone, Copy)]
 pub(crate) struct Export;
@@ -49,6 +51,9 @@ impl Stage for Export {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        if let Some(dictionary) = inputs.dictionary("dictionary") {
+            check_autoencoder("dictionary", dictionary)?;
+        }
         if let Some(dictionary) = inputs.dictionary("dictionary")
             && let Some((why, help)) = refusal(config.format, &dictionary.architecture)
         {

@@ -79,6 +79,7 @@ impl Stage for LoadSae {
             hook,
             d_in: foreign.d_in,
             d_sae: foreign.d_sae,
+            hook_out: None,
         };
         Ok(vec![("sae".to_owned(), Facts::Dictionary(facts))])
     }
@@ -131,7 +132,7 @@ fn check(config: &Config, hook: &str, d_in: usize, model: &ModelFacts) -> Result
                 None => problem,
             })
         }
-        Some(found) if found.shape != [d_in] => {
+        Some(found) if found.width() != d_in || found.name.parse().is_ok_and(HookPoint::per_key) => {
             let message = format!("it reads vectors of {d_in}, the model's `{hook}` has shape {:?}", found.shape);
             Err(Problems::config(field, message))
         }

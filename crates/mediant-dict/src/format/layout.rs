@@ -108,11 +108,13 @@ impl Layout {
     pub(super) fn read(&self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<Weights> {
         Ok(Weights {
             d_in,
+            d_out: d_in,
             d_sae,
             w_enc: if self.is_tied() { Vec::new() } else { self.w_enc.read(file)? },
             b_enc: if self.is_tied() { Vec::new() } else { file.read(self.b_enc)? },
             w_dec: self.w_dec.read(file)?,
             b_dec: file.read(self.b_dec)?,
+            w_skip: None,
             extra: match self.extra {
                 Further::None => Extra::None,
                 Further::Tied => Extra::Tied,

@@ -70,7 +70,9 @@ fn config(sae: &Sae, architecture: &str, metadata: &Metadata) -> Value {
     config.insert("normalize_activations".into(), "none".into());
     config.insert("apply_b_dec_to_input".into(), sae.apply_b_dec_to_input().into());
     config.insert("device".into(), "cpu".into());
-    config.insert("reshape_activations".into(), "none".into());
+    // Heads are read as one vector.
+    let of_heads = metadata.hook().is_some_and(|hook| hook.ends_with("attn.hook_z"));
+    config.insert("reshape_activations".into(), if of_heads { "hook_z" } else { "none" }.into());
     config.insert("d_sae".into(), sae.weights().d_sae.into());
     config.insert("d_in".into(), sae.weights().d_in.into());
     if let Activation::TopK { k, .. } = sae.activation() {
@@ -151,10 +153,11 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
     if version.split('.').next().and_then(|major| major.parse::<u64>().ok()).is_none_or(|major| major < 6) {
         return Err(config.error("written before SAELens 6; load and save it in SAELens 6 first"));
     }
-    for (option, expected) in [("normalize_activations", "none"), ("reshape_activations", "none")] {
+    for (option, known) in [("normalize_activations", &["none"][..]), ("reshape_activations", &["none", "hook_z"])] {
         let value = config.text(option)?.unwrap_or("none");
-        if value != expected {
-            return Err(config.error(format!("`{option}: {value}` is not supported, only `{expected}`")));
+        if !known.contains(&value) {
+            let known = known.join("` and `");
+            return Err(config.error(format!("`{option}: {value}` is not supported, only `{known}`")));
         }
     }
     if let Some(head) = metadata.get("hook_head_index").filter(|head| !head.is_null()) {

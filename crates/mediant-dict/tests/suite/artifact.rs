@@ -106,7 +106,8 @@ fn dictionaries_come_back_and_go_to_saelens() {
         let options = json!({ "sae": sae, "steps": 12 });
         let trained = train(&options, &data);
         let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let origin = Origin { hook: HOOK.to_owned(), model: digest("model"), context: 10, prepend_bos: true };
+        let origin =
+            Origin { hook: HOOK.to_owned(), hook_out: None, model: digest("model"), context: 10, prepend_bos: true };
         let writer = ArtifactWriter::create(dir.path(), Kind::Dictionary).unwrap();
         write(writer, &trained, &config(&options).resolve().unwrap(), &origin).unwrap();
 

@@ -6,7 +6,7 @@
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
-use mediant_dict::train::Losses;
+use mediant_dict::train::{Losses, Samples};
 use mediant_dict::{BatchChoice, Extra, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa, Weights};
 
 type B = Autodiff<Flex>;
@@ -52,9 +52,12 @@ fn largest(tensor: &Matrix, width: usize, k: usize, allowed: &[bool]) -> Matrix 
 pub(crate) struct Oracle {
     /// In the order of [`Weights::each`].
     variables: Vec<Matrix>,
-    /// The place of W_dec among them; b_dec is the next.
+    /// The place of W_dec among them.
     w_dec: usize,
+    /// What is to be reconstructed.
     x: Matrix,
+    /// What the reconstruction begins with: b_dec, and what skips the latents.
+    offset: Matrix,
     /// What the encoder reads.
     input: Matrix,
     /// `input W_enc + b_enc`.
@@ -70,23 +73,33 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     pub(crate) fn new(weights: &Weights, subtract: bool, x: &[f32], dead: &[bool]) -> Self {
-        let d_in = weights.d_in;
+        Self::of(weights, subtract, x.into(), dead)
+    }
+
+    pub(crate) fn of(weights: &Weights, subtract: bool, samples: Samples<'_>, dead: &[bool]) -> Self {
         let variable = |(values, (_, shape)): (&[f32], (_, Vec<usize>))| {
             let shape = if shape.len() == 1 { [1, shape[0]] } else { [shape[0], shape[1]] };
             matrix(values, shape).require_grad()
         };
         let variables: Vec<Matrix> = weights.each().into_iter().zip(weights.shapes()).map(variable).collect();
-        let x = matrix(x, [x.len() / d_in, d_in]);
+        let rows = samples.input.len() / weights.d_in;
+        let x = matrix(samples.input, [rows, weights.d_in]);
         // W_dec and b_dec; tied weights have no others.
         let [w_dec, b_dec] = if weights.extra == Extra::Tied { [0, 1] } else { [2, 3] };
-        let input = if subtract { x.clone() - variables[b_dec].clone() } else { x.clone() };
+        let b_dec = variables[b_dec].clone();
+        let input = if subtract { x.clone() - b_dec.clone() } else { x.clone() };
+        let offset = match &weights.w_skip {
+            None => b_dec,
+            Some(_) => x.clone().matmul(variables[variables.len() - 1].clone().transpose()) + b_dec,
+        };
         let pre = match weights.extra {
             Extra::Tied => input.clone(),
             _ => input.clone().matmul(variables[0].clone().transpose()) + variables[1].clone(),
         };
         let norms = variables[w_dec].clone().powf_scalar(2.0).sum_dim(1).sqrt().transpose();
+        let x = matrix(samples.target, [rows, weights.d_out]);
         let (losses, total) = (Losses::default(), Tensor::zeros([1], &Default::default()));
-        Self { variables, w_dec, x, input, pre, norms, dead: dead.to_vec(), losses, total, touched: 0 }
+        Self { variables, w_dec, x, offset, input, pre, norms, dead: dead.to_vec(), losses, total, touched: 0 }
     }
 
     fn rows(&self) -> usize {
@@ -103,7 +116,7 @@ impl Oracle {
     }
 
     fn reconstruct(&mut self, codes: Matrix) -> Matrix {
-        let out = self.decode(codes) + self.variables[self.w_dec + 1].clone();
+        let out = self.decode(codes) + self.offset.clone();
         let mse = Self::square(out.clone() - self.x.clone());
         self.losses.mse = f64::from(mse.clone().into_scalar());
         self.total = self.total.clone() + mse;
@@ -146,7 +159,7 @@ impl Oracle {
         self.aux(&hidden, &scale, &out, choice.aux_loss_coefficient);
         for &width in widths {
             let inner = where_true(&codes, |latent, _| latent < width);
-            let out = self.decode(codes.clone() * inner) + self.variables[3].clone();
+            let out = self.decode(codes.clone() * inner) + self.offset.clone();
             self.add(Self::square(out - self.x.clone()));
         }
     }

@@ -32,11 +32,13 @@ fn parameters(expected: &BTreeMap<String, Vec<f32>>, objective: &Objective) -> W
     let tied = matches!(objective, Objective::MatchingPursuit(_));
     Weights {
         d_in: D_IN,
+        d_out: D_IN,
         d_sae: D_SAE,
         w_enc: if tied { Vec::new() } else { transpose(&param("W_enc"), D_IN, D_SAE) },
         b_enc: if tied { Vec::new() } else { param(if gated { "b_gate" } else { "b_enc" }) },
         w_dec: param("W_dec"),
         b_dec: param("b_dec"),
+        w_skip: None,
         extra: match objective {
             Objective::Gated { .. } => Extra::Gate { b_mag: param("b_mag"), r_mag: param("r_mag") },
             Objective::JumpRelu(_) => Extra::Threshold(param("threshold")),
@@ -227,7 +229,7 @@ fn what_cannot_be_honoured_is_refused() {
         (r#""architecture": "topk""#, r#""architecture": "jumprelu""#, "threshold"),
         (r#""architecture": "topk""#, r#""architecture": "gated""#, "b_enc"),
         (r#""normalize_activations": "none""#, r#""normalize_activations": "layer_norm""#, "layer_norm"),
-        (r#""reshape_activations": "none""#, r#""reshape_activations": "hook_z""#, "hook_z"),
+        (r#""reshape_activations": "none""#, r#""reshape_activations": "other""#, "other"),
         (r#""sae_lens_version": "6"#, r#""sae_lens_version": "5"#, "before SAELens 6"),
         (r#""d_in": 24"#, r#""d_in": 25"#, "shape"),
         (r#""d_sae": 96"#, r#""d_sae": -1"#, "`d_sae`"),

@@ -35,14 +35,14 @@ pub(super) struct AuxRule {
 }
 
 impl AuxRule {
-    /// SAELens': half as many as there are dimensions, without ReLU.
-    pub(super) fn saelens(coefficient: f64, d_in: usize) -> Self {
-        Self { coefficient, k: d_in / 2, grows: true, rectify: false }
+    /// SAELens': half as many as there are dimensions (of a transcoder's output, as sparsify), without ReLU.
+    pub(super) fn saelens(coefficient: f64, d_out: usize) -> Self {
+        Self { coefficient, k: d_out / 2, grows: true, rectify: false }
     }
 }
 
 pub(super) struct Aux<'b> {
-    d_in: usize,
+    d_out: usize,
     d_sae: usize,
     dead: Vec<u32>,
     /// Of every dead latent its place among them; what stands at the others does not matter.
@@ -72,7 +72,7 @@ impl<'b> Aux<'b> {
         batch: usize,
         buffers: &'b mut AuxBuffers,
     ) -> Option<Self> {
-        let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+        let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
         let dead: Vec<u32> = (0u32..).zip(dead).filter_map(|(latent, &dead)| dead.then_some(latent)).collect();
         let k = rule.k.min(dead.len());
         if rule.coefficient == 0.0 || k == 0 {
@@ -82,8 +82,8 @@ impl<'b> Aux<'b> {
         let weight = rule.coefficient * scale;
         // A product with a single column would take another path.
         let work = if dense_pays(k, 1, dead.len()) && dead.len() > 1 {
-            gather(&weights.w_dec, &dead, d_in, &mut buffers.w_dec);
-            for (gradient, width) in buffers.gradients.iter_mut().zip([d_in, 1, d_in]) {
+            gather(&weights.w_dec, &dead, d_out, &mut buffers.w_dec);
+            for (gradient, width) in buffers.gradients.iter_mut().zip([d_in, 1, d_out]) {
                 zeroed(gradient, dead.len() * width);
             }
             Work::Dense(buffers)
@@ -92,7 +92,17 @@ impl<'b> Aux<'b> {
         };
         let mut places = vec![0; d_sae];
         dead.iter().zip(0..).for_each(|(&latent, place)| places[latent as usize] = place);
-        Some(Self { d_in, d_sae, dead, places, k, rectify: rule.rectify, weight, factor: weight / batch as f64, work })
+        Some(Self {
+            d_out,
+            d_sae,
+            dead,
+            places,
+            k,
+            rectify: rule.rectify,
+            weight,
+            factor: weight / batch as f64,
+            work,
+        })
     }
 
     /// The k largest dead latents of each row, with their pre-activations. `hidden` holds them as they are compared.
@@ -145,7 +155,7 @@ impl<'b> Aux<'b> {
                         dense[self.places[*latent as usize] as usize] = *value;
                     }
                 });
-                let term = DenseTerm { codes: dense, w_dec, d_in: self.d_in };
+                let term = DenseTerm { codes: dense, w_dec, d_out: self.d_out };
                 let squares = term.decode(own);
                 add_to_pull(own);
                 let gradients = gradients.each_mut().map(|gradient| &mut gradient[..]);

@@ -14,10 +14,10 @@ use crate::{BatchChoice, Weights};
 /// `widths` are the inner ones of `matryoshka`, none for `batchtopk`.
 pub(super) fn pass(frame: Frame<'_>, choice: &BatchChoice, widths: &[usize], gradients: &mut Weights) -> Found {
     let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
-    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+    let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
     let scale = choice.rescale_acts_by_decoder_norm.then_some(norms);
     let entries = choice.entries(rows);
-    let aux = Aux::new(weights, AuxRule::saelens(choice.aux_loss_coefficient, d_in), now.dead, rows, &mut work.aux);
+    let aux = Aux::new(weights, AuxRule::saelens(choice.aux_loss_coefficient, d_out), now.dead, rows, &mut work.aux);
     let (mut codes, mut dead) = (Codes::default(), Vec::new());
     for piece in pieces(rows, d_sae) {
         let hidden = pre_activations(weights, &inputs[piece.start * d_in..piece.end * d_in], &mut work.hidden);
@@ -49,8 +49,9 @@ pub(super) fn pass(frame: Frame<'_>, choice: &BatchChoice, widths: &[usize], gra
     };
     if let Some(mut aux) = aux {
         for (piece, chosen) in dead {
-            let part = piece.start * d_in..piece.end * d_in;
-            others[0] += aux.push(&chosen, &weights.w_dec, &errors[part.clone()], &inputs[part], None);
+            let inputs = &inputs[piece.start * d_in..piece.end * d_in];
+            let errors = &errors[piece.start * d_out..piece.end * d_out];
+            others[0] += aux.push(&chosen, &weights.w_dec, errors, inputs, None);
         }
         aux.backward(inputs, gradients);
     }

@@ -40,7 +40,8 @@ pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
                 }
             });
             let w_dec = &weights.w_dec[..];
-            let (of_main, of_gate) = (DenseTerm { codes, w_dec, d_in }, DenseTerm { codes: hidden, w_dec, d_in });
+            let (of_main, of_gate) =
+                (DenseTerm { codes, w_dec, d_out: d_in }, DenseTerm { codes: hidden, w_dec, d_out: d_in });
             mse += of_main.decode(errors);
             aux += of_gate.decode(gate_errors);
             add_transposed_times(&mut gradients.w_dec, gain, codes, errors, piece.len());

@@ -6,7 +6,7 @@ use mediant_tensor::optim::{Adam, Moments, clip_factor, global_norm};
 use super::constraint::{normalise, remove_parallel};
 use super::pass::{Buffers, pass};
 use crate::config::Training;
-use crate::train::learner::{Learner, Now, Outcome};
+use crate::train::learner::{Learner, Now, Outcome, Samples};
 use crate::{DecoderNorm, Extra, Objective, Result, Weights};
 
 /// Trains on the CPU.
@@ -47,14 +47,14 @@ impl CpuLearner {
 }
 
 impl Learner for CpuLearner {
-    fn step(&mut self, batch: &[f32], now: &Now<'_>) -> Outcome {
+    fn step(&mut self, batch: Samples<'_>, now: &Now<'_>) -> Outcome {
         // Below zero, negative pre-activations would pass; SAELens' projection.
         if let Extra::Threshold(threshold) = &mut self.weights.extra {
             threshold.iter_mut().for_each(|x| *x = x.max(0.0));
         }
         let (gradients, buffers) = (&mut self.gradients, &mut self.buffers);
         let found = pass(&self.weights, &self.objective, self.apply_b_dec_to_input, batch, now, gradients, buffers);
-        let rows = batch.len() / self.weights.d_in;
+        let rows = batch.input.len() / self.weights.d_in;
         let grad_norm = global_norm(self.gradients.each());
         let outcome =
             Outcome { losses: found.losses, grad_norm, l0: found.active as f64 / rows as f64, fired: found.fired };

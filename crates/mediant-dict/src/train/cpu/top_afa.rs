@@ -50,7 +50,7 @@ pub(super) fn pass(frame: Frame<'_>, options: &TopAfa, gradients: &mut Weights) 
                 let (latents, values) = codes.row(row);
                 latents.iter().zip(values).for_each(|(latent, value)| matrix[*latent as usize] = *value);
             });
-            Some(DenseTerm { codes: matrix, w_dec: &weights.w_dec, d_in })
+            Some(DenseTerm { codes: matrix, w_dec: &weights.w_dec, d_out: d_in })
         } else {
             None
         };

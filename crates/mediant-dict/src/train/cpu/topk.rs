@@ -16,14 +16,14 @@ pub(super) fn pass(
     gradients: &mut Weights,
 ) -> Found {
     let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
-    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+    let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
     let scale = rescale_acts_by_decoder_norm.then_some(norms);
     let (mut mse, mut aux_loss) = (0.0, 0.0);
     let mut term = SparseTerm::default();
-    let mut aux = Aux::new(weights, AuxRule::saelens(aux_loss_coefficient, d_in), now.dead, rows, &mut work.aux);
+    let mut aux = Aux::new(weights, AuxRule::saelens(aux_loss_coefficient, d_out), now.dead, rows, &mut work.aux);
     for piece in pieces(rows, d_sae) {
-        let part = piece.start * d_in..piece.end * d_in;
-        let (inputs, errors) = (&inputs[part.clone()], &mut errors[part]);
+        let inputs = &inputs[piece.start * d_in..piece.end * d_in];
+        let errors = &mut errors[piece.start * d_out..piece.end * d_out];
         let hidden = pre_activations(weights, inputs, &mut work.hidden);
         let mut codes = choose(hidden, d_sae, scale, k);
         if let Some(scale) = scale {
