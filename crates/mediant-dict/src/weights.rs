@@ -142,8 +142,8 @@ impl Weights {
     /// The parameters: W_enc, b_enc, W_dec, b_dec, the family's own, and W_skip.
     pub fn each(&self) -> Vec<&[f32]> {
         let mut all: Vec<&[f32]> = match self.extra {
-            Extra::Tied => vec![&self.w_dec, &self.b_dec],
-            _ => vec![&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec],
+            Extra::Tied => vec![&self.w_dec[..], &self.b_dec],
+            _ => vec![&self.w_enc[..], &self.b_enc, &self.w_dec, &self.b_dec],
         };
         match &self.extra {
             Extra::None | Extra::Tied => {}
@@ -157,8 +157,8 @@ impl Weights {
     /// The parameters, to be changed.
     pub fn each_mut(&mut self) -> Vec<&mut [f32]> {
         let mut all: Vec<&mut [f32]> = match self.extra {
-            Extra::Tied => vec![&mut self.w_dec, &mut self.b_dec],
-            _ => vec![&mut self.w_enc, &mut self.b_enc, &mut self.w_dec, &mut self.b_dec],
+            Extra::Tied => vec![&mut self.w_dec[..], &mut self.b_dec],
+            _ => vec![&mut self.w_enc[..], &mut self.b_enc, &mut self.w_dec, &mut self.b_dec],
         };
         match &mut self.extra {
             Extra::None | Extra::Tied => {}

@@ -55,7 +55,8 @@ fn trainings_learn() {
         // The finished weights do what the last step did, with a threshold where a batch chose.
         let codes = trained.sae.encode(&data.data);
         let l0 = codes.entries() as f64 / 4000.0;
-        assert!((l0 - value(&trained, "l0")).abs() < 1.0, "{own}: {l0}, {}", value(&trained, "l0"));
+        // A batch of 128 is a sample; top_afa has some thirty active latents and the others five.
+        assert!((l0 - value(&trained, "l0")).abs() < (0.07 * l0).max(1.0), "{own}: {l0}, {}", value(&trained, "l0"));
         let mut sums = mediant_dict::evaluate::Sums::default();
         let out = trained.sae.decode(&codes);
         for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {
