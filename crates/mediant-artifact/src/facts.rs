@@ -279,6 +279,9 @@ pub struct DictionaryFacts {
     pub d_in: usize,
     /// Number of latents.
     pub d_sae: usize,
+    /// The hook point it writes, where that is another: a transcoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook_out: Option<HookFact>,
 }
 
 /// The facts of a table.

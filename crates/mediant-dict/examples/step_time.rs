@@ -71,7 +71,7 @@ fn main() {
     for step in 0..=steps {
         times.1.push(product());
         let start = Instant::now();
-        last = Some(learner.step(&x, &Now { lr: 3e-4, coefficient: 1.0, dead: &dead }));
+        last = Some(learner.step(x[..].into(), &Now { lr: 3e-4, coefficient: 1.0, dead: &dead }));
         // The first step touches fresh memory.
         if step > 0 {
             times.0.push(start.elapsed().as_secs_f64());

@@ -22,6 +22,9 @@ use crate::{Activation, BatchChoice, Error, JumpRelu, Objective, Result, Sae, Sp
 struct Config {
     activation: Activation,
     apply_b_dec_to_input: bool,
+    /// Whether there is a W_skip.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    skip: bool,
     /// Every option of the training, and what it came to know; null if it was loaded.
     training: Value,
     facts: Value,
@@ -47,6 +50,8 @@ struct Loaded {
 pub struct Origin {
     /// The hook.
     pub hook: String,
+    /// The hook whose activations a transcoder makes of them.
+    pub hook_out: Option<String>,
     /// Logical digest of the model.
     pub model: Digest,
     /// Longest sequence.
@@ -63,13 +68,15 @@ pub fn write(artifact: ArtifactWriter, trained: &Trained, training: &Training, o
     let config = Config {
         activation: trained.sae.activation(),
         apply_b_dec_to_input: trained.sae.apply_b_dec_to_input(),
+        skip: trained.sae.weights().w_skip.is_some(),
         training: json!(training),
         facts: json!(trained.facts),
         context_size: Some(origin.context),
         prepend_bos: Some(origin.prepend_bos),
         loaded: None,
     };
-    write_parts(artifact, &trained.sae, &trained.curve, &config, &origin.hook, Some(origin.model))
+    let hooks = (origin.hook.as_str(), origin.hook_out.as_deref());
+    write_parts(artifact, &trained.sae, &trained.curve, &config, hooks, Some(origin.model))
 }
 
 /// Writes an autoencoder of another tool: its parameters and what its files say. `model` is the one whose activations it is
@@ -88,13 +95,14 @@ pub fn write_loaded(
     let config = Config {
         activation: sae.activation(),
         apply_b_dec_to_input: sae.apply_b_dec_to_input(),
+        skip: false,
         training: Value::Null,
         facts: Value::Null,
         context_size: said("context_size").and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok()),
         prepend_bos: said("prepend_bos").and_then(Value::as_bool),
         loaded: Some(Loaded { format: foreign.format, said: foreign.said.clone() }),
     };
-    write_parts(artifact, &sae, &[], &config, hook, model)
+    write_parts(artifact, &sae, &[], &config, (hook, None), model)
 }
 
 fn write_parts(
@@ -102,7 +110,7 @@ fn write_parts(
     sae: &Sae,
     curve: &[CurveRow],
     config: &Config,
-    hook: &str,
+    (hook, hook_out): (&str, Option<&str>),
     model: Option<Digest>,
 ) -> Result<Manifest> {
     let weights = sae.weights();
@@ -117,7 +125,8 @@ fn write_parts(
         d_in: weights.d_in,
         d_sae: weights.d_sae,
         hook: hook.to_owned(),
-        hook_out: None,
+        hook_out: hook_out.map(str::to_owned),
+        d_out: hook_out.map(|_| weights.d_out),
         config: json!(config),
         model,
     })?)
@@ -130,7 +139,8 @@ fn write_parts(
 pub fn read(artifact: &Artifact) -> Result<(Sae, DictionaryMeta)> {
     let reader = DictionaryReader::open(artifact)?;
     let config = config(&reader.meta)?;
-    let (d_in, d_sae) = (reader.meta.d_in, reader.meta.d_sae);
+    let DictionaryMeta { d_in, d_sae, d_out, .. } = reader.meta;
+    let sizes = tensors::Sizes { d_in, d_out: d_out.unwrap_or(d_in), d_sae, skip: config.skip };
     let tensor = |name: &str, shape: &[usize]| {
         let tensor = reader.tensors.get(name)?;
         if tensor.shape != shape {
@@ -141,7 +151,7 @@ pub fn read(artifact: &Artifact) -> Result<(Sae, DictionaryMeta)> {
         }
         Ok(tensor.to_f32()?)
     };
-    let weights = tensors::weights(config.activation, d_in, d_sae, tensor)?;
+    let weights = tensors::weights(config.activation, sizes, tensor)?;
     Ok((Sae::new(weights, config.activation, config.apply_b_dec_to_input)?, reader.meta))
 }
 
@@ -152,6 +162,11 @@ pub fn read(artifact: &Artifact) -> Result<(Sae, DictionaryMeta)> {
 /// As [`read`]; when the format has no place for it; or when a file cannot be written.
 pub fn export(artifact: &Artifact, format: Format, fold_decoder_norms: bool, folder: &Path) -> Result<()> {
     let (mut sae, meta) = read(artifact)?;
+    if let Some(out) = &meta.hook_out {
+        return Err(Error::Data(format!(
+            "the dictionary is a transcoder to `{out}`, and export of transcoders is not built"
+        )));
+    }
     if let Some((why, help)) = format::refusal(format, sae.activation().architecture()) {
         return Err(Error::Data(format!("{why}; {help}")));
     }
@@ -257,6 +272,9 @@ fn training_details(part: &Part) -> Value {
                 "target_l0": target_l0,
             })
         }
+        Objective::MatchingPursuit(_) => json!({ "decoder_init_norm": decoder_init_norm }),
+        // Its files are not written.
+        Objective::TopAfa(_) => Value::Null,
     }
 }
 

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Objective, SaeConfig};
+use crate::{Architecture, DecoderNorm, Objective, SaeConfig};
 
 /// The options of `train_sae`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +14,9 @@ pub struct TrainConfig {
     /// The hook to train on; needed only if the activations hold several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<String>,
+    /// Makes it a transcoder: the hook whose activations it makes of those of `hook`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook_out: Option<String>,
     /// The architecture and its own options.
     pub sae: SaeConfig,
     /// Number of latents.
@@ -78,6 +81,13 @@ pub enum LrSchedule {
     Constant,
     /// Half a cosine from `lr` to `lr_end` (SAELens' `cosineannealing`).
     Cosine,
+}
+
+/// What a transcoder has of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Transcoder {
+    /// Whether the input skips the latents through a matrix, too.
+    pub skip: bool,
 }
 
 /// Scaling of the activations during training.
@@ -166,8 +176,13 @@ pub struct Training {
     /// Active latents that the sparsity coefficient is steered to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l0_target: Option<f64>,
+    /// Of a transcoder, which makes other activations than it reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcoder: Option<Transcoder>,
     /// Norm of the decoder's rows at the start.
     pub decoder_init_norm: Option<f64>,
+    /// What happens to these norms.
+    pub decoder_norm: DecoderNorm,
     /// Whether the encoder's input is the activation minus `b_dec`.
     pub apply_b_dec_to_input: bool,
     /// Scaling of the activations.
@@ -224,6 +239,9 @@ impl TrainConfig {
         let mut wrong = Wrong::default();
         wrong.check_ranges(self);
         let objective = wrong.objective(&self.sae, self.d_sae);
+        let decoder_init_norm = wrong.decoder_init_norm(&self.sae, &objective);
+        wrong.empty_choice(&objective, self.batch);
+        let transcoder = wrong.transcoder(self);
         let steps = wrong.steps(self);
         let estimates = self.sae.normalize_activations != Normalize::None;
         if self.norm_estimate_batches.is_some() && !estimates {
@@ -236,7 +254,6 @@ impl TrainConfig {
             return Err(wrong.0);
         }
         Ok(Training {
-            objective,
             d_sae: self.d_sae,
             steps,
             batch: self.batch,
@@ -252,8 +269,11 @@ impl TrainConfig {
             dead_feature_window: self.dead_feature_window,
             block: self.block,
             l0_target: self.sae.l0_target,
-            decoder_init_norm: self.sae.decoder_init_norm,
-            apply_b_dec_to_input: self.sae.apply_b_dec_to_input,
+            decoder_init_norm,
+            decoder_norm: objective.decoder_norm(),
+            objective,
+            transcoder,
+            apply_b_dec_to_input: self.sae.apply_b_dec_to_input.unwrap_or(transcoder.is_none()),
             normalize_activations: self.sae.normalize_activations,
             b_dec_init: self.sae.b_dec_init,
             norm_estimate_batches: estimates.then(|| self.norm_estimate_batches.unwrap_or(1000)),
@@ -302,12 +322,35 @@ impl Wrong {
         self.require(config.block >= 1, "block", "must be at least 1");
         self.require(config.norm_estimate_batches != Some(0), "norm_estimate_batches", "must be at least 1");
         self.require(config.log_every >= 1, "log_every", "must be at least 1");
-        let norm = config.sae.decoder_init_norm;
-        self.require(
-            norm.is_none_or(positive),
-            "sae.decoder_init_norm",
-            "must be a positive number, or null to leave the norms",
-        );
+    }
+
+    fn transcoder(&mut self, config: &TrainConfig) -> Option<Transcoder> {
+        use Architecture::{Batchtopk, Jumprelu, Matryoshka, Relu, Topk};
+        let sae = &config.sae;
+        let Some(hook_out) = &config.hook_out else {
+            if sae.skip {
+                let help = "add `hook_out:`, the hook point whose activations are to be made";
+                self.add("sae.skip", "only a transcoder has a skip connection", Some(help));
+            }
+            return None;
+        };
+        if config.hook.as_ref() == Some(hook_out) {
+            self.add("hook_out", "is the hook point that is read", Some("leave it out to train an autoencoder"));
+        }
+        let built = [Relu, Topk, Batchtopk, Matryoshka, Jumprelu];
+        if !built.contains(&sae.architecture) {
+            let message = format!("transcoders are not built for `architecture: {}`", sae.architecture.name());
+            let names: Vec<&str> = built.iter().map(|family| family.name()).collect();
+            self.add("sae.architecture", message, Some(&format!("they are for `{}`", names.join("`, `"))));
+        }
+        if sae.apply_b_dec_to_input == Some(true) {
+            let message = "a transcoder's `b_dec` belongs to its output and cannot be subtracted from its input";
+            self.add("sae.apply_b_dec_to_input", message, Some("leave it out"));
+        }
+        if sae.normalize_activations != Normalize::None {
+            self.add("sae.normalize_activations", "is not built for transcoders", Some("leave it out"));
+        }
+        Some(Transcoder { skip: sae.skip })
     }
 
     /// Zero for either where the options give none; an error is noted then.

@@ -1,5 +1,6 @@
 //! Dictionary learning: sparse autoencoders, their training, evaluation and files.
 
+mod afa;
 pub mod artifact;
 mod assignment;
 mod config;
@@ -9,6 +10,7 @@ pub mod evaluate;
 pub mod format;
 mod objective;
 mod product;
+mod pursuit;
 mod sae;
 mod sae_config;
 mod stability;
@@ -17,10 +19,11 @@ pub mod train;
 mod weights;
 
 pub use assignment::assignment;
-pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
+pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training, Transcoder};
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
-pub use objective::{BatchChoice, JumpRelu, Objective, Sparsity};
+pub use objective::{BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};
+pub use pursuit::MatchingPursuit;
 pub use sae::{Activation, Sae};
 pub use sae_config::{Architecture, SaeConfig, SparsityMode};
 pub use stability::{Alike, Match, match_decoders};

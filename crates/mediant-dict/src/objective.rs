@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::weights::Extra;
-use crate::{Activation, Weights};
+use crate::{Activation, MatchingPursuit, Weights};
 
 /// A family with its own options.
 ///
@@ -51,6 +51,34 @@ pub enum Objective {
     },
     /// `mse + λ · sparsity`, each latent with a threshold of its own (Rajamanoharan et al. 2024, arXiv:2407.14435).
     JumpRelu(JumpRelu),
+    /// `mse + d λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²`, each vector with as many latents as bring ‖f‖ nearest ‖x'‖.
+    #[serde(rename = "top_afa")]
+    TopAfa(TopAfa),
+    /// `mse`, latents chosen one after another.
+    #[serde(rename = "matching_pursuit")]
+    MatchingPursuit(MatchingPursuit),
+}
+
+/// The options of `top_afa`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopAfa {
+    /// λ.
+    pub afa_coefficient: f64,
+    /// c.
+    pub aux_loss_coefficient: f64,
+    /// Dead latents that make ê, after ReLU.
+    pub k_aux: usize,
+}
+
+/// What happens to the norms of the decoder's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecoderNorm {
+    /// They are trained.
+    Free,
+    /// Gradients lose their component along the rows, rows are divided by their norms, and then comes the optimiser's step,
+    /// so that rows are off norm 1 by that step.
+    OneBeforeStep,
 }
 
 /// How active latents of a batch are chosen.
@@ -116,7 +144,11 @@ impl Objective {
         match *self {
             Self::Relu { l1, l1_warm_up_steps } | Self::Gated { l1, l1_warm_up_steps } => Some((l1, l1_warm_up_steps)),
             Self::JumpRelu(JumpRelu { l0, l0_warm_up_steps, .. }) => Some((l0, l0_warm_up_steps)),
-            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => None,
+            Self::TopK { .. }
+            | Self::BatchTopK { .. }
+            | Self::Matryoshka { .. }
+            | Self::TopAfa(_)
+            | Self::MatchingPursuit(_) => None,
         }
     }
 
@@ -136,7 +168,11 @@ impl Objective {
         match self {
             Self::Relu { .. } | Self::Gated { .. } => Some("l1_coefficient"),
             Self::JumpRelu(_) => Some("l0_coefficient"),
-            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => None,
+            Self::TopK { .. }
+            | Self::BatchTopK { .. }
+            | Self::Matryoshka { .. }
+            | Self::TopAfa(_)
+            | Self::MatchingPursuit(_) => None,
         }
     }
 
@@ -154,6 +190,8 @@ impl Objective {
             }
             Self::JumpRelu(JumpRelu { pre_act_loss_coefficient: Some(_), .. }) => names(&["l0_loss", "pre_act_loss"]),
             Self::JumpRelu(_) => names(&["l0_loss"]),
+            Self::TopAfa(_) => names(&["afa_loss", AUX]),
+            Self::MatchingPursuit(_) => Vec::new(),
         }
     }
 
@@ -162,7 +200,8 @@ impl Objective {
         match self {
             Self::TopK { rescale_acts_by_decoder_norm, .. } => *rescale_acts_by_decoder_norm,
             Self::BatchTopK { choice } | Self::Matryoshka { choice, .. } => choice.rescale_acts_by_decoder_norm,
-            Self::Relu { .. } | Self::Gated { .. } | Self::JumpRelu(_) => false,
+            Self::TopAfa(_) => true,
+            Self::Relu { .. } | Self::Gated { .. } | Self::JumpRelu(_) | Self::MatchingPursuit(_) => false,
         }
     }
 
@@ -176,11 +215,20 @@ impl Objective {
 
     /// Gives initial weights the parameters that the family has besides the usual ones, at SAELens' initial values.
     pub fn extend(&self, weights: &mut Weights) {
-        let all = |value: f32| vec![value; weights.d_sae];
+        let d_sae = weights.d_sae;
+        let all = |value: f32| vec![value; d_sae];
         weights.extra = match self {
+            Self::MatchingPursuit(_) => {
+                (weights.w_enc, weights.b_enc) = (Vec::new(), Vec::new());
+                Extra::Tied
+            }
             Self::JumpRelu(JumpRelu { threshold_init, .. }) => Extra::Threshold(all(*threshold_init as f32)),
             Self::Gated { .. } => Extra::Gate { b_mag: all(0.0), r_mag: all(0.0) },
-            Self::Relu { .. } | Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => Extra::None,
+            Self::Relu { .. }
+            | Self::TopK { .. }
+            | Self::BatchTopK { .. }
+            | Self::Matryoshka { .. }
+            | Self::TopAfa(_) => Extra::None,
         };
     }
 
@@ -191,10 +239,25 @@ impl Objective {
             Self::Gated { .. } => Activation::Gated,
             Self::TopK { k, rescale_acts_by_decoder_norm, .. } => Activation::TopK { k, rescale_acts_by_decoder_norm },
             Self::BatchTopK { .. } | Self::Matryoshka { .. } | Self::JumpRelu(_) => Activation::JumpRelu,
+            Self::TopAfa(_) => Activation::TopAfa,
+            Self::MatchingPursuit(rule) => Activation::MatchingPursuit(rule),
         }
     }
 
-    /// SAELens' name of the family.
+    /// What the family does with the decoder's norms.
+    pub fn decoder_norm(&self) -> DecoderNorm {
+        match self {
+            Self::TopAfa(_) => DecoderNorm::OneBeforeStep,
+            _ => DecoderNorm::Free,
+        }
+    }
+
+    /// Whether b_enc is trained; it is zero otherwise.
+    pub fn has_encoder_bias(&self) -> bool {
+        !matches!(self, Self::TopAfa(_))
+    }
+
+    /// SAELens' name of the family, or ours if SAELens has none.
     pub fn saelens_name(&self) -> &'static str {
         match self {
             Self::Relu { .. } => "standard",
@@ -203,6 +266,8 @@ impl Objective {
             Self::BatchTopK { .. } => "batchtopk",
             Self::Matryoshka { .. } => "matryoshka_batchtopk",
             Self::JumpRelu(_) => "jumprelu",
+            Self::TopAfa(_) => "top_afa",
+            Self::MatchingPursuit(_) => "matching_pursuit",
         }
     }
 }

@@ -6,11 +6,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::encode::{choose, magnitude, positive_entries, pre_activations, rectify, scaled_plus_rows};
-use crate::product::pieces;
-use crate::{Error, Extra, Result, Weights};
+use crate::product::{add_times_transposed, pieces};
+use crate::{Error, Extra, MatchingPursuit, Result, Weights, afa, pursuit};
 
 /// How pre-activations become codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Activation {
     /// max(z, 0).
@@ -26,21 +26,30 @@ pub enum Activation {
         /// Pre-activations are multiplied by the norms of the decoder rows, and codes divided by them before decoding.
         rescale_acts_by_decoder_norm: bool,
     },
+    /// As many of the largest z_i ‖W_dec,i‖ as bring their norm nearest that of the input; max(z, 0) there.
+    #[serde(rename = "top_afa")]
+    TopAfa,
+    /// Latents chosen one after another.
+    #[serde(rename = "matching_pursuit")]
+    MatchingPursuit(MatchingPursuit),
 }
 
 impl Activation {
-    /// The name of the architecture: `relu`, `gated`, `topk`, `jumprelu`.
+    /// The name of the architecture: `relu`, `gated`, `topk`, `jumprelu`, `top_afa`, `matching_pursuit`.
     pub fn architecture(self) -> &'static str {
         match self {
             Self::Relu => "relu",
             Self::Gated => "gated",
             Self::JumpRelu => "jumprelu",
             Self::TopK { .. } => "topk",
+            Self::TopAfa => "top_afa",
+            Self::MatchingPursuit(_) => "matching_pursuit",
         }
     }
 }
 
-/// A sparse autoencoder for inference: `f = activation((x − b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`.
+/// A sparse autoencoder for inference: `f = activation((x − b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`; or a transcoder,
+/// whose output is another activation, with x W_skipᵀ added if it has that.
 ///
 /// Every row of a result depends on its own row of the input alone, to the bit.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +57,7 @@ pub struct Sae {
     weights: Weights,
     activation: Activation,
     apply_b_dec_to_input: bool,
-    /// Norms of the decoder rows, where the activation needs them.
+    /// Norms of the decoder rows, where latents are chosen by them.
     norms: Option<Vec<f32>>,
 }
 
@@ -62,10 +71,14 @@ impl Sae {
         if d_in < 2 || d_sae < 2 {
             return Err(Error::Data(format!("an autoencoder of {d_in} dimensions and {d_sae} latents")));
         }
+        if apply_b_dec_to_input && (weights.d_out != d_in || weights.w_skip.is_some()) {
+            return Err(Error::Data("a transcoder's b_dec cannot be subtracted from its input".to_owned()));
+        }
         let fits = match activation {
-            Activation::Relu | Activation::TopK { .. } => weights.extra == Extra::None,
+            Activation::Relu | Activation::TopK { .. } | Activation::TopAfa => weights.extra == Extra::None,
             Activation::Gated => matches!(weights.extra, Extra::Gate { .. }),
             Activation::JumpRelu => matches!(weights.extra, Extra::Threshold(_)),
+            Activation::MatchingPursuit(_) => weights.extra == Extra::Tied,
         };
         if !fits {
             return Err(Error::Data(format!("other parameters than a {} autoencoder has", activation.architecture())));
@@ -74,7 +87,9 @@ impl Sae {
             Activation::TopK { k, .. } if k == 0 || k > d_sae => {
                 return Err(Error::Data(format!("{k} active latents of {d_sae}")));
             }
-            Activation::TopK { rescale_acts_by_decoder_norm: true, .. } => Some(weights.decoder_norms()),
+            Activation::TopK { rescale_acts_by_decoder_norm: true, .. } | Activation::TopAfa => {
+                Some(weights.decoder_norms())
+            }
             _ => None,
         };
         Ok(Self { weights, activation, apply_b_dec_to_input, norms })
@@ -112,10 +127,15 @@ impl Sae {
             let b_dec = &self.weights.b_dec;
             let inputs =
                 if self.apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, b_dec, &mut centred) } else { x };
+            if let Activation::MatchingPursuit(rule) = self.activation {
+                all.append(&pursuit::codes(&rule.pursue(inputs, &self.weights.w_dec, d_in, &mut buffer)));
+                continue;
+            }
             let hidden = pre_activations(&self.weights, inputs, &mut buffer);
             all.append(&match (self.activation, &self.weights.extra) {
+                (Activation::TopAfa, _) => afa::choose(hidden, self.norms.as_deref().unwrap_or_default(), inputs),
                 (Activation::TopK { k, .. }, _) => choose(hidden, d_sae, self.norms.as_deref(), k),
-                (_, Extra::None) => {
+                (_, Extra::None | Extra::Tied) => {
                     rectify(hidden, d_sae);
                     positive_entries(hidden, d_sae)
                 }
@@ -130,16 +150,34 @@ impl Sae {
         all
     }
 
-    /// Reconstructions `[rows, d_in]` from codes.
+    /// Reconstructions `[rows, d_out]` from codes, without what skips the latents.
     pub fn decode(&self, codes: &Codes) -> Vec<f32> {
-        match &self.norms {
-            None => codes.decode(&self.weights.w_dec, &self.weights.b_dec),
-            Some(norms) => {
+        match (self.activation, &self.norms) {
+            (Activation::TopAfa, _) | (_, None) => codes.decode(&self.weights.w_dec, &self.weights.b_dec),
+            (_, Some(norms)) => {
                 let mut codes = codes.clone();
                 codes.divide_by(norms);
                 codes.decode(&self.weights.w_dec, &self.weights.b_dec)
             }
         }
+    }
+
+    /// What is made of `x`, `[rows, d_in]`: `[rows, d_out]`.
+    pub fn reconstruct(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = self.decode(&self.encode(x));
+        let Some(w_skip) = &self.weights.w_skip else { return out };
+        let (d_in, d_out) = (self.weights.d_in, self.weights.d_out);
+        let (rows, least) = (x.len() / d_in, least_rows(d_out));
+        if rows < least {
+            let mut padded = x.to_vec();
+            padded.resize(least * d_in, 0.0);
+            out.resize(least * d_out, 0.0);
+            add_times_transposed(&mut out, 1.0, &padded, w_skip, d_in);
+            out.truncate(rows * d_out);
+        } else {
+            add_times_transposed(&mut out, 1.0, x, w_skip, d_in);
+        }
+        out
     }
 }
 

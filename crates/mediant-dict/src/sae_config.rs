@@ -3,10 +3,10 @@
 //! Names and defaults are those of SAELens 6.54 (`TrainingSAEConfig` and its families), except where said otherwise.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::{BDecInit, Normalize, Wrong};
-use crate::{BatchChoice, JumpRelu, Objective, Sparsity};
+use crate::{BatchChoice, DecoderNorm, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa};
 
 /// The `sae:` options of `train_sae`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,8 +21,8 @@ pub struct SaeConfig {
     /// topk, batchtopk, matryoshka: choose latents by activation times decoder norm; by default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescale_acts_by_decoder_norm: Option<bool>,
-    /// topk, batchtopk, matryoshka: coefficient of the AuxK loss, in which dead latents reconstruct the residual; by
-    /// default 1, and 0 for none.
+    /// topk, batchtopk, matryoshka, top_afa: coefficient of the AuxK loss, in which dead latents reconstruct the residual;
+    /// by default 1, for top_afa 1/32, and 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aux_loss_coefficient: Option<f64>,
     /// batchtopk, matryoshka: weight of each batch's smallest chosen activation in the running threshold that
@@ -70,12 +70,34 @@ pub struct SaeConfig {
     /// once it has warmed up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l0_target: Option<f64>,
-    /// Norm of the decoder's rows at the start; `null` leaves them as the Kaiming initialisation draws them.
-    #[serde(default = "decoder_init_norm")]
-    pub decoder_init_norm: Option<f64>,
-    /// Subtract `b_dec` from the input before encoding.
-    #[serde(default = "yes")]
-    pub apply_b_dec_to_input: bool,
+    /// top_afa: λ of the loss that draws the norm of the codes to that of the input, by default 1/32 (the paper tries 1/128
+    /// to 1/16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub afa_coeff: Option<f64>,
+    /// top_afa: how many dead latents reconstruct the residual, at most; by default 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k_aux: Option<usize>,
+    /// matching_pursuit: a vector is done once what is left of it is of a smaller norm, in the units of training; by default
+    /// 0.01, and 0 for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residual_threshold: Option<f64>,
+    /// matching_pursuit: choices for a vector, at most; by default as many as it has dimensions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_iterations: Option<usize>,
+    /// matching_pursuit: a vector is done once a latent is chosen again; by default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_on_duplicate_support: Option<bool>,
+    /// Norm of the decoder's rows at the start, by default 0.1; `null` leaves them as the Kaiming initialisation draws them.
+    /// No option of top_afa, whose rows are kept at norm 1, and of matching_pursuit, whose rows start with it.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>")]
+    pub decoder_init_norm: Option<Option<f64>>,
+    /// Subtract `b_dec` from the input before encoding; by default true, and not of transcoders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply_b_dec_to_input: Option<bool>,
+    /// Transcoders: add `x W_skipᵀ` to the output, W_skip trained from zero.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip: bool,
     /// Scaling of the activations during training, taken over into the weights at its end.
     #[serde(default)]
     pub normalize_activations: Normalize,
@@ -84,12 +106,9 @@ pub struct SaeConfig {
     pub b_dec_init: BDecInit,
 }
 
-fn decoder_init_norm() -> Option<f64> {
-    Some(0.1)
-}
-
-fn yes() -> bool {
-    true
+/// Tells `null` from nothing.
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<f64>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// The family of an autoencoder.
@@ -108,6 +127,12 @@ pub enum Architecture {
     Matryoshka,
     /// A threshold for every latent (Rajamanoharan et al. 2024, arXiv:2407.14435).
     Jumprelu,
+    /// As many latents of each vector as bring the norm of the codes nearest its own (`SewoongLee/top-afa-sae`).
+    #[serde(rename = "top_afa")]
+    TopAfa,
+    /// Latents chosen one after another, each for what the others left; the decoder is the encoder. In SAELens' form.
+    #[serde(rename = "matching_pursuit")]
+    MatchingPursuit,
 }
 
 /// What `jumprelu` penalises.
@@ -124,7 +149,7 @@ pub enum SparsityMode {
 }
 
 impl Architecture {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Relu => "relu",
             Self::Gated => "gated",
@@ -132,6 +157,8 @@ impl Architecture {
             Self::Batchtopk => "batchtopk",
             Self::Matryoshka => "matryoshka",
             Self::Jumprelu => "jumprelu",
+            Self::TopAfa => "top_afa",
+            Self::MatchingPursuit => "matching_pursuit",
         }
     }
 }
@@ -164,6 +191,75 @@ impl Wrong {
                 Objective::Matryoshka { choice: self.choice(sae, d_sae), widths: self.widths(sae, d_sae) }
             }
             Architecture::Jumprelu => Objective::JumpRelu(self.jump_relu(sae, d_sae)),
+            Architecture::TopAfa => Objective::TopAfa(self.top_afa(sae)),
+            Architecture::MatchingPursuit => Objective::MatchingPursuit(self.matching_pursuit(sae)),
+        }
+    }
+
+    fn matching_pursuit(&mut self, sae: &SaeConfig) -> MatchingPursuit {
+        if sae.apply_b_dec_to_input == Some(false) {
+            let message = "a matching pursuit that does not subtract `b_dec` does not add it either, and is not built";
+            self.add("sae.apply_b_dec_to_input", message, Some("leave it out"));
+        }
+        let rule = MatchingPursuit {
+            residual_threshold: sae.residual_threshold.unwrap_or(1e-2),
+            max_iterations: sae.max_iterations,
+            stop_on_duplicate_support: sae.stop_on_duplicate_support.unwrap_or(true),
+        };
+        self.not_negative(rule.residual_threshold, "sae.residual_threshold");
+        self.require(rule.max_iterations != Some(0), "sae.max_iterations", "must be at least 1");
+        rule
+    }
+
+    fn top_afa(&mut self, sae: &SaeConfig) -> TopAfa {
+        let options = TopAfa {
+            afa_coefficient: sae.afa_coeff.unwrap_or(1.0 / 32.0),
+            aux_loss_coefficient: sae.aux_loss_coefficient.unwrap_or(1.0 / 32.0),
+            k_aux: sae.k_aux.unwrap_or(512),
+        };
+        self.not_negative(options.afa_coefficient, "sae.afa_coeff");
+        self.not_negative(options.aux_loss_coefficient, "sae.aux_loss_coefficient");
+        self.require(options.k_aux >= 1, "sae.k_aux", "must be at least 1");
+        options
+    }
+
+    /// A batch of which nothing would be kept: ⌊k · batch⌋ = 0.
+    pub(crate) fn empty_choice(&mut self, objective: &Objective, batch: usize) {
+        if let Some(choice) = objective.batch_choice()
+            && choice.k > 0.0
+            && choice.entries(batch) == 0
+        {
+            let message = format!(
+                "no latent would be active: of a batch of {batch}, k · batch = {} are kept",
+                choice.k * batch as f64
+            );
+            self.add("sae.k", message, Some("k · batch must be at least 1; a larger `batch` allows a smaller k"));
+        }
+    }
+
+    /// The norm that decoder rows start with.
+    pub(crate) fn decoder_init_norm(&mut self, sae: &SaeConfig, objective: &Objective) -> Option<f64> {
+        let fixed = match (objective, objective.decoder_norm()) {
+            (Objective::MatchingPursuit(_), _) => Some("starts with decoder rows of norm 1"),
+            (_, DecoderNorm::OneBeforeStep) => Some("keeps decoder rows at norm 1"),
+            (_, DecoderNorm::Free) => None,
+        };
+        match (fixed, sae.decoder_init_norm) {
+            (None, given) => {
+                let norm = given.unwrap_or(Some(0.1));
+                self.require(
+                    norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()),
+                    "sae.decoder_init_norm",
+                    "must be a positive number, or null to leave the norms",
+                );
+                norm
+            }
+            (Some(_), None) => Some(1.0),
+            (Some(what), Some(_)) => {
+                let message = format!("does nothing: `{}` {what}", sae.architecture.name());
+                self.add("sae.decoder_init_norm", message, Some("leave it out"));
+                None
+            }
         }
     }
 
@@ -267,12 +363,17 @@ impl Wrong {
 
     /// Options that belong to other families.
     fn foreign_options(&mut self, sae: &SaeConfig) {
-        use Architecture::{Batchtopk, Gated, Jumprelu, Matryoshka, Relu, Topk};
+        use Architecture::{Batchtopk, Gated, Jumprelu, MatchingPursuit, Matryoshka, Relu, TopAfa, Topk};
         let largest = &[Topk, Batchtopk, Matryoshka][..];
         let options = [
             ("sae.k", sae.k.is_some(), largest),
             ("sae.rescale_acts_by_decoder_norm", sae.rescale_acts_by_decoder_norm.is_some(), largest),
-            ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some(), largest),
+            ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some(), &[Topk, Batchtopk, Matryoshka, TopAfa]),
+            ("sae.afa_coeff", sae.afa_coeff.is_some(), &[TopAfa]),
+            ("sae.k_aux", sae.k_aux.is_some(), &[TopAfa]),
+            ("sae.residual_threshold", sae.residual_threshold.is_some(), &[MatchingPursuit]),
+            ("sae.max_iterations", sae.max_iterations.is_some(), &[MatchingPursuit]),
+            ("sae.stop_on_duplicate_support", sae.stop_on_duplicate_support.is_some(), &[MatchingPursuit]),
             ("sae.topk_threshold_lr", sae.topk_threshold_lr.is_some(), &[Batchtopk, Matryoshka]),
             ("sae.matryoshka_widths", sae.matryoshka_widths.is_some(), &[Matryoshka]),
             ("sae.l1", sae.l1.is_some(), &[Relu, Gated]),

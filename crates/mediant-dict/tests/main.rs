@@ -21,3 +21,5 @@ mod saelens;
 mod synth;
 #[path = "suite/training.rs"]
 mod training;
+#[path = "suite/transcoders.rs"]
+mod transcoders;

@@ -9,6 +9,8 @@ use mediant_tensor::Compute;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::sae_input::{check_autoencoder, read_sae};
+
 /// Where decoder rows come from.
 pub(crate) const DICTIONARY: Port =
     Port::optional("dictionary", &[Kind::Dictionary], "An autoencoder, whose latents have directions.");
@@ -100,6 +102,7 @@ pub(crate) fn check_latent(field: &str, latent: usize, hook: &HookFact, inputs: 
         return Err(problem.help("connect an autoencoder to the input `dictionary`"));
     }
     let Some(dictionary) = inputs.dictionary("dictionary") else { return Ok(()) };
+    check_autoencoder("dictionary", dictionary)?;
     let mut problems = Problems::none();
     if latent >= dictionary.d_sae {
         let message = format!("there is no latent {latent}; the dictionary has {}", dictionary.d_sae);
@@ -115,7 +118,7 @@ pub(crate) fn check_latent(field: &str, latent: usize, hook: &HookFact, inputs: 
 
 /// The decoder row of a latent.
 pub(crate) fn latent_direction<T>(cx: &RunContext<'_, T>, latent: usize) -> Result<Vec<f32>, StageError> {
-    let (sae, _) = mediant_dict::artifact::read(&cx.input("dictionary")?)?;
+    let (sae, ..) = read_sae(&cx.input("dictionary")?)?;
     let weights = sae.weights();
     let row = weights.w_dec.get(latent * weights.d_in..(latent + 1) * weights.d_in);
     let missing = || StageError::new(format!("there is no latent {latent}; the dictionary has {}", weights.d_sae));

@@ -9,6 +9,8 @@ use mediant_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::sae_input::check_autoencoder;
+
 /// The stage.
 #[derive(Clone, Copy)]
 pub(crate) struct Export;
@@ -49,6 +51,9 @@ impl Stage for Export {
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        if let Some(dictionary) = inputs.dictionary("dictionary") {
+            check_autoencoder("dictionary", dictionary)?;
+        }
         if let Some(dictionary) = inputs.dictionary("dictionary")
             && let Some((why, help)) = refusal(config.format, &dictionary.architecture)
         {
@@ -74,7 +79,7 @@ impl Stage for Export {
 const DETAILS: &str = "\
 | `format` | files | what it holds |
 | --- | --- | --- |
-| `saelens` | `cfg.json`, `sae_weights.safetensors` | every architecture, in SAELens 6's inference form, with hook point, context and the options of the training |
+| `saelens` | `cfg.json`, `sae_weights.safetensors` | every architecture but `top_afa`, in SAELens 6's inference form, with hook point, context and the options of the training |
 | `sparsify` | `cfg.json`, `sae.safetensors` | `topk` alone |
 | `gemma_scope` | `params.npz` | `jumprelu`, and `relu` with thresholds of 0; no hook point |
 
@@ -84,7 +89,7 @@ Sparsify chooses by pre-activations as they are, so decoder norms are folded int
 
 `fold_decoder_norms: true` gives the decoder rows norm 1: `W_enc`, its biases and thresholds are multiplied by the norms. That leaves what a \
 `relu`, `gated` or `jumprelu` dictionary computes as it is (its features are scaled), and a `topk` with `rescale_acts_by_decoder_norm: true`. \
-It is refused for a plain `topk`, whose k largest pre-activations would be others.
+It is refused for a plain `topk`, whose k largest pre-activations would be others, and for `matching_pursuit`, whose encoder is the decoder.
 
 **Where the files are.** The output is a folder of plain files in the store: complete or not there at all, and never changed. A `uses: command` \
 stage that has it as an input finds the files in the folder it is given, `mediant status` names the folder, and `mediant export FILE STAGE DIR` \

@@ -184,7 +184,7 @@ fn write_features(cx: &RunContext<'_, Config>, sae: &Sae, found: &Features) -> R
         let latents = &found.latents[range.clone()];
         let cosines = range.clone().map(|latent| {
             let at = latent * weights.d_in..(latent + 1) * weights.d_in;
-            cosine(&weights.w_enc[at.clone()], &weights.w_dec[at])
+            cosine(&weights.encoder()[at.clone()], &weights.w_dec[at])
         });
         let columns: Vec<ArrayRef> = vec![
             Arc::new(UInt32Array::from_iter_values(range.clone().map(|latent| latent as u32))),

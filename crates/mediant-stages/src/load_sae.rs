@@ -79,6 +79,7 @@ impl Stage for LoadSae {
             hook,
             d_in: foreign.d_in,
             d_sae: foreign.d_sae,
+            hook_out: None,
         };
         Ok(vec![("sae".to_owned(), Facts::Dictionary(facts))])
     }
@@ -131,7 +132,7 @@ fn check(config: &Config, hook: &str, d_in: usize, model: &ModelFacts) -> Result
                 None => problem,
             })
         }
-        Some(found) if found.shape != [d_in] => {
+        Some(found) if found.width() != d_in || found.name.parse().is_ok_and(HookPoint::per_key) => {
             let message = format!("it reads vectors of {d_in}, the model's `{hook}` has shape {:?}", found.shape);
             Err(Problems::config(field, message))
         }
@@ -149,7 +150,7 @@ const DETAILS: &str = "\
 | `gemma_scope` | `params.npz`, or any `.npz` given as a file | Gemma Scope: jumprelu whose input is the activation itself |
 | `dictionary_learning` | `ae.pt`, `config.json` | AutoEncoder, AutoEncoderNew, GatedAutoEncoder, AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE, JumpReluAutoEncoder |
 
-Of a folder that holds several formats, `format` says which is meant. An architecture that is not built (transcoders, matching pursuit, \
+Of a folder that holds several formats, `format` says which is meant. An architecture that is not built (transcoders, \
 abstopk, groupmax, …), an option that would change the numbers, a tensor that is missing, left over or of another shape, and a damaged \
 file are each an error that names it, before anything runs; a value that is not a finite number is one when the stage runs.
 

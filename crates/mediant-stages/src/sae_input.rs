@@ -9,6 +9,7 @@ use mediant_spec::did_you_mean;
 /// Whether the model has the hook point that an autoencoder at this port reads, with as many numbers. Heads count as one
 /// vector, one beside the other, as SAELens takes `hook_z`.
 pub(crate) fn check_sae(port: &str, sae: &DictionaryFacts, model: &ModelFacts) -> Result<(), Problems> {
+    check_autoencoder(port, sae)?;
     let Some(hook) = model.hook(&sae.hook) else {
         let problem = Problems::input(port, format!("it reads `{}`, which the model does not have", sae.hook));
         return Err(match did_you_mean(&sae.hook, model.hooks.iter().map(|hook| hook.name.as_str())) {
@@ -22,6 +23,14 @@ pub(crate) fn check_sae(port: &str, sae: &DictionaryFacts, model: &ModelFacts) -
         return Err(Problems::input(port, message));
     }
     Ok(())
+}
+
+/// An error if the dictionary at this port is a transcoder.
+pub(crate) fn check_autoencoder(port: &str, sae: &DictionaryFacts) -> Result<(), Problems> {
+    let Some(out) = &sae.hook_out else { return Ok(()) };
+    let message =
+        format!("it is a transcoder from `{}` to `{}`, and this is built for autoencoders alone", sae.hook, out.name);
+    Err(Problems::input(port, message))
 }
 
 /// An autoencoder with the hook point that it reads and writes.

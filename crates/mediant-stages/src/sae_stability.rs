@@ -12,7 +12,7 @@ use mediant_methods::stability::{Compared, compare_dictionaries, stability};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sae_input::read_sae;
+use crate::sae_input::{check_autoencoder, read_sae};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -67,6 +67,7 @@ impl Stage for SaeStability {
             problems.push(one.help("give the stage that trains it a matrix of seeds, and collect them: `saes: { from: sae, over: [seed] }`"));
         }
         let facts: Vec<_> = saes.iter().filter_map(|member| member.facts.dictionary()).collect();
+        facts.iter().for_each(|sae| problems.check(check_autoencoder("saes", sae)));
         if let Some(other) = facts.iter().find(|sae| sae.d_in != facts[0].d_in || sae.hook != facts[0].hook) {
             let message = format!(
                 "they are of vectors of {} at `{}` and of {} at `{}`",

@@ -58,6 +58,7 @@ impl Stage for SynthSaeBench {
             hook: HOOK.to_owned(),
             d_in: config.hidden_dim,
             d_sae: config.num_features,
+            hook_out: None,
         };
         let mut facts = vec![("truth".to_owned(), Facts::Dictionary(truth))];
         if config.cache {

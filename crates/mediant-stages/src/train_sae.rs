@@ -1,6 +1,7 @@
 //! `train_sae`: a sparse autoencoder on activations, cached or computed on the way.
 
 mod run;
+mod start;
 
 use std::borrow::Cow;
 
@@ -9,6 +10,7 @@ use mediant_dict::{ConfigProblem, TrainConfig};
 use mediant_engine::{
     Docs, GangDone, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
+use mediant_lm::HookPoint;
 use mediant_spec::did_you_mean;
 
 use crate::evaluate_synth_sae::check_truth;
@@ -30,6 +32,11 @@ const PORTS: &[Port] = &[
         "truth",
         &[Kind::Dictionary],
         "Instead of `activations`: the truth of a `synth_sae_bench`, whose training vectors are drawn on the way.",
+    ),
+    Port::optional(
+        "start",
+        &[Kind::Dictionary],
+        "A dictionary of the same architecture and shape, whose parameters begin the training.",
     ),
 ];
 
@@ -68,22 +75,35 @@ impl Stage for TrainSae {
         let (Some(hooks), Ok(training)) = (hooks(inputs), config.resolve()) else {
             return Ok(Vec::new());
         };
-        let hook = choose_hook(config.hook.as_deref(), &hooks)?;
+        let hook = choose_hook("hook", config.hook.as_deref(), &hooks)?;
+        let hook_out =
+            config.hook_out.as_deref().map(|name| choose_hook("hook_out", Some(name), &hooks)).transpose()?;
+        if let Some(same) = hook_out.filter(|out| out.name == hook.name) {
+            let message = format!("`{}` is the hook point that is read", same.name);
+            return Err(Problems::config("hook_out", message).help("leave it out to train an autoencoder"));
+        }
         let facts = DictionaryFacts {
             architecture: training.objective.activation().architecture().to_owned(),
             hook: hook.name.clone(),
             d_in: hook.width(),
             d_sae: training.d_sae,
+            hook_out: hook_out.map(|out| HookFact { name: out.name.clone(), shape: vec![out.width()] }),
         };
+        start::check_start(config, &facts, inputs)?;
         Ok(vec![("sae".to_owned(), Facts::Dictionary(facts))])
     }
 
     fn resources(&self, config: &TrainConfig, inputs: &InputFacts) -> Resources {
-        let width = hooks(inputs).and_then(|hooks| Some(choose_hook(config.hook.as_deref(), &hooks).ok()?.width()));
-        let width = width.unwrap_or(0);
+        let hooks = hooks(inputs).unwrap_or_default();
+        let width_of = |field, name| choose_hook(field, name, &hooks).map_or(0, HookFact::width);
+        let d_in = width_of("hook", config.hook.as_deref());
+        let d_out = config.hook_out.as_deref().map_or(d_in, |name| width_of("hook_out", Some(name)));
+        let skipped = if config.sae.skip { d_in * d_out } else { 0 };
+        let width = d_in.max(d_out);
+        let held = if config.hook_out.is_some() { d_in + d_out } else { d_in };
         // Parameters, gradients and two moments of each; a piece of pre-activations; the batch a few times.
-        let numbers = 8 * width * config.d_sae + (1 << 25) + 6 * width * config.batch;
-        let block = if inputs.many("activations").is_empty() { config.block * width as u64 } else { 0 };
+        let numbers = 4 * ((d_in + d_out) * config.d_sae + skipped) + (1 << 25) + 6 * width * config.batch;
+        let block = if inputs.many("activations").is_empty() { config.block * held as u64 } else { 0 };
         Resources { memory: 4 * (numbers as u64 + block), gpus: 0, ..Resources::all_cpus() }
     }
 
@@ -142,8 +162,8 @@ fn hooks(inputs: &InputFacts) -> Option<Cow<'_, [HookFact]>> {
     cached.or_else(streamed).or_else(drawn)
 }
 
-/// The hook named, or the only one.
-fn choose_hook<'h>(asked: Option<&str>, hooks: &'h [HookFact]) -> Result<&'h HookFact, Problems> {
+/// The hook that an option names, or the only one.
+fn choose_hook<'h>(field: &str, asked: Option<&str>, hooks: &'h [HookFact]) -> Result<&'h HookFact, Problems> {
     let names = || hooks.iter().map(|hook| hook.name.as_str());
     // A model has many more than fit on a line.
     let listed = || match hooks.len() {
@@ -157,20 +177,21 @@ fn choose_hook<'h>(asked: Option<&str>, hooks: &'h [HookFact]) -> Result<&'h Hoo
             return Err(Problems::config("", message).help(format!("add `hook:`, {}", listed())));
         }
         (Some(name), _) => hooks.iter().find(|hook| hook.name == name).ok_or_else(|| {
-            let problem = Problems::config("hook", format!("there are no activations of `{name}`"));
+            let problem = Problems::config(field, format!("there are no activations of `{name}`"));
             match did_you_mean(name, names()) {
                 Some(near) => problem.help(format!("did you mean `{near}`?")),
                 None => problem.help(listed()),
             }
         })?,
     };
-    match hook.shape[..] {
-        [width] if width >= 2 => Ok(hook),
+    // Heads count as one vector, one beside the other, as SAELens takes `hook_z`.
+    match hook.width() {
+        2.. if !hook.name.parse().is_ok_and(HookPoint::per_key) => Ok(hook),
         _ => {
             let message =
                 format!("`{}` has shape {:?}; an autoencoder needs one vector a position", hook.name, hook.shape);
             Err(if asked.is_some() {
-                Problems::config("hook", message)
+                Problems::config(field, message)
             } else {
                 Problems::input("activations", message)
             })
@@ -216,13 +237,29 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
   Where `|z_i − θ_i| < ε/2`, ε = `jumprelu_bandwidth`, the step has the straight-through gradients `∂f_i/∂θ_i = −θ_i/ε` and \
   `∂L0/∂θ_i = −1/ε`, and with `jumprelu_ste_to_input: true` their negatives towards `z_i`. `pre_act_loss_coefficient: p` adds \
   `p Σ_dead max(θ_i − z_i, 0) ‖W_dec,i‖₂`.
+- `top_afa` (`SewoongLee/top-afa-sae`): the number of active latents is chosen for each vector. There is no b_enc; with   `q_i = (max(z_i, 0) ‖W_dec,i‖₂)²`, sorted falling, and `c_k = √(q_1 + … + q_k)`, the `k*` latents of the largest q are active for which `c_k`   is nearest `‖x'‖`, `1 ≤ k* < d_sae`. Loss `‖x − x̂‖² + d_in λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²` with λ = `afa_coeff`, c = `aux_loss_coefficient` (1/32) and   ê made by the `k_aux` (512) dead latents of the largest activations; unlike that of `topk`, this last term trains what made x̂ too. This is `d_in`   times the paper's loss, which averages over dimensions, so that coefficients mean the same. Before each step the gradient of W_dec loses its component along the rows   and the rows are divided by their norms. The paper normalises each vector to mean 0 and deviation 1, and trains with `adam_beta2: 0.99`,   `dead_feature_window: 4` and `max_grad_norm: null`; here the nearest to its normalisation is `normalize_activations: expected_average_only_in`. The encoder   starts as the transpose of the decoder, with columns of norm 1. λ takes the place of k: a larger one gives more active latents.
 
 With `l0_target: t` the sparsity coefficient λ of `relu`, `gated` or `jumprelu` is steered, from its full value on: after each step \
 `λ ← λ · exp(0.01 · c)`, `c = (L0 − t) / t` of that batch, kept between -1 and 1. (An integral controller on log λ, as sweeps at equal L0 need; SAELens and \
 dictionary_learning have none.) The curve holds λ step by step.
+- `matching_pursuit`: latents are chosen one after another for what is left of the vector: with `r = x'`, each time the latent of the largest   `r · W_dec,i` adds that product to its `f_i`, and `r` loses the product times `W_dec,i`. It ends when nothing is positive, after `max_iterations` (by default `d_in`), once   `‖r‖ < residual_threshold`, or, unless `stop_on_duplicate_support: false`, with a latent chosen a second time. Loss `‖x − x̂‖²`, with gradients through all   choices. There are W_dec and b_dec alone. A training takes as many products of a batch with W_dec as the longest pursuit has choices.
+
+**Heads.** A hook point of several heads, `hook_z` for example, is read as one vector, the heads one beside the other in their order, as \
+SAELens takes `hook_z`.
+
+**Transcoders.** With `hook_out` the target is the activation y at that hook point, at the same position: `f` is of \
+`z = x W_enc + b_enc`, `b_dec` is not subtracted from the input, and `ŷ = f W_dec + b_dec`, in the place of `x̂`, is to be y; W_dec has the width of `hook_out`. \
+`sae.skip: true` adds `x W_skipᵀ` to `ŷ`, W_skip `[d_out, d_in]`. These are SAELens' `transcoder`, `skip_transcoder`, `jumprelu_transcoder` and \
+`jumprelu_skip_transcoder`, and its initial values: W_dec as for an autoencoder, W_enc a Kaiming draw of its own (uniform in ±√(6/d_sae)), \
+W_skip and biases zero. SAELens does not train them; the losses are those of the family, with y for x, and AuxK has `d_out / 2` latents, as in sparsify. For `relu`, \
+`topk`, `batchtopk`, `matryoshka` and `jumprelu`; `gated` and `normalize_activations` are not built for transcoders, and neither are their evaluation and export.
+
+**Warm start.** A dictionary at `start` gives the initial parameters, W_skip and thresholds included; the moments of Adam, the learning rate and the \
+order of the data begin anew. Its architecture must be the one that the training's is at inference (a `jumprelu` for `batchtopk` and `matryoshka`, whose \
+running threshold is learnt anew from 0), and its shape the training's.
 
 Squared errors are summed over dimensions and averaged over the batch. Formulas and defaults are those of SAELens 6.54: Adam with \
-epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 and the encoder to their transpose.
+epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 (`top_afa` and `matching_pursuit`: 1) and the encoder to their transpose.
 
 Sequences come in random order, fill a block of `block` positions, and the block is shuffled; batches are cut from blocks one after \
 another, epoch after epoch. Everything random follows from `seed`.
@@ -234,6 +271,6 @@ batch is read once, each sequence run once for all their hook points, and each g
 vectors of a `synth_sae_bench` are drawn in the same way.
 
 The output holds W_enc, b_enc, W_dec and b_dec as SAELens saves them for inference (the scale of `normalize_activations` and, for \
-`topk`, the decoder norms are taken over into the weights), and the curve: `loss` and its parts, `ev_trainer` \
+`topk` and `top_afa`, the decoder norms are taken over into the weights), and the curve: `loss` and its parts, `ev_trainer` \
 (`1 − mean error / variance of the batch`), `l0`, `dead_fraction`, `grad_norm`, `lr`, and `examples_in_batch`, the number of sequences \
 that a batch comes from. An interrupted training goes on from its last checkpoint and gives the same bytes.";

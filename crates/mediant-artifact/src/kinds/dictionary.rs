@@ -27,6 +27,9 @@ pub struct DictionaryMeta {
     pub hook: String,
     /// The hook point it writes, where that is another: a transcoder.
     pub hook_out: Option<String>,
+    /// Width of its output, of a transcoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub d_out: Option<usize>,
     /// All options it was trained with, those left to their defaults included.
     pub config: Value,
     /// Logical digest of the model whose activations it was trained on, where that is known.

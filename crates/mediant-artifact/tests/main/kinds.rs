@@ -296,6 +296,7 @@ fn dictionary() {
         d_sae: 1,
         hook: "blocks.0.hook_resid_post".to_owned(),
         hook_out: None,
+        d_out: None,
         config: json!({ "k": 16 }),
         model: Some(Digest::of(b"model")),
     };

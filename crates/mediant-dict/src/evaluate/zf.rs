@@ -65,11 +65,13 @@ mod tests {
         let w_dec = vec![2.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.6, 0.8, 0.0];
         let weights = Weights {
             d_in: 3,
+            d_out: 3,
             d_sae: 3,
             w_enc: vec![0.5, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
             b_enc: vec![0.0; 3],
             w_dec,
             b_dec: vec![0.0, 0.0, 2.0],
+            w_skip: None,
             extra: Extra::None,
         };
         Sae::new(weights, activation, true).unwrap()

@@ -26,6 +26,8 @@ pub(super) enum Matrix {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Further {
     None,
+    /// No encoder: it is the decoder.
+    Tied,
     /// `[d_sae]`.
     Threshold(&'static str),
     /// One number for all latents.
@@ -70,23 +72,32 @@ impl Matrix {
 impl Layout {
     /// The names of all tensors.
     pub(super) fn names(&self) -> Vec<&'static str> {
-        let mut names = vec![self.w_enc.name(), self.b_enc, self.w_dec.name(), self.b_dec];
+        let mut names = vec![self.w_dec.name(), self.b_dec];
+        if !self.is_tied() {
+            names.extend([self.w_enc.name(), self.b_enc]);
+        }
         match self.extra {
-            Further::None => {}
+            Further::None | Further::Tied => {}
             Further::Threshold(name) | Further::OneThreshold(name) => names.push(name),
             Further::Gate(bias, scale) => names.extend([bias, scale]),
         }
         names
     }
 
+    fn is_tied(&self) -> bool {
+        matches!(self.extra, Further::Tied)
+    }
+
     /// Checks that every tensor is there in its shape.
     pub(super) fn check(&self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<()> {
-        self.w_enc.check(file, d_in, d_sae)?;
+        if !self.is_tied() {
+            self.w_enc.check(file, d_in, d_sae)?;
+            file.expect(self.b_enc, &[d_sae])?;
+        }
         self.w_dec.check(file, d_in, d_sae)?;
-        file.expect(self.b_enc, &[d_sae])?;
         file.expect(self.b_dec, &[d_in])?;
         match self.extra {
-            Further::None => Ok(()),
+            Further::None | Further::Tied => Ok(()),
             Further::Threshold(name) => file.expect(name, &[d_sae]),
             Further::OneThreshold(name) => file.expect(name, &[]),
             Further::Gate(bias, scale) => [bias, scale].into_iter().try_for_each(|name| file.expect(name, &[d_sae])),
@@ -97,13 +108,16 @@ impl Layout {
     pub(super) fn read(&self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<Weights> {
         Ok(Weights {
             d_in,
+            d_out: d_in,
             d_sae,
-            w_enc: self.w_enc.read(file)?,
-            b_enc: file.read(self.b_enc)?,
+            w_enc: if self.is_tied() { Vec::new() } else { self.w_enc.read(file)? },
+            b_enc: if self.is_tied() { Vec::new() } else { file.read(self.b_enc)? },
             w_dec: self.w_dec.read(file)?,
             b_dec: file.read(self.b_dec)?,
+            w_skip: None,
             extra: match self.extra {
                 Further::None => Extra::None,
+                Further::Tied => Extra::Tied,
                 Further::Threshold(name) => Extra::Threshold(file.read(name)?),
                 Further::OneThreshold(name) => Extra::Threshold(vec![file.scalar(name)?; d_sae]),
                 Further::Gate(bias, scale) => Extra::Gate { b_mag: file.read(bias)?, r_mag: file.read(scale)? },
@@ -114,9 +128,10 @@ impl Layout {
     /// SAELens' names, which Gemma Scope and parts of dictionary_learning share.
     pub(super) fn saelens(activation: Activation) -> Self {
         let (b_enc, extra) = match activation {
-            Activation::Relu | Activation::TopK { .. } => ("b_enc", Further::None),
+            Activation::Relu | Activation::TopK { .. } | Activation::TopAfa => ("b_enc", Further::None),
             Activation::JumpRelu => ("b_enc", Further::Threshold("threshold")),
             Activation::Gated => ("b_gate", Further::Gate("b_mag", "r_mag")),
+            Activation::MatchingPursuit(_) => ("b_enc", Further::Tied),
         };
         Self { w_enc: Matrix::Columns("W_enc"), b_enc, w_dec: Matrix::Rows("W_dec"), b_dec: "b_dec", extra }
     }

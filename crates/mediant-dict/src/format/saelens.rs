@@ -1,6 +1,6 @@
 //! SAELens' directories, version 6: `cfg.json` and `sae_weights.safetensors`, in the inference form.
 //!
-//! The architectures `standard`, `gated`, `topk` and `jumprelu`, which `batchtopk` and `matryoshka_batchtopk` are
+//! The architectures `standard`, `gated`, `topk`, `matching_pursuit` and `jumprelu`, which `batchtopk` and `matryoshka_batchtopk` are
 //! saved as. W_enc is `[d_in, d_sae]` there, W_dec `[d_sae, d_in]`.
 
 use std::fs;
@@ -12,7 +12,7 @@ use super::foreign::Foreign;
 use super::json::Config;
 use super::layout::Layout;
 use super::{Format, safetensors, tensors, write};
-use crate::{Activation, Error, Result, Sae};
+use crate::{Activation, Error, MatchingPursuit, Result, Sae};
 
 pub(super) const CONFIG: &str = "cfg.json";
 pub(super) const WEIGHTS: &str = "sae_weights.safetensors";
@@ -51,16 +51,17 @@ impl Metadata {
 /// Writes an autoencoder into a folder, which is made if it does not exist.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// When SAELens has no such architecture, or a file cannot be written.
 pub fn save(sae: &Sae, metadata: &Metadata, folder: &Path) -> Result<()> {
+    let architecture = architecture(sae.activation())?;
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let path = folder.join(CONFIG);
-    fs::write(&path, config(sae, metadata).to_string()).map_err(Error::io(&path))?;
+    fs::write(&path, config(sae, architecture, metadata).to_string()).map_err(Error::io(&path))?;
 
     write::safetensors(&folder.join(WEIGHTS), &tensors::named(sae.weights()))
 }
 
-fn config(sae: &Sae, metadata: &Metadata) -> Value {
+fn config(sae: &Sae, architecture: &str, metadata: &Metadata) -> Value {
     let mut config = Map::new();
     if let Activation::TopK { rescale_acts_by_decoder_norm, .. } = sae.activation() {
         config.insert("rescale_acts_by_decoder_norm".into(), rescale_acts_by_decoder_norm.into());
@@ -69,27 +70,36 @@ fn config(sae: &Sae, metadata: &Metadata) -> Value {
     config.insert("normalize_activations".into(), "none".into());
     config.insert("apply_b_dec_to_input".into(), sae.apply_b_dec_to_input().into());
     config.insert("device".into(), "cpu".into());
-    config.insert("reshape_activations".into(), "none".into());
+    // Heads are read as one vector.
+    let of_heads = metadata.hook().is_some_and(|hook| hook.ends_with("attn.hook_z"));
+    config.insert("reshape_activations".into(), if of_heads { "hook_z" } else { "none" }.into());
     config.insert("d_sae".into(), sae.weights().d_sae.into());
     config.insert("d_in".into(), sae.weights().d_in.into());
     if let Activation::TopK { k, .. } = sae.activation() {
         config.insert("k".into(), k.into());
     }
+    if let Activation::MatchingPursuit(rule) = sae.activation() {
+        config.insert("residual_threshold".into(), rule.residual_threshold.into());
+        config.insert("max_iterations".into(), rule.max_iterations.into());
+        config.insert("stop_on_duplicate_support".into(), rule.stop_on_duplicate_support.into());
+    }
     let versions = Metadata::default().with("sae_lens_version", VERSION).with("sae_lens_training_version", Value::Null);
     let metadata: Map<String, Value> = versions.0.into_iter().chain(metadata.0.clone()).collect();
     config.insert("metadata".into(), metadata.into());
-    config.insert("architecture".into(), architecture(sae.activation()).into());
+    config.insert("architecture".into(), architecture.into());
     Value::Object(config)
 }
 
 /// SAELens' name of an architecture.
-fn architecture(activation: Activation) -> &'static str {
-    match activation {
+fn architecture(activation: Activation) -> Result<&'static str> {
+    Ok(match activation {
         Activation::Relu => "standard",
         Activation::Gated => "gated",
         Activation::TopK { .. } => "topk",
         Activation::JumpRelu => "jumprelu",
-    }
+        Activation::MatchingPursuit(_) => "matching_pursuit",
+        Activation::TopAfa => return Err(Error::Data("SAELens has no architecture like top_afa".to_owned())),
+    })
 }
 
 /// Reads an autoencoder from a folder.
@@ -102,20 +112,36 @@ pub fn load(folder: &Path) -> Result<(Sae, Metadata)> {
 }
 
 /// Architectures of SAELens 6 that are not built, each with what it is.
-const NOT_BUILT: [(&str, &str); 9] = [
+const NOT_BUILT: [(&str, &str); 8] = [
     ("batchtopk", "the training form; SAELens' `save_inference_model` writes the jumprelu that it is at inference"),
     (
         "matryoshka_batchtopk",
         "the training form; SAELens' `save_inference_model` writes the jumprelu that it is at inference",
     ),
     ("abstopk", "latents of either sign"),
-    ("matching_pursuit", "a serial choice of latents"),
     ("temporal", "an autoencoder over positions"),
     ("transcoder", "a transcoder"),
     ("skip_transcoder", "a transcoder with a skip connection"),
     ("jumprelu_transcoder", "a transcoder"),
     ("jumprelu_skip_transcoder", "a transcoder with a skip connection"),
 ];
+
+fn matching_pursuit(config: &Config) -> Result<MatchingPursuit> {
+    if !config.flag("apply_b_dec_to_input", true)? {
+        return Err(config.error("a matching pursuit that does not subtract b_dec is not supported"));
+    }
+    let threshold = config.get("residual_threshold").map_or(Some(1e-2), Value::as_f64).filter(|norm| *norm >= 0.0);
+    let threshold = threshold.ok_or_else(|| config.error("`residual_threshold` is not a number of at least 0"))?;
+    let max_iterations = match config.get("max_iterations") {
+        None | Some(Value::Null) => None,
+        Some(_) => Some(config.count("max_iterations")?),
+    };
+    Ok(MatchingPursuit {
+        residual_threshold: threshold,
+        max_iterations,
+        stop_on_duplicate_support: config.flag("stop_on_duplicate_support", true)?,
+    })
+}
 
 pub(super) fn open(folder: &Path) -> Result<Foreign> {
     let config = Config::read(&folder.join(CONFIG))?;
@@ -127,10 +153,11 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
     if version.split('.').next().and_then(|major| major.parse::<u64>().ok()).is_none_or(|major| major < 6) {
         return Err(config.error("written before SAELens 6; load and save it in SAELens 6 first"));
     }
-    for (option, expected) in [("normalize_activations", "none"), ("reshape_activations", "none")] {
+    for (option, known) in [("normalize_activations", &["none"][..]), ("reshape_activations", &["none", "hook_z"])] {
         let value = config.text(option)?.unwrap_or("none");
-        if value != expected {
-            return Err(config.error(format!("`{option}: {value}` is not supported, only `{expected}`")));
+        if !known.contains(&value) {
+            let known = known.join("` and `");
+            return Err(config.error(format!("`{option}: {value}` is not supported, only `{known}`")));
         }
     }
     if let Some(head) = metadata.get("hook_head_index").filter(|head| !head.is_null()) {
@@ -146,10 +173,11 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
             let rescale_acts_by_decoder_norm = config.flag("rescale_acts_by_decoder_norm", false)?;
             Activation::TopK { k: config.count("k")?, rescale_acts_by_decoder_norm }
         }
+        "matching_pursuit" => Activation::MatchingPursuit(matching_pursuit(&config)?),
         other => {
             let what = NOT_BUILT.iter().find(|(name, _)| *name == other).map(|(_, what)| format!(" ({what})"));
             return Err(config.error(format!(
-                "architecture \"{}\" is not supported{}, only standard, gated, topk and jumprelu",
+                "architecture \"{}\" is not supported{}, only standard, gated, topk, jumprelu and matching_pursuit",
                 other.escape_debug(),
                 what.unwrap_or_default()
             )));

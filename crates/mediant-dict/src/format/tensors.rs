@@ -19,27 +19,42 @@ pub(crate) fn named(weights: &Weights) -> Vec<Named<'_>> {
     tensors.collect()
 }
 
+/// Of which sizes parameters are, and whether there is a W_skip.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) d_in: usize,
+    pub(crate) d_out: usize,
+    pub(crate) d_sae: usize,
+    pub(crate) skip: bool,
+}
+
 /// Parameters from tensors, which `tensor` gives by name and shape.
 ///
 /// # Errors
 /// Whatever `tensor` gives.
 pub(crate) fn weights(
     activation: Activation,
-    d_in: usize,
-    d_sae: usize,
+    Sizes { d_in, d_out, d_sae, skip }: Sizes,
     mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
 ) -> Result<Weights> {
     let gated = activation == Activation::Gated;
+    let tied = matches!(activation, Activation::MatchingPursuit(_));
     Ok(Weights {
         d_in,
+        d_out,
         d_sae,
-        w_enc: transposed(&tensor("W_enc", &[d_in, d_sae])?, d_in, d_sae),
-        b_enc: tensor(if gated { "b_gate" } else { "b_enc" }, &[d_sae])?,
-        w_dec: tensor("W_dec", &[d_sae, d_in])?,
-        b_dec: tensor("b_dec", &[d_in])?,
+        w_enc: match tied {
+            true => Vec::new(),
+            false => transposed(&tensor("W_enc", &[d_in, d_sae])?, d_in, d_sae),
+        },
+        b_enc: if tied { Vec::new() } else { tensor(if gated { "b_gate" } else { "b_enc" }, &[d_sae])? },
+        w_dec: tensor("W_dec", &[d_sae, d_out])?,
+        b_dec: tensor("b_dec", &[d_out])?,
+        w_skip: if skip { Some(tensor("W_skip", &[d_out, d_in])?) } else { None },
         extra: match activation {
-            Activation::Relu | Activation::TopK { .. } => Extra::None,
+            Activation::Relu | Activation::TopK { .. } | Activation::TopAfa => Extra::None,
             Activation::JumpRelu => Extra::Threshold(tensor("threshold", &[d_sae])?),
+            Activation::MatchingPursuit(_) => Extra::Tied,
             Activation::Gated => Extra::Gate { b_mag: tensor("b_mag", &[d_sae])?, r_mag: tensor("r_mag", &[d_sae])? },
         },
     })

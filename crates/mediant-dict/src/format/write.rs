@@ -14,12 +14,12 @@ use crate::{Activation, Error, Result, Sae, Weights};
 /// Why autoencoders of an architecture cannot be written in a format, and what to do instead; `None` if they can.
 pub fn refusal(format: Format, architecture: &str) -> Option<(String, String)> {
     let holds: &[&str] = match format {
-        Format::Saelens => &["relu", "gated", "topk", "jumprelu"],
+        Format::Saelens => &["relu", "gated", "topk", "jumprelu", "matching_pursuit"],
         Format::Sparsify => &["topk"],
         Format::GemmaScope => &["jumprelu", "relu"],
         Format::DictionaryLearning => {
             let why = "writing dictionary_learning's `ae.pt` is not built".to_owned();
-            return Some((why, "`saelens` holds every architecture that there is".to_owned()));
+            return Some((why, "`saelens` holds every architecture but top_afa".to_owned()));
         }
     };
     if holds.contains(&architecture) {
@@ -43,6 +43,11 @@ pub fn fold_decoder_norms(sae: &Sae) -> Result<Sae> {
             let why = "decoder norms cannot be folded into a plain top-k autoencoder: its k largest pre-activations would be \
                        others once each is multiplied by the norm of its decoder row; leave `fold_decoder_norms` out, or \
                        train with `rescale_acts_by_decoder_norm: true`, which chooses by that product";
+            return Err(Error::Data(why.to_owned()));
+        }
+        Activation::MatchingPursuit(_) => {
+            let why = "decoder norms cannot be folded into a matching pursuit, whose encoder is the decoder; leave \
+                       `fold_decoder_norms` out";
             return Err(Error::Data(why.to_owned()));
         }
         // Chosen by the product, which is the pre-activation now.

@@ -38,6 +38,7 @@ pub fn write(artifact: ArtifactWriter, generator: &Synthetic) -> Result<Manifest
         d_sae: n,
         hook: HOOK.to_owned(),
         hook_out: None,
+        d_out: None,
         config: json!(config),
         model: None,
     })?)

@@ -8,9 +8,9 @@ use crate::{Result, Weights};
 ///
 /// Data order, schedules, dead-latent accounting and the curve are the trainer's, the same for every device.
 pub trait Learner: Sized {
-    /// One step on a batch `[batch, d_in]`: forward, losses, backward, clipping, Adam. Nothing is updated if a loss or the
+    /// One step on a batch: forward, losses, backward, clipping, Adam. Nothing is updated if a loss or the
     /// norm of the gradients is not finite.
-    fn step(&mut self, batch: &[f32], now: &Now<'_>) -> Outcome;
+    fn step(&mut self, batch: Samples<'_>, now: &Now<'_>) -> Outcome;
 
     /// The parameters as they are.
     fn weights(&self) -> Weights;
@@ -26,6 +26,21 @@ pub trait Learner: Sized {
     /// # Errors
     /// When the checkpoint is not one of this training.
     fn restore(&mut self, checkpoint: &mut Checkpoint) -> Result<()>;
+}
+
+/// The vectors of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    /// What is read, `[batch, d_in]`.
+    pub input: &'a [f32],
+    /// What is reconstructed, `[batch, d_out]`: of an autoencoder the same.
+    pub target: &'a [f32],
+}
+
+impl<'a> From<&'a [f32]> for Samples<'a> {
+    fn from(input: &'a [f32]) -> Self {
+        Self { input, target: input }
+    }
 }
 
 /// What changes from step to step.

@@ -11,7 +11,7 @@ mod trainer;
 
 pub use cpu::{Buffers, CpuLearner, Pass, pass};
 pub use feed::{Batch, Feed};
-pub use learner::{Learner, Losses, Now, Outcome};
+pub use learner::{Learner, Losses, Now, Outcome, Samples};
 pub use source::{Activations, Cached, InMemory};
 pub use start::Estimates;
-pub use trainer::{Trained, Trainer, TrainingFacts};
+pub use trainer::{Places, Trained, Trainer, TrainingFacts};

@@ -6,9 +6,10 @@ use rayon::prelude::*;
 
 use super::feed::Feed;
 use super::source::Activations;
-use crate::config::{BDecInit, Normalize, Training};
+use super::trainer::Places;
+use crate::config::{BDecInit, Normalize, Training, Transcoder};
 use crate::weights::sum_of_squares;
-use crate::{Error, Result, Weights};
+use crate::{Error, Extra, Result, Sae, Weights};
 
 /// What trainings with the same batches need to know of their data, each thing found out once.
 pub struct Estimates<'s> {
@@ -52,13 +53,20 @@ impl<'s> Estimates<'s> {
     }
 
     /// The initial weights.
-    pub(super) fn weights(&self, training: &Training, hook: usize, scale: f32) -> Result<Weights> {
-        let width = self.source.widths()[hook];
-        let mut weights = Weights::init(width, training.d_sae, training.decoder_init_norm, training.seed);
+    pub(super) fn weights(&self, training: &Training, places: Places, scale: f32) -> Result<Weights> {
+        let width = self.source.widths()[places.written];
+        let (norm, seed) = (training.decoder_init_norm, training.seed);
+        let mut weights = match training.transcoder {
+            None => Weights::init(width, training.d_sae, norm, seed),
+            Some(Transcoder { skip }) => {
+                let widths = [self.source.widths()[places.read], width];
+                Weights::init_transcoder(widths, training.d_sae, norm, skip, seed)
+            }
+        };
         training.objective.extend(&mut weights);
         if training.b_dec_init != BDecInit::Zeros {
             let mut feed = Feed::new(self.source, training);
-            let x: Vec<f32> = feed.batch(0)?.vectors(hook).iter().map(|x| x * scale).collect();
+            let x: Vec<f32> = feed.batch(0)?.vectors(places.written).iter().map(|x| x * scale).collect();
             let centre = match training.b_dec_init {
                 BDecInit::GeometricMedian => geometric_median(&x, width),
                 _ => weighted_mean(&x, width, |_| 1.0),
@@ -67,6 +75,35 @@ impl<'s> Estimates<'s> {
         }
         Ok(weights)
     }
+}
+
+/// Weights that begin a training, from a dictionary in its inference form. What `objective` compares with a running threshold
+/// learns that anew.
+pub(super) fn warm(training: &Training, widths: [usize; 2], sae: &Sae, scale: f32) -> Result<Weights> {
+    let mut weights = sae.weights().clone();
+    let (has, wanted) = (sae.activation().architecture(), training.objective.activation().architecture());
+    let shape = |[d_in, d_out]: [usize; 2], d_sae: usize, skip: bool| {
+        format!("{d_in} to {d_sae} to {d_out} {} skip connection", if skip { "with a" } else { "without" })
+    };
+    let own = shape([weights.d_in, weights.d_out], weights.d_sae, weights.w_skip.is_some());
+    let other = shape(widths, training.d_sae, training.transcoder.is_some_and(|transcoder| transcoder.skip));
+    if has != wanted || own != other {
+        let why = format!("the dictionary to start from is a {has} of {own}, the training of a {wanted} of {other}");
+        return Err(Error::Data(why));
+    }
+    if sae.apply_b_dec_to_input() != training.apply_b_dec_to_input {
+        let subtracts = if sae.apply_b_dec_to_input() { "subtracts" } else { "does not subtract" };
+        let why = format!("the dictionary to start from {subtracts} b_dec from its input, unlike this training");
+        return Err(Error::Data(format!("{why}; change `sae.apply_b_dec_to_input`")));
+    }
+    if training.objective.batch_choice().is_some() {
+        weights.extra = Extra::None;
+    }
+    // In training, activations are multiplied by the scale.
+    if scale != 1.0 {
+        weights.fold_scale(scale.recip());
+    }
+    Ok(weights)
 }
 
 /// E‖x‖ at every hook point over the first batches, at most one epoch.

@@ -9,22 +9,36 @@ use serde::Serialize;
 
 use super::curve::Curve;
 use super::feed::Batch;
-use super::learner::{Learner, Now, Outcome};
+use super::learner::{Learner, Now, Outcome, Samples};
 use super::source::Activations;
-use super::start::Estimates;
+use super::start::{self, Estimates};
 use crate::config::{Normalize, Training};
-use crate::{Error, Extra, Result, Sae, Weights};
+use crate::{Activation, Error, Extra, Result, Sae, Weights};
 
 /// How fast the sparsity coefficient is steered: the natural logarithm of its change in a step where L0 is twice its target or more.
 const STEERING: f64 = 0.01;
 /// The file of a checkpoint.
 const STATE: &str = "state.safetensors";
 
+/// The places of a training's hook points among those of the source: of an autoencoder twice the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// What is read.
+    pub read: usize,
+    /// What is reconstructed.
+    pub written: usize,
+}
+
+impl From<usize> for Places {
+    fn from(hook: usize) -> Self {
+        Self { read: hook, written: hook }
+    }
+}
+
 /// A training under way.
 pub struct Trainer<L> {
     training: Training,
-    /// The place of its hook point among those of the source.
-    hook: usize,
+    places: Places,
     learner: L,
     scale: f32,
     step: u64,
@@ -68,23 +82,50 @@ pub struct TrainingFacts {
 }
 
 impl<L: Learner> Trainer<L> {
-    /// Prepares the first step of a training on a hook point, by its place in the source. `learner` makes the learner of a
+    /// Prepares the first step of a training on hook points, by their places in the source. `learner` makes the learner of a
     /// device from the initial weights.
     ///
     /// # Errors
     /// When the activations are too narrow or cannot be read.
     pub fn start(
         training: Training,
-        hook: usize,
+        places: impl Into<Places>,
         estimates: &mut Estimates<'_>,
         learner: impl FnOnce(&Training, Weights) -> L,
     ) -> Result<Self> {
+        Self::begin(training, places.into(), estimates, None, learner)
+    }
+
+    /// As [`Self::start`], with the parameters of a dictionary as the initial ones.
+    ///
+    /// # Errors
+    /// As there, and when the dictionary is of another architecture or shape.
+    pub fn start_from(
+        sae: &Sae,
+        training: Training,
+        places: impl Into<Places>,
+        estimates: &mut Estimates<'_>,
+        learner: impl FnOnce(&Training, Weights) -> L,
+    ) -> Result<Self> {
+        Self::begin(training, places.into(), estimates, Some(sae), learner)
+    }
+
+    fn begin(
+        training: Training,
+        places: Places,
+        estimates: &mut Estimates<'_>,
+        sae: Option<&Sae>,
+        learner: impl FnOnce(&Training, Weights) -> L,
+    ) -> Result<Self> {
         let source = estimates.source();
-        check_source(source, hook)?;
-        let scale = estimates.scale(&training, hook)?;
-        let weights = estimates.weights(&training, hook, scale)?;
+        check_source(source, places)?;
+        let scale = estimates.scale(&training, places.read)?;
+        let weights = match sae {
+            None => estimates.weights(&training, places, scale)?,
+            Some(sae) => start::warm(&training, widths(source, places), sae, scale)?,
+        };
         let learner = learner(&training, weights);
-        Ok(Self::at(training, hook, source, learner, scale, 0))
+        Ok(Self::at(training, places, source, learner, scale, 0))
     }
 
     /// Goes on from a checkpoint of the same training.
@@ -93,20 +134,25 @@ impl<L: Learner> Trainer<L> {
     /// When the checkpoint cannot be read or is of another training.
     pub fn resume(
         training: Training,
-        hook: usize,
+        places: impl Into<Places>,
         source: &dyn Activations,
         folder: &Path,
         learner: impl FnOnce(&Training, Weights) -> L,
     ) -> Result<Self> {
-        check_source(source, hook)?;
+        let places = places.into();
+        check_source(source, places)?;
         let mut checkpoint = Checkpoint::load(&folder.join(STATE))?;
         let [step, scale] = checkpoint.words("step")?;
         let scale = f32::from_bits(scale as u32);
         // The weights are replaced below; drawing them again is the simplest way to have some of the right shape.
-        let mut weights = Weights::init(source.widths()[hook], training.d_sae, None, 0);
+        let [d_in, d_out] = widths(source, places);
+        let mut weights = match training.transcoder {
+            None => Weights::init(d_in, training.d_sae, None, 0),
+            Some(of) => Weights::init_transcoder([d_in, d_out], training.d_sae, None, of.skip, 0),
+        };
         training.objective.extend(&mut weights);
         let learner = learner(&training, weights);
-        let mut trainer = Self::at(training, hook, source, learner, scale, step);
+        let mut trainer = Self::at(training, places, source, learner, scale, step);
         trainer.learner.restore(&mut checkpoint)?;
         trainer.curve.restore(&mut checkpoint)?;
         if trainer.training.l0_target.is_some() {
@@ -121,13 +167,13 @@ impl<L: Learner> Trainer<L> {
         Ok(trainer)
     }
 
-    fn at(training: Training, hook: usize, source: &dyn Activations, learner: L, scale: f32, step: u64) -> Self {
+    fn at(training: Training, places: Places, source: &dyn Activations, learner: L, scale: f32, step: u64) -> Self {
         let shared = ["loss", "mse_loss", "ev_trainer", "l0", "dead_fraction", "grad_norm", "lr", "examples_in_batch"];
         let mut names: Vec<String> = shared.iter().map(|name| (*name).to_owned()).collect();
         names.extend(training.objective.other_losses());
         names.extend(training.objective.coefficient_name().map(str::to_owned));
         Self {
-            hook,
+            places,
             scale,
             step,
             steered: 1.0,
@@ -160,18 +206,21 @@ impl<L: Learner> Trainer<L> {
     /// # Errors
     /// [`Error::NotFinite`] when a loss or the norm of the gradients is not finite.
     pub fn step(&mut self, batch: &Batch) -> Result<()> {
-        let mut x = batch.vectors(self.hook);
+        let Places { read, written } = self.places;
+        let mut x = batch.vectors(read);
         if self.scale != 1.0 {
             self.scaled.clear();
             self.scaled.extend_from_slice(x);
             self.scaled.par_iter_mut().for_each(|x| *x *= self.scale);
             x = &self.scaled;
         }
+        // Only autoencoders have a scale.
+        let target = if written == read { x } else { batch.vectors(written) };
         let window = self.training.dead_feature_window;
         let dead: Vec<bool> = self.since_fired.iter().map(|&steps| steps > window).collect();
         let coefficient = self.steered * self.training.objective.coefficient_at(self.step);
         let now = Now { lr: self.training.lr.at(self.step), coefficient, dead: &dead };
-        let outcome = self.learner.step(x, &now);
+        let outcome = self.learner.step(Samples { input: x, target }, &now);
         for (what, value) in [("the loss", outcome.losses.total()), ("the norm of the gradients", outcome.grad_norm)] {
             if !value.is_finite() {
                 return Err(Error::NotFinite { step: self.step, what, value });
@@ -185,7 +234,7 @@ impl<L: Learner> Trainer<L> {
         }
         self.step += 1;
         if self.step == 1 || self.step.is_multiple_of(self.training.log_every) || self.is_done() {
-            let ev_trainer = 1.0 - outcome.losses.mse / variance(x, batch.rows());
+            let ev_trainer = 1.0 - outcome.losses.mse / variance(target, batch.rows());
             self.log(&outcome, &now, ev_trainer, batch.examples());
         }
         Ok(())
@@ -248,7 +297,11 @@ impl<L: Learner> Trainer<L> {
         if objective.batch_choice().is_some() {
             weights.extra = Extra::Threshold(vec![threshold as f32; weights.d_sae]);
         }
-        let activation = objective.activation();
+        let mut activation = objective.activation();
+        if let Activation::MatchingPursuit(rule) = &mut activation {
+            // It is compared with what is left of an input that is not scaled any more.
+            rule.residual_threshold /= f64::from(self.scale);
+        }
         let tokens = self.step * self.training.batch as u64;
         let rows = self.rows;
         Ok(Trained {
@@ -266,9 +319,13 @@ impl<L: Learner> Trainer<L> {
     }
 }
 
-fn check_source(source: &dyn Activations, hook: usize) -> Result<()> {
-    let width = source.widths()[hook];
-    if width < 2 {
+/// Those of what is read and of what is reconstructed.
+fn widths(source: &dyn Activations, places: Places) -> [usize; 2] {
+    [places.read, places.written].map(|place| source.widths()[place])
+}
+
+fn check_source(source: &dyn Activations, places: Places) -> Result<()> {
+    if let Some(width) = widths(source, places).into_iter().find(|width| *width < 2) {
         return Err(Error::Data(format!("activations of width {width} are too narrow for a dictionary")));
     }
     match source.offsets().last() {

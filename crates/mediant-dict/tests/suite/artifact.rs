@@ -82,6 +82,12 @@ fn dictionaries_come_back_and_go_to_saelens() {
             "l1_coefficient",
             "standard",
         ),
+        (
+            json!({ "architecture": "matching_pursuit", "max_iterations": 5 }),
+            "matching_pursuit",
+            "decoder_init_norm",
+            "matching_pursuit",
+        ),
         (json!({ "architecture": "gated", "l1": 0.5 }), "gated", "l1_warm_up_steps", "gated"),
         (json!({ "architecture": "batchtopk", "k": 3.5 }), "batchtopk", "topk_threshold_lr", "jumprelu"),
         (
@@ -100,7 +106,8 @@ fn dictionaries_come_back_and_go_to_saelens() {
         let options = json!({ "sae": sae, "steps": 12 });
         let trained = train(&options, &data);
         let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let origin = Origin { hook: HOOK.to_owned(), model: digest("model"), context: 10, prepend_bos: true };
+        let origin =
+            Origin { hook: HOOK.to_owned(), hook_out: None, model: digest("model"), context: 10, prepend_bos: true };
         let writer = ArtifactWriter::create(dir.path(), Kind::Dictionary).unwrap();
         write(writer, &trained, &config(&options).resolve().unwrap(), &origin).unwrap();
 
@@ -145,4 +152,22 @@ fn the_curve_has_every_number_at_every_point() {
     ];
     assert_eq!(names, expected);
     assert!(trained.curve.iter().all(|row| row.tokens == row.step * 48 && row.value.is_finite()));
+}
+
+#[test]
+fn top_afa_comes_back_and_no_other_tool_has_it() {
+    let data = synthetic(500, 16, 24, 11);
+    let options = json!({ "sae": { "architecture": "top_afa" }, "steps": 12 });
+    let trained = train(&options, &data);
+    let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let origin = Origin { hook: HOOK.to_owned(), model: digest("model"), context: 10, prepend_bos: true };
+    let writer = ArtifactWriter::create(dir.path(), Kind::Dictionary).unwrap();
+    write(writer, &trained, &config(&options).resolve().unwrap(), &origin).unwrap();
+    let artifact = Artifact::open(dir.path()).unwrap();
+    let (sae, meta) = read(&artifact).unwrap();
+    assert_eq!((&sae, meta.architecture.as_str()), (&trained.sae, "top_afa"));
+    assert_eq!(meta.config["training"]["decoder_norm"], "one_before_step");
+    let refused = export(&artifact, Format::Saelens, false, &out.path().join("sae")).unwrap_err().to_string();
+    assert!(refused.contains("no place for top_afa"), "{refused}");
+    assert!(saelens::save(&sae, &saelens::Metadata::default(), out.path()).is_err());
 }

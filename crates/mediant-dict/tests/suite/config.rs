@@ -1,6 +1,8 @@
 //! Options: defaults, what does not belong together, schedules.
 
-use mediant_dict::{BatchChoice, JumpRelu, LearningRate, Objective, Sparsity, TrainConfig};
+use mediant_dict::{
+    BatchChoice, DecoderNorm, JumpRelu, LearningRate, MatchingPursuit, Objective, Sparsity, TopAfa, TrainConfig,
+};
 use serde_json::{Value, json};
 
 use crate::support::config;
@@ -47,6 +49,15 @@ fn defaults_are_those_of_saelens() {
     assert_eq!(of(json!({ "architecture": "jumprelu" })), Objective::JumpRelu(jump_relu));
     let tanh = of(json!({ "architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "tanh" }));
     assert_eq!(tanh, Objective::JumpRelu(JumpRelu { sparsity: Sparsity::Tanh { scale: 4.0 }, ..jump_relu }));
+    let top_afa = config(&json!({ "sae": { "architecture": "top_afa" } })).resolve().unwrap();
+    let paper = TopAfa { afa_coefficient: 1.0 / 32.0, aux_loss_coefficient: 1.0 / 32.0, k_aux: 512 };
+    assert_eq!(top_afa.objective, Objective::TopAfa(paper));
+    let pursuit = config(&json!({ "sae": { "architecture": "matching_pursuit" } })).resolve().unwrap();
+    let rule = MatchingPursuit { residual_threshold: 1e-2, max_iterations: None, stop_on_duplicate_support: true };
+    assert_eq!(pursuit.objective, Objective::MatchingPursuit(rule));
+    assert_eq!((pursuit.decoder_init_norm, pursuit.decoder_norm), (Some(1.0), DecoderNorm::Free));
+    assert_eq!((top_afa.decoder_init_norm, top_afa.decoder_norm), (Some(1.0), DecoderNorm::OneBeforeStep));
+    assert_eq!(training.decoder_norm, DecoderNorm::Free);
     assert_eq!(training.steps, 2);
 }
 
@@ -95,6 +106,7 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("gated", json!({ "k": 4 })), "sae.k", "no option of `architecture: gated`"),
         (of("gated", json!({ "l1": -1.0 })), "sae.l1", "at least 0"),
         (of("batchtopk", json!({ "k": 0.0 })), "sae.k", "above 0"),
+        (of("batchtopk", json!({ "k": 0.02 })), "sae.k", "no latent would be active"),
         (of("batchtopk", json!({ "k": 64.5 })), "sae.k", "only 64 latents"),
         (of("batchtopk", json!({ "topk_threshold_lr": 0.0 })), "sae.topk_threshold_lr", "above 0 and at most 1"),
         (of("batchtopk", json!({ "matryoshka_widths": [8] })), "sae.matryoshka_widths", "no option"),
@@ -105,6 +117,17 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("matryoshka", json!({ "matryoshka_widths": [0, 8] })), "sae.matryoshka_widths", "must rise"),
         (of("matryoshka", json!({ "matryoshka_widths": [16, 16] })), "sae.matryoshka_widths", "must rise"),
         (of("matryoshka", json!({ "matryoshka_widths": [16, 65] })), "sae.matryoshka_widths", "must rise"),
+        (of("top_afa", json!({ "k": 4 })), "sae.k", "no option of `architecture: top_afa`"),
+        (of("top_afa", json!({ "afa_coeff": -1.0 })), "sae.afa_coeff", "at least 0"),
+        (of("top_afa", json!({ "k_aux": 0 })), "sae.k_aux", "at least 1"),
+        (of("top_afa", json!({ "decoder_init_norm": 0.1 })), "sae.decoder_init_norm", "at norm 1"),
+        (of("top_afa", json!({ "decoder_init_norm": null })), "sae.decoder_init_norm", "at norm 1"),
+        (of("matching_pursuit", json!({ "max_iterations": 0 })), "sae.max_iterations", "at least 1"),
+        (of("matching_pursuit", json!({ "residual_threshold": -1.0 })), "sae.residual_threshold", "at least 0"),
+        (of("matching_pursuit", json!({ "decoder_init_norm": 0.1 })), "sae.decoder_init_norm", "of norm 1"),
+        (of("matching_pursuit", json!({ "apply_b_dec_to_input": false })), "sae.apply_b_dec_to_input", "not built"),
+        (topk(json!({ "max_iterations": 9 })), "sae.max_iterations", "no option"),
+        (topk(json!({ "afa_coeff": 0.1 })), "sae.afa_coeff", "no option of `architecture: topk`"),
         (of("jumprelu", json!({ "l1": 1.0 })), "sae.l1", "no option of `architecture: jumprelu`"),
         (of("jumprelu", json!({ "target_l0": 8 })), "sae.target_l0", "does nothing without the quadratic loss"),
         (of("jumprelu", json!({ "jumprelu_tanh_scale": 8 })), "sae.jumprelu_tanh_scale", "without the tanh loss"),

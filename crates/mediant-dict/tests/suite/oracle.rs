@@ -6,8 +6,8 @@
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
-use mediant_dict::train::Losses;
-use mediant_dict::{BatchChoice, JumpRelu, Objective, Sparsity, Weights};
+use mediant_dict::train::{Losses, Samples};
+use mediant_dict::{BatchChoice, Extra, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa, Weights};
 
 type B = Autodiff<Flex>;
 type Matrix = Tensor<B, 2>;
@@ -52,7 +52,12 @@ fn largest(tensor: &Matrix, width: usize, k: usize, allowed: &[bool]) -> Matrix 
 pub(crate) struct Oracle {
     /// In the order of [`Weights::each`].
     variables: Vec<Matrix>,
+    /// The place of W_dec among them.
+    w_dec: usize,
+    /// What is to be reconstructed.
     x: Matrix,
+    /// What the reconstruction begins with: b_dec, and what skips the latents.
+    offset: Matrix,
     /// What the encoder reads.
     input: Matrix,
     /// `input W_enc + b_enc`.
@@ -68,18 +73,33 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     pub(crate) fn new(weights: &Weights, subtract: bool, x: &[f32], dead: &[bool]) -> Self {
-        let d_in = weights.d_in;
+        Self::of(weights, subtract, x.into(), dead)
+    }
+
+    pub(crate) fn of(weights: &Weights, subtract: bool, samples: Samples<'_>, dead: &[bool]) -> Self {
         let variable = |(values, (_, shape)): (&[f32], (_, Vec<usize>))| {
             let shape = if shape.len() == 1 { [1, shape[0]] } else { [shape[0], shape[1]] };
             matrix(values, shape).require_grad()
         };
         let variables: Vec<Matrix> = weights.each().into_iter().zip(weights.shapes()).map(variable).collect();
-        let x = matrix(x, [x.len() / d_in, d_in]);
-        let input = if subtract { x.clone() - variables[3].clone() } else { x.clone() };
-        let pre = input.clone().matmul(variables[0].clone().transpose()) + variables[1].clone();
-        let norms = variables[2].clone().powf_scalar(2.0).sum_dim(1).sqrt().transpose();
+        let rows = samples.input.len() / weights.d_in;
+        let x = matrix(samples.input, [rows, weights.d_in]);
+        // W_dec and b_dec; tied weights have no others.
+        let [w_dec, b_dec] = if weights.extra == Extra::Tied { [0, 1] } else { [2, 3] };
+        let b_dec = variables[b_dec].clone();
+        let input = if subtract { x.clone() - b_dec.clone() } else { x.clone() };
+        let offset = match &weights.w_skip {
+            None => b_dec,
+            Some(_) => x.clone().matmul(variables[variables.len() - 1].clone().transpose()) + b_dec,
+        };
+        let pre = match weights.extra {
+            Extra::Tied => input.clone(),
+            _ => input.clone().matmul(variables[0].clone().transpose()) + variables[1].clone(),
+        };
+        let norms = variables[w_dec].clone().powf_scalar(2.0).sum_dim(1).sqrt().transpose();
+        let x = matrix(samples.target, [rows, weights.d_out]);
         let (losses, total) = (Losses::default(), Tensor::zeros([1], &Default::default()));
-        Self { variables, x, input, pre, norms, dead: dead.to_vec(), losses, total, touched: 0 }
+        Self { variables, w_dec, x, offset, input, pre, norms, dead: dead.to_vec(), losses, total, touched: 0 }
     }
 
     fn rows(&self) -> usize {
@@ -87,7 +107,7 @@ impl Oracle {
     }
 
     fn decode(&self, codes: Matrix) -> Matrix {
-        codes.matmul(self.variables[2].clone())
+        codes.matmul(self.variables[self.w_dec].clone())
     }
 
     /// Mean over the batch of the summed squares.
@@ -96,7 +116,7 @@ impl Oracle {
     }
 
     fn reconstruct(&mut self, codes: Matrix) -> Matrix {
-        let out = self.decode(codes) + self.variables[3].clone();
+        let out = self.decode(codes) + self.offset.clone();
         let mse = Self::square(out.clone() - self.x.clone());
         self.losses.mse = f64::from(mse.clone().into_scalar());
         self.total = self.total.clone() + mse;
@@ -139,9 +159,85 @@ impl Oracle {
         self.aux(&hidden, &scale, &out, choice.aux_loss_coefficient);
         for &width in widths {
             let inner = where_true(&codes, |latent, _| latent < width);
-            let out = self.decode(codes.clone() * inner) + self.variables[3].clone();
+            let out = self.decode(codes.clone() * inner) + self.offset.clone();
             self.add(Self::square(out - self.x.clone()));
         }
+    }
+
+    /// 1 at the latents that bring the norm of the codes nearest that of the input, by sorting.
+    fn nearest_in_norm(&self) -> Matrix {
+        let (q, input) = (relu(self.pre.clone()) * self.norms.clone(), numbers(self.input.clone().inner()));
+        let [rows, d_sae] = q.dims();
+        let mut mask = vec![0.0; rows * d_sae];
+        let q = numbers(q.inner());
+        for (row, input) in input.chunks_exact(input.len() / rows).enumerate() {
+            let q = &q[row * d_sae..][..d_sae];
+            let norm = input.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            let mut order: Vec<usize> = (0..d_sae).collect();
+            order.sort_by(|&a, &b| q[b].total_cmp(&q[a]));
+            let mut sum = 0.0;
+            let distances = order.iter().map(|&latent| {
+                sum += f64::from(q[latent]).powi(2);
+                (sum.sqrt() - norm).abs()
+            });
+            let distances: Vec<f64> = distances.collect();
+            let best = (0..d_sae - 1).min_by(|&a, &b| distances[a].total_cmp(&distances[b])).unwrap();
+            order[..=best].iter().for_each(|latent| mask[row * d_sae + latent] = 1.0);
+        }
+        matrix(&mask, [rows, d_sae])
+    }
+
+    fn top_afa(&mut self, options: &TopAfa) {
+        let codes = relu(self.pre.clone()) * self.nearest_in_norm();
+        self.touched = numbers(codes.clone().inner()).iter().filter(|x| **x > 0.0).count();
+        let out = self.reconstruct(codes.clone());
+        let [_, d_in] = self.x.dims();
+        let norm = |of: Matrix| of.powf_scalar(2.0).sum_dim(1).sqrt();
+        let apart = norm(codes) - norm(self.x.clone());
+        self.add(apart.powf_scalar(2.0).mean() * (options.afa_coefficient * d_in as f64) as f32);
+        let count = self.dead.iter().filter(|&&dead| dead).count();
+        if count == 0 {
+            self.losses.others.push(0.0);
+            return;
+        }
+        let codes = relu(self.pre.clone());
+        let chosen = largest(&codes, self.dead.len(), options.k_aux.min(count), &self.dead);
+        // The residual is no constant.
+        let error = self.decode(codes * chosen) - (self.x.clone() - out);
+        self.add(Self::square(error) * options.aux_loss_coefficient as f32);
+    }
+
+    fn matching_pursuit(&mut self, rule: &MatchingPursuit) {
+        let w_dec = self.variables[self.w_dec].clone();
+        let [rows, d_in] = self.input.dims();
+        let d_sae = w_dec.dims()[0];
+        let mut residual = self.input.clone();
+        let mut codes: Matrix = Tensor::zeros([rows, d_sae], &Default::default());
+        let mut done = vec![false; rows];
+        for _ in 0..rule.max_iterations.unwrap_or(d_in) {
+            let products = numbers(residual.clone().matmul(w_dec.clone().transpose()).inner());
+            let before = numbers(codes.clone().inner());
+            let mut one = vec![0.0; rows * d_sae];
+            for row in (0..rows).filter(|row| !done[*row]) {
+                let products = &products[row * d_sae..][..d_sae];
+                let best = (0..d_sae).rev().max_by(|&a, &b| products[a].total_cmp(&products[b])).unwrap();
+                one[row * d_sae + best] = 1.0;
+            }
+            let one = matrix(&one, [rows, d_sae]);
+            let chosen = one.clone().matmul(w_dec.clone());
+            let value = relu((residual.clone() * chosen.clone()).sum_dim(1));
+            codes = codes + one * value.clone();
+            residual = residual - chosen * value;
+            let (after, left) = (numbers(codes.clone().inner()), numbers(residual.clone().inner()));
+            for row in 0..rows {
+                let support =
+                    |codes: &[f32]| codes[row * d_sae..][..d_sae].iter().map(|x| *x != 0.0).collect::<Vec<_>>();
+                let norm = left[row * d_in..][..d_in].iter().map(|x| x * x).sum::<f32>().sqrt();
+                done[row] |= rule.stop_on_duplicate_support && support(&before) == support(&after);
+                done[row] |= f64::from(norm) < rule.residual_threshold;
+            }
+        }
+        self.reconstruct(codes);
     }
 
     fn gated(&mut self, l1: f64) {
@@ -207,6 +303,8 @@ impl Oracle {
             Objective::BatchTopK { choice } => self.batch_choice(choice, &[]),
             Objective::Matryoshka { choice, widths } => self.batch_choice(choice, widths),
             Objective::JumpRelu(options) => self.jump_relu(options),
+            Objective::TopAfa(options) => self.top_afa(options),
+            Objective::MatchingPursuit(rule) => self.matching_pursuit(rule),
         }
     }
 

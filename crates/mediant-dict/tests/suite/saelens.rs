@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mediant_dict::format::saelens::{self, Metadata};
-use mediant_dict::{Activation, Extra, Objective, Sae, Weights};
+use mediant_dict::{Activation, Extra, MatchingPursuit, Objective, Sae, Weights};
 use serde_json::json;
 
 use crate::support::{assert_close, config, fixture, normal, run, tensors, transpose};
@@ -12,23 +12,37 @@ use crate::support::{assert_close, config, fixture, normal, run, tensors, transp
 const TOLERANCE: f32 = 1e-4;
 const D_IN: usize = 24;
 const D_SAE: usize = 96;
-const CASES: [&str; 8] =
-    ["standard", "gated", "topk", "topk_no_rescale", "batchtopk", "matryoshka_batchtopk", "jumprelu", "jumprelu_tanh"];
+const CASES: [&str; 10] = [
+    "standard",
+    "gated",
+    "topk",
+    "topk_no_rescale",
+    "batchtopk",
+    "matryoshka_batchtopk",
+    "jumprelu",
+    "jumprelu_tanh",
+    "matching_pursuit",
+    "matching_pursuit_rounds",
+];
 
 /// The parameters in training.
 fn parameters(expected: &BTreeMap<String, Vec<f32>>, objective: &Objective) -> Weights {
     let param = |name: &str| expected[&format!("param.{name}")].clone();
     let gated = matches!(objective, Objective::Gated { .. });
+    let tied = matches!(objective, Objective::MatchingPursuit(_));
     Weights {
         d_in: D_IN,
+        d_out: D_IN,
         d_sae: D_SAE,
-        w_enc: transpose(&param("W_enc"), D_IN, D_SAE),
-        b_enc: param(if gated { "b_gate" } else { "b_enc" }),
+        w_enc: if tied { Vec::new() } else { transpose(&param("W_enc"), D_IN, D_SAE) },
+        b_enc: if tied { Vec::new() } else { param(if gated { "b_gate" } else { "b_enc" }) },
         w_dec: param("W_dec"),
         b_dec: param("b_dec"),
+        w_skip: None,
         extra: match objective {
             Objective::Gated { .. } => Extra::Gate { b_mag: param("b_mag"), r_mag: param("r_mag") },
             Objective::JumpRelu(_) => Extra::Threshold(param("threshold")),
+            Objective::MatchingPursuit(_) => Extra::Tied,
             _ => Extra::None,
         },
     }
@@ -133,6 +147,14 @@ fn jumprelu_with_tanh_and_the_pre_activation_loss() {
 }
 
 #[test]
+fn matching_pursuit() {
+    matches_the_reference("matching_pursuit", json!({ "architecture": "matching_pursuit" }));
+    let sae = json!({ "architecture": "matching_pursuit", "residual_threshold": 2.0, "max_iterations": 9,
+        "stop_on_duplicate_support": false });
+    matches_the_reference("matching_pursuit_rounds", sae);
+}
+
+#[test]
 fn folded_weights_are_those_that_saelens_saves() {
     for (case, sae) in [
         ("topk", json!({ "architecture": "topk", "k": 7 })),
@@ -203,11 +225,11 @@ fn what_cannot_be_honoured_is_refused() {
         saelens::load(dir.path()).unwrap_err().to_string()
     };
     for (from, to, expected) in [
-        (r#""architecture": "topk""#, r#""architecture": "matching_pursuit""#, "\"matching_pursuit\" is not supported"),
+        (r#""architecture": "topk""#, r#""architecture": "temporal""#, "\"temporal\" is not supported"),
         (r#""architecture": "topk""#, r#""architecture": "jumprelu""#, "threshold"),
         (r#""architecture": "topk""#, r#""architecture": "gated""#, "b_enc"),
         (r#""normalize_activations": "none""#, r#""normalize_activations": "layer_norm""#, "layer_norm"),
-        (r#""reshape_activations": "none""#, r#""reshape_activations": "hook_z""#, "hook_z"),
+        (r#""reshape_activations": "none""#, r#""reshape_activations": "other""#, "other"),
         (r#""sae_lens_version": "6"#, r#""sae_lens_version": "5"#, "before SAELens 6"),
         (r#""d_in": 24"#, r#""d_in": 25"#, "shape"),
         (r#""d_sae": 96"#, r#""d_sae": -1"#, "`d_sae`"),
@@ -234,6 +256,15 @@ fn rows_do_not_depend_on_their_batch() {
         (Activation::Gated, json!({ "architecture": "gated" })),
         (Activation::JumpRelu, json!({ "architecture": "jumprelu", "jumprelu_init_threshold": 0.3 })),
         (Activation::TopK { k: 5, rescale_acts_by_decoder_norm: true }, json!({ "architecture": "topk", "k": 5 })),
+        (Activation::TopAfa, json!({ "architecture": "top_afa" })),
+        (
+            Activation::MatchingPursuit(MatchingPursuit {
+                residual_threshold: 0.01,
+                max_iterations: None,
+                stop_on_duplicate_support: true,
+            }),
+            json!({ "architecture": "matching_pursuit" }),
+        ),
     ];
     for (activation, sae) in families {
         let objective = config(&json!({ "sae": sae })).resolve().unwrap().objective;

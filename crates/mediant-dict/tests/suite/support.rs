@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mediant_dict::train::{
-    Activations, Buffers, CpuLearner, Estimates, Feed, InMemory, Now, Pass, Trained, Trainer, pass,
+    Activations, Buffers, CpuLearner, Estimates, Feed, InMemory, Now, Pass, Samples, Trained, Trainer, pass,
 };
 use mediant_dict::{Objective, TrainConfig, Weights};
 use mediant_tensor::random::{fill_normal, stream};
@@ -49,12 +49,23 @@ pub(crate) fn run(
     x: &[f32],
     dead: &[bool],
 ) -> (Pass, Weights, Vec<f32>) {
+    run_on(weights, objective, subtract, x.into(), dead)
+}
+
+/// The same where another vector is reconstructed.
+pub(crate) fn run_on(
+    weights: &Weights,
+    objective: &Objective,
+    subtract: bool,
+    samples: Samples<'_>,
+    dead: &[bool],
+) -> (Pass, Weights, Vec<f32>) {
     let mut gradients = weights.zeros_like();
     let mut buffers = Buffers::default();
     let now = Now { lr: 0.0, coefficient: objective.coefficient_at(u64::MAX), dead };
     // Twice, since the buffers of one step are those of the next.
-    pass(weights, objective, subtract, x, &now, &mut gradients, &mut buffers);
-    let found = pass(weights, objective, subtract, x, &now, &mut gradients, &mut buffers);
+    pass(weights, objective, subtract, samples, &now, &mut gradients, &mut buffers);
+    let found = pass(weights, objective, subtract, samples, &now, &mut gradients, &mut buffers);
     (found, gradients, buffers.errors().to_vec())
 }
 
@@ -80,6 +91,39 @@ pub(crate) fn synthetic(rows: usize, width: usize, features: usize, length: usiz
     }
     let offsets = (0..=rows.div_ceil(length)).map(|i| (i * length).min(rows) as u64).collect();
     InMemory { data, width, offsets }
+}
+
+/// Two hook points of the same positions.
+pub(crate) struct Two {
+    data: [InMemory; 2],
+    widths: [usize; 2],
+}
+
+impl Activations for Two {
+    fn widths(&self) -> &[usize] {
+        &self.widths
+    }
+
+    fn offsets(&self) -> &[u64] {
+        &self.data[0].offsets
+    }
+
+    fn fill(&self, hook: usize, rows: &[u64], out: &mut [f32]) -> mediant_dict::Result<()> {
+        self.data[hook].fill(0, rows, out)
+    }
+}
+
+/// [`synthetic`] vectors, and max(·, 0) of a linear function of them: something for a transcoder to learn.
+pub(crate) fn synthetic_pair(rows: usize, [width, out]: [usize; 2], features: usize, length: usize) -> Two {
+    let x = synthetic(rows, width, features, length);
+    let matrix = normal(width * out, 101, (1.0 / width as f32).sqrt());
+    let of_row = |row: &[f32]| -> Vec<f32> {
+        let product = |j: usize| row.iter().enumerate().map(|(i, x)| x * matrix[i * out + j]).sum::<f32>();
+        (0..out).map(|j| product(j).max(0.0)).collect()
+    };
+    let data = x.data.chunks_exact(width).flat_map(of_row).collect();
+    let y = InMemory { data, width: out, offsets: x.offsets.clone() };
+    Two { data: [x, y], widths: [width, out] }
 }
 
 /// A config from JSON, the rest by default.

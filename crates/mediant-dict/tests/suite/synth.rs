@@ -269,7 +269,8 @@ fn orthogonal() -> Synthetic {
 fn autoencoder(w_enc: Vec<f32>, w_dec: Vec<f32>, b_dec: Vec<f32>) -> Sae {
     let (d_in, d_sae) = (b_dec.len(), w_dec.len() / b_dec.len());
     let extra = Extra::Threshold(vec![1.0; d_sae]);
-    let weights = Weights { d_in, d_sae, w_enc, b_enc: vec![0.0; d_sae], w_dec, b_dec, extra };
+    let weights =
+        Weights { d_in, d_out: d_in, d_sae, w_enc, b_enc: vec![0.0; d_sae], w_dec, b_dec, w_skip: None, extra };
     Sae::new(weights, Activation::JumpRelu, true).unwrap()
 }
 

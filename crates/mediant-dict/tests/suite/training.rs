@@ -15,7 +15,7 @@ fn value(trained: &Trained, name: &str) -> f64 {
 }
 
 /// All families, with every option that adds state or randomness.
-fn families() -> [Value; 7] {
+fn families() -> [Value; 9] {
     [
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
@@ -30,6 +30,9 @@ fn families() -> [Value; 7] {
             "dead_feature_window": 5 }),
         json!({ "sae": { "architecture": "jumprelu", "l0_coefficient": 0.02, "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 5,
             "jumprelu_ste_to_input": true, "decoder_init_norm": 0.5 } }),
+        json!({ "sae": { "architecture": "top_afa", "normalize_activations": "expected_average_only_in" },
+            "dead_feature_window": 5, "adam_beta2": 0.99 }),
+        json!({ "sae": { "architecture": "matching_pursuit", "max_iterations": 4, "normalize_activations": "expected_average_only_in" } }),
     ]
 }
 
@@ -43,14 +46,17 @@ fn trainings_learn() {
         // Three of 48 directions and a constant make up each vector; before training nothing is explained.
         assert!(value(&trained, "ev_trainer") > 0.85, "{own}: {}", value(&trained, "ev_trainer"));
         let first = trained.curve.iter().find(|row| row.name == "ev_trainer").unwrap().value;
-        assert!(first < 0.2, "{own}: {first}");
+        // A pursuit explains some of a vector by any rows.
+        let pursuit = own["sae"]["architecture"] == "matching_pursuit";
+        assert!(first < if pursuit { 0.5 } else { 0.2 }, "{own}: {first}");
         let before = trained.curve.iter().find(|row| row.name == "mse_loss").unwrap().value;
         assert!(value(&trained, "mse_loss") < 0.3 * before, "{own}");
         assert!((trained.facts.epochs - 800.0 * 128.0 / 4000.0).abs() < 1e-12);
         // The finished weights do what the last step did, with a threshold where a batch chose.
         let codes = trained.sae.encode(&data.data);
         let l0 = codes.entries() as f64 / 4000.0;
-        assert!((l0 - value(&trained, "l0")).abs() < 1.0, "{own}: {l0}, {}", value(&trained, "l0"));
+        // A batch of 128 is a sample; top_afa has some thirty active latents and the others five.
+        assert!((l0 - value(&trained, "l0")).abs() < (0.07 * l0).max(1.0), "{own}: {l0}, {}", value(&trained, "l0"));
         let mut sums = mediant_dict::evaluate::Sums::default();
         let out = trained.sae.decode(&codes);
         for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {

@@ -20,11 +20,13 @@ fn mirror(gain: f32) -> Sae {
     let w_dec = w_enc.iter().map(|x| gain * x).collect();
     let weights = Weights {
         d_in: D,
+        d_out: D,
         d_sae: 2 * D,
         w_enc,
         b_enc: vec![0.0; 2 * D],
         w_dec,
         b_dec: vec![0.0; D],
+        w_skip: None,
         extra: Extra::None,
     };
     Sae::new(weights, Activation::Relu, true).unwrap()
@@ -83,11 +85,13 @@ fn zeros_recover_nothing_unless_special_tokens_keep_their_activations() {
 fn constant(b_dec: Vec<f32>) -> Sae {
     let weights = Weights {
         d_in: D,
+        d_out: D,
         d_sae: 2,
         w_enc: vec![0.0; 2 * D],
         b_enc: vec![0.0; 2],
         w_dec: vec![0.0; 2 * D],
         b_dec,
+        w_skip: None,
         extra: Extra::None,
     };
     Sae::new(weights, Activation::Relu, true).unwrap()

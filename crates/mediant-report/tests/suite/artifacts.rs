@@ -169,6 +169,7 @@ pub(super) fn dictionary() -> Made {
             d_sae: 8,
             hook: "blocks.0.hook_resid_post".to_string(),
             hook_out: None,
+            d_out: None,
             config: json!({ "d_sae": 8, "sae": { "architecture": "topk", "k": 16 }, "lr": 3e-4 }),
             model: Some(Digest::of(b"model")),
         };

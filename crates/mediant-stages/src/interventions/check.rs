@@ -8,6 +8,7 @@ use super::{Action, ErrorTerm, Intervention, Spliced};
 use crate::direction::check_latent;
 use crate::model_input::hooks_like;
 use crate::prompts_input;
+use crate::sae_input::check_autoencoder;
 
 /// What a stage does with interventions.
 #[derive(Clone, Copy, Debug, Default)]
@@ -258,6 +259,9 @@ impl Item<'_> {
         for (j, latent) in spliced.zero_latents.iter().enumerate() {
             let field = format!("{}.do.splice.zero_latents[{j}]", self.field);
             check_latent(&field, *latent, hook, self.inputs)?;
+        }
+        if let Some(dictionary) = self.inputs.dictionary("dictionary") {
+            check_autoencoder("dictionary", dictionary)?;
         }
         match self.inputs.dictionary("dictionary") {
             Some(dictionary) if dictionary.hook != hook.name => {

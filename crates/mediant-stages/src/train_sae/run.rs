@@ -6,7 +6,7 @@ use std::time::Instant;
 use mediant_artifact::{ActivationsReader, HookFact, Tokens};
 use mediant_dict::artifact::{Origin, write};
 use mediant_dict::synth::{self, Generated};
-use mediant_dict::train::{Activations, Batch, Cached, CpuLearner, Estimates, Feed, Trainer};
+use mediant_dict::train::{Activations, Batch, Cached, CpuLearner, Estimates, Feed, Places, Trainer};
 use mediant_dict::{Error, TrainConfig, Training};
 use mediant_engine::{GangDone, RunContext, StageError};
 use mediant_lm::HookPoint;
@@ -39,8 +39,13 @@ fn cached(first: &Context<'_>, gang: &mut Gang<'_, '_, '_>) -> Result<(), StageE
     let meta = ActivationsReader::open(&artifact)?.meta;
     let chosen = gang.choose(&meta.hooks);
     let source = Cached::open(&artifact, &names(&chosen))?;
-    let origin =
-        Origin { hook: String::new(), model: meta.model, context: meta.context, prepend_bos: meta.prepend_bos };
+    let origin = Origin {
+        hook: String::new(),
+        hook_out: None,
+        model: meta.model,
+        context: meta.context,
+        prepend_bos: meta.prepend_bos,
+    };
     gang.train(&source, &chosen, &origin)
 }
 
@@ -52,6 +57,7 @@ fn streamed(first: &Context<'_>, gang: &mut Gang<'_, '_, '_>) -> Result<(), Stag
     let points = names(&chosen).into_iter().map(str::parse).collect::<Result<Vec<HookPoint>, _>>()?;
     let origin = Origin {
         hook: String::new(),
+        hook_out: None,
         model: first.input_digest("model")?,
         context: tokens.meta.context,
         prepend_bos: tokens.meta.prepend_bos,
@@ -70,6 +76,7 @@ fn generated(first: &Context<'_>, gang: &mut Gang<'_, '_, '_>) -> Result<(), Sta
     let chosen = gang.choose(&[HookFact { name: synth::HOOK.to_owned(), shape: vec![width] }]);
     let origin = Origin {
         hook: String::new(),
+        hook_out: None,
         model: first.input_digest("truth")?,
         context: synth::EXAMPLE_ROWS as usize,
         prepend_bos: false,
@@ -86,13 +93,19 @@ fn unless_cancelled(first: &Context<'_>) -> impl Fn() -> mediant_dict::Result<()
     }
 }
 
-/// Which training, by its place, is on which hook point.
-type Chosen = Vec<(usize, String)>;
+/// Which training, by its place, is on which hook points.
+struct Choice {
+    place: usize,
+    hook: String,
+    hook_out: Option<String>,
+}
+
+type Chosen = Vec<Choice>;
 
 /// The hook points, each once.
 fn names(chosen: &Chosen) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    for (_, name) in chosen {
+    for name in chosen.iter().flat_map(|choice| [&choice.hook].into_iter().chain(&choice.hook_out)) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
@@ -113,6 +126,7 @@ struct Member {
     training: Training,
     trainer: Trainer<CpuLearner>,
     hook: String,
+    hook_out: Option<String>,
 }
 
 impl<'a> Gang<'_, 'a, '_> {
@@ -136,8 +150,12 @@ impl<'a> Gang<'_, 'a, '_> {
     fn choose(&mut self, hooks: &[mediant_artifact::HookFact]) -> Chosen {
         let mut chosen = Chosen::new();
         for (place, cx) in self.members.iter().enumerate() {
-            match choose_hook(cx.config().hook.as_deref(), hooks) {
-                Ok(hook) => chosen.push((place, hook.name.clone())),
+            let config = cx.config();
+            let hook = choose_hook("hook", config.hook.as_deref(), hooks).map(|hook| hook.name.clone());
+            let out = config.hook_out.as_deref().map(|name| choose_hook("hook_out", Some(name), hooks));
+            let hook_out = out.transpose().map(|out| out.map(|out| out.name.clone()));
+            match hook.and_then(|hook| Ok((hook, hook_out?))) {
+                Ok((hook, hook_out)) => chosen.push(Choice { place, hook, hook_out }),
                 Err(_) => self.end(place, Err(StageError::new("there are no activations of the hook point"))),
             }
         }
@@ -187,17 +205,25 @@ impl<'a> Gang<'_, 'a, '_> {
         let names = names(chosen);
         let mut estimates = Estimates::new(source);
         let mut members = Vec::new();
-        for (place, hook) in chosen {
+        for Choice { place, hook, hook_out } in chosen {
             let begun = (|| {
                 let cx = &self.members[*place];
                 let training = resolve(cx.config())?;
-                let index = names.iter().position(|name| name == hook).unwrap_or(0);
-                announce(cx, &training, source, index);
+                let index = |hook: &String| names.iter().position(|name| name == hook).unwrap_or(0);
+                let read = index(hook);
+                let places = Places { read, written: hook_out.as_ref().map_or(read, index) };
+                announce(cx, &training, source, read);
                 let trainer = match cx.checkpoints().latest()? {
-                    Some(folder) => Trainer::resume(training.clone(), index, source, &folder, CpuLearner::new)?,
-                    None => Trainer::start(training.clone(), index, &mut estimates, CpuLearner::new)?,
+                    Some(folder) => Trainer::resume(training.clone(), places, source, &folder, CpuLearner::new)?,
+                    None => match cx.optional("start")? {
+                        None => Trainer::start(training.clone(), places, &mut estimates, CpuLearner::new)?,
+                        Some(artifact) => {
+                            let (sae, _) = mediant_dict::artifact::read(&artifact)?;
+                            Trainer::start_from(&sae, training.clone(), places, &mut estimates, CpuLearner::new)?
+                        }
+                    },
                 };
-                Ok(Member { place: *place, training, trainer, hook: hook.clone() })
+                Ok(Member { place: *place, training, trainer, hook: hook.clone(), hook_out: hook_out.clone() })
             })();
             match begun {
                 Ok(member) => members.push(member),
@@ -221,7 +247,7 @@ impl<'a> Gang<'_, 'a, '_> {
     }
 
     fn write(&self, member: Member, origin: &Origin) -> Result<(), StageError> {
-        let origin = Origin { hook: member.hook, ..origin.clone() };
+        let origin = Origin { hook: member.hook, hook_out: member.hook_out, ..origin.clone() };
         let output = self.members[member.place].output("sae")?;
         write(output, &member.trainer.finish()?, &member.training, &origin)?;
         Ok(())

@@ -32,6 +32,16 @@ fn pipelines(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// What stands for a model on the hub and a text that does not come with Mediant.
+const SHIPPED: [&str; 6] = [
+    "--set",
+    "params.model=../../datasets/models/tiny-gpt2",
+    "--set",
+    "params.text=../../datasets/README.md",
+    "--set",
+    "params.hooks=[blocks.1.hook_resid_pre, blocks.2.hook_resid_pre]",
+];
+
 #[test]
 fn every_pipeline_fits_the_schema_and_can_be_planned() {
     let schema = std::fs::read_to_string(root().join("schemas/pipeline.schema.json")).unwrap();
@@ -47,6 +57,7 @@ fn every_pipeline_fits_the_schema_and_can_be_planned() {
         let plan = Command::new(env!("CARGO_BIN_EXE_mediant"))
             .arg("plan")
             .arg(&file)
+            .args(if text.contains("hf://") { &SHIPPED[..] } else { &[] })
             .env("MEDIANT_STORE", store.path())
             .output()
             .unwrap();

@@ -14,4 +14,5 @@ mod runs;
 mod shipped;
 mod staleness;
 mod synth;
+mod transcoders;
 mod wrong;

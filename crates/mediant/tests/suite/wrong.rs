@@ -69,11 +69,11 @@ fn autoencoders(project: &Project) {
     };
     copy("saelens/standard", "sae-relu");
     copy("formats/sparsify", "sae-sparsify");
-    copy("saelens/topk", "sae-matching-pursuit");
-    edit("sae-matching-pursuit/cfg.json", |bytes| {
+    copy("saelens/topk", "sae-temporal");
+    edit("sae-temporal/cfg.json", |bytes| {
         String::from_utf8(bytes)
             .unwrap()
-            .replace("\"architecture\": \"topk\"", "\"architecture\": \"matching_pursuit\"")
+            .replace("\"architecture\": \"topk\"", "\"architecture\": \"temporal\"")
             .into()
     });
     copy("saelens/topk", "sae-truncated");

@@ -1,8 +1,7 @@
 //! The AuxK loss: dead latents reconstruct what the living ones leave.
 //!
-//! Gao et al. 2024 (arXiv:2406.04093), A.2, as SAELens has it: k_aux = d_in / 2; the k_aux dead latents of the largest
-//! pre-activations, without ReLU, reconstruct the residual x − x̂ (held constant) without b_dec;
-//! loss = coefficient · min(n_dead / k_aux, 1) · mean_b ‖ê − (x − x̂)‖².
+//! Gao et al. 2024 (arXiv:2406.04093), A.2: the k_aux dead latents of the largest pre-activations reconstruct the residual
+//! x − x̂ without b_dec; loss = coefficient · scale · mean_b ‖ê − (x − x̂)‖². [`AuxRule`] says how tools differ.
 
 use mediant_tensor::kernels::sparse::Codes;
 use mediant_tensor::kernels::topk::{TopKScratch, top_k};
@@ -23,13 +22,35 @@ pub(super) struct AuxBuffers {
     gradients: [Vec<f32>; 3],
 }
 
+/// The AuxK of a tool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AuxRule {
+    pub(super) coefficient: f64,
+    /// How many dead latents of a row reconstruct, at most.
+    pub(super) k: usize,
+    /// scale = min(n_dead / k, 1), not 1.
+    pub(super) grows: bool,
+    /// Their pre-activations are cut at zero.
+    pub(super) rectify: bool,
+}
+
+impl AuxRule {
+    /// SAELens': half as many as there are dimensions (of a transcoder's output, as sparsify), without ReLU.
+    pub(super) fn saelens(coefficient: f64, d_out: usize) -> Self {
+        Self { coefficient, k: d_out / 2, grows: true, rectify: false }
+    }
+}
+
 pub(super) struct Aux<'b> {
-    d_in: usize,
+    d_out: usize,
     d_sae: usize,
     dead: Vec<u32>,
     /// Of every dead latent its place among them; what stands at the others does not matter.
     places: Vec<u32>,
     k: usize,
+    rectify: bool,
+    /// coefficient · scale.
+    weight: f64,
     /// coefficient · scale / batch: the loss is this times the sum over the batch, its gradient twice this times the error.
     factor: f64,
     work: Work<'b>,
@@ -46,23 +67,23 @@ impl<'b> Aux<'b> {
     /// `None` when there is no such loss: coefficient 0, or nothing dead.
     pub(super) fn new(
         weights: &Weights,
-        coefficient: f64,
+        rule: AuxRule,
         dead: &[bool],
         batch: usize,
         buffers: &'b mut AuxBuffers,
     ) -> Option<Self> {
-        let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+        let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
         let dead: Vec<u32> = (0u32..).zip(dead).filter_map(|(latent, &dead)| dead.then_some(latent)).collect();
-        let half = d_in / 2;
-        let k = half.min(dead.len());
-        if coefficient == 0.0 || k == 0 {
+        let k = rule.k.min(dead.len());
+        if rule.coefficient == 0.0 || k == 0 {
             return None;
         }
-        let scale = (dead.len() as f64 / half as f64).min(1.0);
+        let scale = if rule.grows { (dead.len() as f64 / rule.k as f64).min(1.0) } else { 1.0 };
+        let weight = rule.coefficient * scale;
         // A product with a single column would take another path.
         let work = if dense_pays(k, 1, dead.len()) && dead.len() > 1 {
-            gather(&weights.w_dec, &dead, d_in, &mut buffers.w_dec);
-            for (gradient, width) in buffers.gradients.iter_mut().zip([d_in, 1, d_in]) {
+            gather(&weights.w_dec, &dead, d_out, &mut buffers.w_dec);
+            for (gradient, width) in buffers.gradients.iter_mut().zip([d_in, 1, d_out]) {
                 zeroed(gradient, dead.len() * width);
             }
             Work::Dense(buffers)
@@ -71,7 +92,17 @@ impl<'b> Aux<'b> {
         };
         let mut places = vec![0; d_sae];
         dead.iter().zip(0..).for_each(|(&latent, place)| places[latent as usize] = place);
-        Some(Self { d_in, d_sae, dead, places, k, factor: coefficient * scale / batch as f64, work })
+        Some(Self {
+            d_out,
+            d_sae,
+            dead,
+            places,
+            k,
+            rectify: rule.rectify,
+            weight,
+            factor: weight / batch as f64,
+            work,
+        })
     }
 
     /// The k largest dead latents of each row, with their pre-activations. `hidden` holds them as they are compared.
@@ -79,21 +110,38 @@ impl<'b> Aux<'b> {
         Codes::collect(hidden.par_chunks(self.d_sae), |row, (values, scratch): &mut Selection, codes| {
             values.clear();
             values.extend(self.dead.iter().map(|&latent| row[latent as usize]));
-            codes.push_row(top_k(values, self.k, scratch).iter().map(|&(place, value)| {
+            let chosen = top_k(values, self.k, scratch).iter().filter(|(_, value)| !self.rectify || *value > 0.0);
+            codes.push_row(chosen.map(|&(place, value)| {
                 let latent = self.dead[place as usize];
                 (latent, scale.map_or(value, |scale| value / scale[latent as usize]))
             }));
         })
     }
 
-    /// Adds rows with these codes. `errors` holds x̂ − x. Returns their part of the loss.
-    pub(super) fn push(&mut self, codes: &Codes, w_dec: &[f32], errors: &[f32], inputs: &[f32]) -> f64 {
+    /// Adds rows with these codes. `errors` holds x̂ − x. Returns their part of the loss. What pulls on x̂ where the
+    /// residual is not held constant, in units of 2 / batch, is added to `pull` if that is given.
+    pub(super) fn push(
+        &mut self,
+        codes: &Codes,
+        w_dec: &[f32],
+        errors: &[f32],
+        inputs: &[f32],
+        pull: Option<&mut [f32]>,
+    ) -> f64 {
         let gain = 2.0 * self.factor as f32;
+        let weight = self.weight as f32;
+        let add_to_pull = |own: &[f32]| {
+            if let Some(pull) = pull {
+                pull.iter_mut().zip(own).for_each(|(pull, error)| *pull += weight * error);
+            }
+        };
         let squares = match &mut self.work {
             Work::Sparse { term, errors: all } => {
                 let start = all.len();
                 all.extend_from_slice(errors);
-                term.push(codes, w_dec, &mut all[start..], gain, |_| 0.0)
+                let squares = term.push(codes, w_dec, &mut all[start..], gain, |_| 0.0);
+                add_to_pull(&all[start..]);
+                squares
             }
             Work::Dense(buffers) => {
                 let AuxBuffers { errors: own, codes: dense, pulls, w_dec, gradients } = &mut **buffers;
@@ -107,8 +155,9 @@ impl<'b> Aux<'b> {
                         dense[self.places[*latent as usize] as usize] = *value;
                     }
                 });
-                let term = DenseTerm { codes: dense, w_dec, d_in: self.d_in };
+                let term = DenseTerm { codes: dense, w_dec, d_out: self.d_out };
                 let squares = term.decode(own);
+                add_to_pull(own);
                 let gradients = gradients.each_mut().map(|gradient| &mut gradient[..]);
                 term.backward(own, inputs, gain, |_| 0.0, pulls, gradients);
                 squares

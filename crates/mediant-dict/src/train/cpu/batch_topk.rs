@@ -3,7 +3,7 @@
 
 use mediant_tensor::kernels::sparse::Codes;
 
-use super::aux::Aux;
+use super::aux::{Aux, AuxRule};
 use super::pass::{Found, Frame, Pass};
 use super::term::{SparseTerm, decode};
 use crate::encode::{keep_largest, largest_of_all, pre_activations, times_columns};
@@ -13,11 +13,11 @@ use crate::{BatchChoice, Weights};
 
 /// `widths` are the inner ones of `matryoshka`, none for `batchtopk`.
 pub(super) fn pass(frame: Frame<'_>, choice: &BatchChoice, widths: &[usize], gradients: &mut Weights) -> Found {
-    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
-    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
+    let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
     let scale = choice.rescale_acts_by_decoder_norm.then_some(norms);
     let entries = choice.entries(rows);
-    let aux = Aux::new(weights, choice.aux_loss_coefficient, now.dead, rows, &mut work.aux);
+    let aux = Aux::new(weights, AuxRule::saelens(choice.aux_loss_coefficient, d_out), now.dead, rows, &mut work.aux);
     let (mut codes, mut dead) = (Codes::default(), Vec::new());
     for piece in pieces(rows, d_sae) {
         let hidden = pre_activations(weights, &inputs[piece.start * d_in..piece.end * d_in], &mut work.hidden);
@@ -49,8 +49,9 @@ pub(super) fn pass(frame: Frame<'_>, choice: &BatchChoice, widths: &[usize], gra
     };
     if let Some(mut aux) = aux {
         for (piece, chosen) in dead {
-            let part = piece.start * d_in..piece.end * d_in;
-            others[0] += aux.push(&chosen, &weights.w_dec, &errors[part.clone()], &inputs[part]);
+            let inputs = &inputs[piece.start * d_in..piece.end * d_in];
+            let errors = &errors[piece.start * d_out..piece.end * d_out];
+            others[0] += aux.push(&chosen, &weights.w_dec, errors, inputs, None);
         }
         aux.backward(inputs, gradients);
     }
@@ -94,7 +95,7 @@ fn nested(
         if let Some(level) = levels.get(index) {
             pull.iter_mut().zip(level).for_each(|(pull, error)| *pull += error);
         }
-        let term = SparseTerm::of(group, &weights.w_dec, &pull, gain);
+        let term = SparseTerm::of(&group, &weights.w_dec, &pull, gain);
         term.backward(inputs, &pull, gain, gradients);
         fired.iter_mut().zip(term.fired(weights.d_sae)).for_each(|(fired, here)| *fired |= here);
     }

@@ -16,7 +16,7 @@ use crate::train::learner::Losses;
 use crate::{Extra, Weights};
 
 pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
-    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
     let (d_in, d_sae) = (weights.d_in, weights.d_sae);
     let Extra::Gate { b_mag, r_mag } = &weights.extra else { return Found::default() };
     let l1_gain = now.coefficient as f32 / rows as f32;
@@ -40,7 +40,8 @@ pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
                 }
             });
             let w_dec = &weights.w_dec[..];
-            let (of_main, of_gate) = (DenseTerm { codes, w_dec, d_in }, DenseTerm { codes: hidden, w_dec, d_in });
+            let (of_main, of_gate) =
+                (DenseTerm { codes, w_dec, d_out: d_in }, DenseTerm { codes: hidden, w_dec, d_out: d_in });
             mse += of_main.decode(errors);
             aux += of_gate.decode(gate_errors);
             add_transposed_times(&mut gradients.w_dec, gain, codes, errors, piece.len());

@@ -17,8 +17,8 @@ use crate::train::learner::Losses;
 use crate::{Extra, JumpRelu, Sparsity, Weights};
 
 pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, gradients: &mut Weights) -> Found {
-    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
-    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
+    let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
     let Extra::Threshold(thresholds) = &weights.extra else { return Found::default() };
     let local = Local {
         thresholds,
@@ -34,8 +34,8 @@ pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, gradients: &mut Weights
     let mut mse = 0.0;
     let (mut term, mut pre) = (SparseTerm::default(), Vec::new());
     for piece in pieces(rows, d_sae) {
-        let part = piece.start * d_in..piece.end * d_in;
-        let (inputs, errors) = (&inputs[part.clone()], &mut errors[part]);
+        let inputs = &inputs[piece.start * d_in..piece.end * d_in];
+        let errors = &mut errors[piece.start * d_out..piece.end * d_out];
         let hidden = pre_activations(weights, inputs, &mut work.hidden);
         let near: usize =
             hidden.par_chunks(d_sae).map(|row| row.iter().enumerate().filter(|x| local.matters(x)).count()).sum();
@@ -46,7 +46,7 @@ pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, gradients: &mut Weights
                     *code = if z > threshold { *z } else { 0.0 };
                 }
             });
-            let dense = DenseTerm { codes, w_dec: &weights.w_dec, d_in };
+            let dense = DenseTerm { codes, w_dec: &weights.w_dec, d_out };
             mse += dense.decode(errors);
             let pulls = dense.pulls(errors, gain, &mut work.pulls);
             add_transposed_times(&mut gradients.w_dec, gain, codes, errors, piece.len());

@@ -3,15 +3,17 @@
 use mediant_tensor::checkpoint::{Checkpoint, State};
 use mediant_tensor::optim::{Adam, Moments, clip_factor, global_norm};
 
+use super::constraint::{normalise, remove_parallel};
 use super::pass::{Buffers, pass};
 use crate::config::Training;
-use crate::train::learner::{Learner, Now, Outcome};
-use crate::{Extra, Objective, Result, Weights};
+use crate::train::learner::{Learner, Now, Outcome, Samples};
+use crate::{DecoderNorm, Extra, Objective, Result, Weights};
 
 /// Trains on the CPU.
 pub struct CpuLearner {
     objective: Objective,
     apply_b_dec_to_input: bool,
+    decoder_norm: DecoderNorm,
     max_grad_norm: Option<f64>,
     adam: Adam,
     weights: Weights,
@@ -31,6 +33,7 @@ impl CpuLearner {
         Self {
             objective: training.objective.clone(),
             apply_b_dec_to_input: training.apply_b_dec_to_input,
+            decoder_norm: training.decoder_norm,
             max_grad_norm: training.max_grad_norm,
             adam: Adam { betas: training.adam_betas, ..Adam::default() },
             weights,
@@ -44,14 +47,14 @@ impl CpuLearner {
 }
 
 impl Learner for CpuLearner {
-    fn step(&mut self, batch: &[f32], now: &Now<'_>) -> Outcome {
+    fn step(&mut self, batch: Samples<'_>, now: &Now<'_>) -> Outcome {
         // Below zero, negative pre-activations would pass; SAELens' projection.
         if let Extra::Threshold(threshold) = &mut self.weights.extra {
             threshold.iter_mut().for_each(|x| *x = x.max(0.0));
         }
         let (gradients, buffers) = (&mut self.gradients, &mut self.buffers);
         let found = pass(&self.weights, &self.objective, self.apply_b_dec_to_input, batch, now, gradients, buffers);
-        let rows = batch.len() / self.weights.d_in;
+        let rows = batch.input.len() / self.weights.d_in;
         let grad_norm = global_norm(self.gradients.each());
         let outcome =
             Outcome { losses: found.losses, grad_norm, l0: found.active as f64 / rows as f64, fired: found.fired };
@@ -61,6 +64,10 @@ impl Learner for CpuLearner {
             }
             self.updates += 1;
             let scale = self.max_grad_norm.map_or(1.0, |max| clip_factor(grad_norm, max));
+            if self.decoder_norm == DecoderNorm::OneBeforeStep {
+                remove_parallel(&self.weights.w_dec, &mut self.gradients.w_dec, self.weights.d_in);
+                normalise(&mut self.weights.w_dec, self.weights.d_in);
+            }
             let parameters = self.weights.each_mut().into_iter().zip(self.gradients.each()).zip(&mut self.moments);
             for ((parameter, gradient), moments) in parameters {
                 self.adam.step(self.updates, now.lr, parameter, gradient, scale, moments);

@@ -9,12 +9,15 @@
 
 mod aux;
 mod batch_topk;
+mod constraint;
 mod gated;
 mod jump_relu;
 mod learner;
+mod matching_pursuit;
 mod pass;
 mod relu;
 mod term;
+mod top_afa;
 mod topk;
 
 pub use learner::CpuLearner;

@@ -4,9 +4,10 @@ use mediant_tensor::kernels::sparse::add_weighted;
 use rayon::prelude::*;
 
 use super::aux::AuxBuffers;
-use super::{batch_topk, gated, jump_relu, relu, topk};
+use super::{batch_topk, gated, jump_relu, matching_pursuit, relu, top_afa, topk};
 use crate::encode::scaled_plus_rows;
-use crate::train::learner::{Losses, Now};
+use crate::product::{add_times_transposed, add_transposed_times};
+use crate::train::learner::{Losses, Now, Samples};
 use crate::{Objective, Weights};
 
 /// What a pass found.
@@ -40,7 +41,7 @@ pub(super) struct Work {
 }
 
 impl Buffers {
-    /// x̂ − x of the last pass, `[batch, d_in]`.
+    /// x̂ − x of the last pass, `[batch, d_out]`.
     pub fn errors(&self) -> &[f32] {
         &self.errors
     }
@@ -51,9 +52,12 @@ pub(super) struct Frame<'a> {
     pub(super) weights: &'a Weights,
     /// ‖W_dec,i‖₂.
     pub(super) norms: &'a [f32],
+    /// The batch, `[batch, d_in]`.
+    pub(super) x: &'a [f32],
     /// What the encoder reads, `[batch, d_in]`.
     pub(super) inputs: &'a [f32],
-    /// b_dec − x, to which the pass adds the latents' part: x̂ − x, `[batch, d_in]`.
+    /// b_dec − x, of a skip transcoder plus what skips the latents, to which the pass adds the latents' part: x̂ − x,
+    /// `[batch, d_out]`.
     pub(super) errors: &'a mut [f32],
     pub(super) work: &'a mut Work,
     /// 2 / batch: ∂L/∂x̂ is this times the error.
@@ -66,30 +70,34 @@ pub(super) struct Frame<'a> {
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) pass: Pass,
-    /// ∂L/∂x̂ / gain where there are several reconstructions, `[batch, d_in]`; the errors otherwise.
+    /// ∂L/∂x̂ / gain where there are several reconstructions, `[batch, d_out]`; the errors otherwise.
     pub(super) output_pull: Option<Vec<f32>>,
     /// Σ_b ∂L/∂(x' W_enc), `[d_sae]`, where that is not the gradient of b_enc.
     pub(super) input_pull: Option<Vec<f32>>,
 }
 
-/// Losses of a batch `x`, `[batch, d_in]`, and their gradients.
+/// Losses of a batch and their gradients.
 pub fn pass(
     weights: &Weights,
     objective: &Objective,
     apply_b_dec_to_input: bool,
-    x: &[f32],
+    batch: Samples<'_>,
     now: &Now<'_>,
     gradients: &mut Weights,
     buffers: &mut Buffers,
 ) -> Pass {
+    let Samples { input: x, target } = batch;
     let rows = x.len() / weights.d_in;
     let norms = weights.decoder_norms();
     let Buffers { inputs, errors, work } = buffers;
     let inputs = if apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, &weights.b_dec, inputs) } else { x };
-    let errors = scaled_plus_rows(-1.0, x, 1.0, &weights.b_dec, errors);
+    let errors = scaled_plus_rows(-1.0, target, 1.0, &weights.b_dec, errors);
+    if let Some(w_skip) = &weights.w_skip {
+        add_times_transposed(errors, 1.0, x, w_skip, weights.d_in);
+    }
     let gain = 2.0 / rows as f32;
     gradients.clear();
-    let frame = Frame { weights, norms: &norms, inputs, errors, work, gain, rows, now };
+    let frame = Frame { weights, norms: &norms, x, inputs, errors, work, gain, rows, now };
     let found = match objective {
         Objective::Relu { .. } => relu::pass(frame, gradients),
         Objective::Gated { .. } => gated::pass(frame, gradients),
@@ -99,9 +107,14 @@ pub fn pass(
         Objective::BatchTopK { choice } => batch_topk::pass(frame, choice, &[], gradients),
         Objective::Matryoshka { choice, widths } => batch_topk::pass(frame, choice, widths, gradients),
         Objective::JumpRelu(options) => jump_relu::pass(frame, options, gradients),
+        Objective::MatchingPursuit(rule) => matching_pursuit::pass(frame, rule, gradients),
+        Objective::TopAfa(options) => top_afa::pass(frame, options, gradients),
     };
     let output_pull = found.output_pull.as_deref().unwrap_or(&buffers.errors);
     let input_pull = apply_b_dec_to_input.then(|| found.input_pull.as_deref().unwrap_or(&gradients.b_enc));
+    if let Some(gradient) = &mut gradients.w_skip {
+        add_transposed_times(gradient, gain, output_pull, x, rows);
+    }
     let gradient = b_dec_gradient(weights, output_pull, gain, input_pull);
     gradients.b_dec.copy_from_slice(&gradient);
     found.pass
@@ -109,7 +122,7 @@ pub fn pass(
 
 /// Adds ∂/∂W_dec,i of p_i ‖W_dec,i‖: p_i W_dec,i / ‖W_dec,i‖, and 0 where the norm is 0, as in PyTorch.
 pub(super) fn add_norm_gradient(weights: &Weights, norms: &[f32], pulls: &[f32], gradient: &mut [f32]) {
-    let rows = gradient.par_chunks_mut(weights.d_in).zip(weights.w_dec.par_chunks(weights.d_in));
+    let rows = gradient.par_chunks_mut(weights.d_out).zip(weights.w_dec.par_chunks(weights.d_out));
     rows.zip(pulls.par_iter().zip(norms)).for_each(|((gradient, w_dec), (pull, norm))| {
         if *norm > 0.0 && *pull != 0.0 {
             let factor = pull / norm;
@@ -122,9 +135,9 @@ pub(super) fn add_norm_gradient(weights: &Weights, norms: &[f32], pulls: &[f32],
 fn b_dec_gradient(weights: &Weights, output_pull: &[f32], gain: f32, input_pull: Option<&[f32]>) -> Vec<f32> {
     const ROWS: usize = 64;
     const LATENTS: usize = 256;
-    let d_in = weights.d_in;
-    let mut total = vec![0.0f64; d_in];
-    let sums: Vec<Vec<f32>> = output_pull.par_chunks(ROWS * d_in).map(|rows| sum_of_rows(rows, d_in)).collect();
+    let (d_in, d_out) = (weights.d_in, weights.d_out);
+    let mut total = vec![0.0f64; d_out];
+    let sums: Vec<Vec<f32>> = output_pull.par_chunks(ROWS * d_out).map(|rows| sum_of_rows(rows, d_out)).collect();
     for sum in sums {
         total.iter_mut().zip(sum).for_each(|(total, x)| *total += f64::from(x) * f64::from(gain));
     }

@@ -9,8 +9,8 @@ use crate::product::pieces;
 use crate::train::learner::Losses;
 
 pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
-    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
-    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
+    let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
     let l1_gain = now.coefficient as f32 / rows as f32;
     let penalty = |latent: usize| l1_gain * norms[latent];
     let (mut mse, mut active) = (0.0, 0);
@@ -18,13 +18,13 @@ pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
     let mut activity = vec![0.0f32; d_sae];
     let mut term = SparseTerm::default();
     for piece in pieces(rows, d_sae) {
-        let part = piece.start * d_in..piece.end * d_in;
-        let (inputs, errors) = (&inputs[part.clone()], &mut errors[part]);
+        let inputs = &inputs[piece.start * d_in..piece.end * d_in];
+        let errors = &mut errors[piece.start * d_out..piece.end * d_out];
         let hidden = pre_activations(weights, inputs, &mut work.hidden);
         let count = rectify(hidden, d_sae);
         active += count;
         if dense_pays(count, piece.len(), d_sae) {
-            let dense = DenseTerm { codes: hidden, w_dec: &weights.w_dec, d_in };
+            let dense = DenseTerm { codes: hidden, w_dec: &weights.w_dec, d_out };
             mse += dense.decode(errors);
             add_column_sums(hidden, d_sae, &mut activity);
             let into = [&mut gradients.w_enc[..], &mut gradients.b_enc, &mut gradients.w_dec];

@@ -17,8 +17,8 @@ pub(super) struct SparseTerm {
 
 /// Adds the decoding of rows to `errors`, and gives Σ ‖error‖².
 pub(super) fn decode(codes: &Codes, w_dec: &[f32], errors: &mut [f32]) -> f64 {
-    let d_in = errors.len() / codes.rows();
-    let rows = errors.par_chunks_mut(d_in).enumerate().map(|(row, error)| {
+    let d_out = errors.len() / codes.rows();
+    let rows = errors.par_chunks_mut(d_out).enumerate().map(|(row, error)| {
         let (latents, values) = codes.row(row);
         add_weighted(error, latents, values, w_dec);
         sum_of_squares(error)
@@ -28,15 +28,32 @@ pub(super) fn decode(codes: &Codes, w_dec: &[f32], errors: &mut [f32]) -> f64 {
 
 impl SparseTerm {
     /// Of codes that have been decoded, pulled by `errors`.
-    pub(super) fn of(codes: Codes, w_dec: &[f32], errors: &[f32], gain: f32) -> Self {
+    pub(super) fn of(codes: &Codes, w_dec: &[f32], errors: &[f32], gain: f32) -> Self {
+        let mut term = Self::default();
+        term.push_decoded(codes, w_dec, errors, gain, |_, _| 0.0);
+        term
+    }
+
+    /// Adds rows that have been decoded. The gradients of their entries are
+    /// `gain · error · W_dec,i + penalty(row of these, code)`.
+    pub(super) fn push_decoded(
+        &mut self,
+        codes: &Codes,
+        w_dec: &[f32],
+        errors: &[f32],
+        gain: f32,
+        penalty: impl Fn(usize, f32) -> f32 + Sync,
+    ) {
         let mut pulls = vec![0.0; codes.entries()];
-        let d_in = errors.len() / codes.rows();
-        let rows = errors.par_chunks(d_in).zip(codes.split_rows(&mut pulls)).enumerate();
+        let d_out = errors.len() / codes.rows();
+        let rows = errors.par_chunks(d_out).zip(codes.split_rows(&mut pulls)).enumerate();
         rows.for_each(|(row, (error, pulls))| {
-            dot_with_each(error, codes.row(row).0, w_dec, pulls);
-            pulls.iter_mut().for_each(|pull| *pull *= gain);
+            let (latents, values) = codes.row(row);
+            dot_with_each(error, latents, w_dec, pulls);
+            pulls.iter_mut().zip(values).for_each(|(pull, code)| *pull = *pull * gain + penalty(row, *code));
         });
-        Self { codes, pulls }
+        self.codes.append(codes);
+        self.pulls.append(&mut pulls);
     }
 
     /// The codes.
@@ -69,8 +86,8 @@ impl SparseTerm {
         penalty: impl Fn(usize) -> f32 + Sync,
     ) -> f64 {
         let mut pulls = vec![0.0; codes.entries()];
-        let d_in = errors.len() / codes.rows();
-        let rows = errors.par_chunks_mut(d_in).zip(codes.split_rows(&mut pulls)).enumerate();
+        let d_out = errors.len() / codes.rows();
+        let rows = errors.par_chunks_mut(d_out).zip(codes.split_rows(&mut pulls)).enumerate();
         let squares: Vec<f64> = rows
             .map(|(row, (error, pulls))| {
                 let (latents, values) = codes.row(row);
@@ -121,30 +138,30 @@ impl SparseTerm {
     }
 }
 
-/// Codes of some rows as a matrix `[rows, latents]`, with the decoder rows of those latents, `[latents, d_in]`.
+/// Codes of some rows as a matrix `[rows, latents]`, with the decoder rows of those latents, `[latents, d_out]`.
 #[derive(Clone, Copy)]
 pub(super) struct DenseTerm<'a> {
     pub(super) codes: &'a [f32],
     pub(super) w_dec: &'a [f32],
-    pub(super) d_in: usize,
+    pub(super) d_out: usize,
 }
 
 impl DenseTerm<'_> {
     fn latents(&self) -> usize {
-        self.w_dec.len() / self.d_in
+        self.w_dec.len() / self.d_out
     }
 
     /// Adds the decoding to `errors` and returns Σ ‖error‖².
     pub(super) fn decode(&self, errors: &mut [f32]) -> f64 {
         add_times(errors, 1.0, self.codes, self.w_dec, self.latents());
-        let rows: Vec<f64> = errors.par_chunks(self.d_in).map(sum_of_squares).collect();
+        let rows: Vec<f64> = errors.par_chunks(self.d_out).map(sum_of_squares).collect();
         rows.iter().sum()
     }
 
     /// `gain · errors · W_decᵀ`: ∂L/∂(code) of every latent, in the buffer.
     pub(super) fn pulls<'p>(&self, errors: &[f32], gain: f32, buffer: &'p mut Vec<f32>) -> &'p mut [f32] {
-        let pulls = zeroed(buffer, errors.len() / self.d_in * self.latents());
-        add_times_transposed(pulls, gain, errors, self.w_dec, self.d_in);
+        let pulls = zeroed(buffer, errors.len() / self.d_out * self.latents());
+        add_times_transposed(pulls, gain, errors, self.w_dec, self.d_out);
         pulls
     }
 
@@ -160,7 +177,7 @@ impl DenseTerm<'_> {
         [w_enc, b_enc, w_dec]: [&mut [f32]; 3],
     ) {
         let latents = self.latents();
-        let rows = errors.len() / self.d_in;
+        let rows = errors.len() / self.d_out;
         add_transposed_times(w_dec, gain, self.codes, errors, rows);
         let pulls = self.pulls(errors, gain, pulls);
         pulls.par_chunks_mut(latents).zip(self.codes.par_chunks(latents)).for_each(|(pulls, codes)| {

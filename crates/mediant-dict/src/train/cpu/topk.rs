@@ -1,6 +1,6 @@
 //! `topk`: the k largest of each row, with AuxK.
 
-use super::aux::Aux;
+use super::aux::{Aux, AuxRule};
 use super::pass::{Found, Frame, Pass};
 use super::term::SparseTerm;
 use crate::Weights;
@@ -15,15 +15,15 @@ pub(super) fn pass(
     aux_loss_coefficient: f64,
     gradients: &mut Weights,
 ) -> Found {
-    let Frame { weights, norms, inputs, errors, work, gain, rows, now } = frame;
-    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
+    let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
+    let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
     let scale = rescale_acts_by_decoder_norm.then_some(norms);
     let (mut mse, mut aux_loss) = (0.0, 0.0);
     let mut term = SparseTerm::default();
-    let mut aux = Aux::new(weights, aux_loss_coefficient, now.dead, rows, &mut work.aux);
+    let mut aux = Aux::new(weights, AuxRule::saelens(aux_loss_coefficient, d_out), now.dead, rows, &mut work.aux);
     for piece in pieces(rows, d_sae) {
-        let part = piece.start * d_in..piece.end * d_in;
-        let (inputs, errors) = (&inputs[part.clone()], &mut errors[part]);
+        let inputs = &inputs[piece.start * d_in..piece.end * d_in];
+        let errors = &mut errors[piece.start * d_out..piece.end * d_out];
         let hidden = pre_activations(weights, inputs, &mut work.hidden);
         let mut codes = choose(hidden, d_sae, scale, k);
         if let Some(scale) = scale {
@@ -32,7 +32,7 @@ pub(super) fn pass(
         mse += term.push(&codes, &weights.w_dec, errors, gain, |_| 0.0);
         if let Some(aux) = &mut aux {
             let chosen = aux.choose(hidden, scale);
-            aux_loss += aux.push(&chosen, &weights.w_dec, errors, inputs);
+            aux_loss += aux.push(&chosen, &weights.w_dec, errors, inputs, None);
         }
     }
     term.backward(inputs, errors, gain, gradients);
