@@ -239,7 +239,8 @@ impl TrainConfig {
         let mut wrong = Wrong::default();
         wrong.check_ranges(self);
         let objective = wrong.objective(&self.sae, self.d_sae);
-        let decoder_init_norm = wrong.decoder_init_norm(&self.sae, &objective);
+        let decoder_norm = self.sae.decoder_norm.unwrap_or(objective.decoder_norm());
+        let decoder_init_norm = wrong.decoder_init_norm(&self.sae, &objective, decoder_norm);
         wrong.empty_choice(&objective, self.batch);
         let transcoder = wrong.transcoder(self);
         let steps = wrong.steps(self);
@@ -270,7 +271,7 @@ impl TrainConfig {
             block: self.block,
             l0_target: self.sae.l0_target,
             decoder_init_norm,
-            decoder_norm: objective.decoder_norm(),
+            decoder_norm,
             objective,
             transcoder,
             apply_b_dec_to_input: self.sae.apply_b_dec_to_input.unwrap_or(transcoder.is_none()),

@@ -87,6 +87,10 @@ pub struct SaeConfig {
     /// matching_pursuit: a vector is done once a latent is chosen again; by default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_on_duplicate_support: Option<bool>,
+    /// What happens to the norms of the decoder's rows: `free`, SAELens' and the default of all but top_afa;
+    /// `one_after_step`, dictionary_learning's; `one_before_step`, the default of top_afa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_norm: Option<DecoderNorm>,
     /// Norm of the decoder's rows at the start, by default 0.1; `null` leaves them as the Kaiming initialisation draws them.
     /// No option of top_afa, whose rows are kept at norm 1, and of matching_pursuit, whose rows start with it.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -238,10 +242,15 @@ impl Wrong {
     }
 
     /// The norm that decoder rows start with.
-    pub(crate) fn decoder_init_norm(&mut self, sae: &SaeConfig, objective: &Objective) -> Option<f64> {
-        let fixed = match (objective, objective.decoder_norm()) {
+    pub(crate) fn decoder_init_norm(
+        &mut self,
+        sae: &SaeConfig,
+        objective: &Objective,
+        decoder_norm: DecoderNorm,
+    ) -> Option<f64> {
+        let fixed = match (objective, decoder_norm) {
             (Objective::MatchingPursuit(_), _) => Some("starts with decoder rows of norm 1"),
-            (_, DecoderNorm::OneBeforeStep) => Some("keeps decoder rows at norm 1"),
+            (_, DecoderNorm::OneBeforeStep | DecoderNorm::OneAfterStep) => Some("keeps decoder rows at norm 1"),
             (_, DecoderNorm::Free) => None,
         };
         match (fixed, sae.decoder_init_norm) {

@@ -258,6 +258,11 @@ W_skip and biases zero. SAELens does not train them; the losses are those of the
 order of the data begin anew. Its architecture must be the one that the training's is at inference (a `jumprelu` for `batchtopk` and `matryoshka`, whose \
 running threshold is learnt anew from 0), and its shape the training's.
 
+`decoder_norm` says what keeps the rows of W_dec at norm 1, if anything does: nothing with `free` (SAELens; the default of all but \
+`top_afa`). With `one_after_step` (dictionary_learning) the gradient loses its component along each row, gradients are clipped, and after the \
+optimiser's step each row is divided by its norm; `relu` then has the plain L1 loss on activations. With `one_before_step` (the default of \
+`top_afa`) rows are divided before the step and are off norm 1 by it. Rows then begin at norm 1.
+
 Squared errors are summed over dimensions and averaged over the batch. Formulas and defaults are those of SAELens 6.54: Adam with \
 epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 (`top_afa` and `matching_pursuit`: 1) and the encoder to their transpose.
 

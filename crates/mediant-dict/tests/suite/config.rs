@@ -145,6 +145,11 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("jumprelu", json!({ "jumprelu_init_threshold": -0.1 })), "sae.jumprelu_init_threshold", "at least 0"),
         (of("jumprelu", json!({ "pre_act_loss_coefficient": -0.1 })), "sae.pre_act_loss_coefficient", "at least 0"),
         (topk(json!({ "decoder_init_norm": -1.0 })), "sae.decoder_init_norm", "positive"),
+        (
+            topk(json!({ "decoder_init_norm": 1.0, "decoder_norm": "one_after_step" })),
+            "sae.decoder_init_norm",
+            "at norm 1",
+        ),
         (with(json!({ "tokens": 5 })), "tokens", "both"),
         (with(json!({ "steps": null })), "", "neither"),
         (with(json!({ "steps": 0 })), "steps", "at least 1"),
