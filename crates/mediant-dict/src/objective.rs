@@ -49,6 +49,9 @@ pub enum Objective {
         choice: BatchChoice,
         /// The inner widths, rising, each below d_sae.
         widths: Vec<usize>,
+        /// An AuxK for each width, of the latents that it adds.
+        #[serde(default)]
+        aux_by_width: bool,
     },
     /// `mse + λ · sparsity`, each latent with a threshold of its own (Rajamanoharan et al. 2024, arXiv:2407.14435).
     JumpRelu(JumpRelu),

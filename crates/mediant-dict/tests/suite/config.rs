@@ -35,7 +35,7 @@ fn defaults_are_those_of_saelens() {
     assert_eq!(of(json!({ "architecture": "batchtopk" })), Objective::BatchTopK { choice });
     assert_eq!(
         of(json!({ "architecture": "matryoshka", "matryoshka_widths": [32, 128, 512] })),
-        Objective::Matryoshka { choice, widths: vec![32, 128] }
+        Objective::Matryoshka { choice, widths: vec![32, 128], aux_by_width: false }
     );
     let jump_relu = JumpRelu {
         l0: 1.0,
@@ -111,6 +111,12 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("batchtopk", json!({ "topk_threshold_lr": 0.0 })), "sae.topk_threshold_lr", "above 0 and at most 1"),
         (of("batchtopk", json!({ "matryoshka_widths": [8] })), "sae.matryoshka_widths", "no option"),
         (of("batchtopk", json!({ "aux_loss_coefficient": -0.5 })), "sae.aux_loss_coefficient", "at least 0"),
+        (of("batchtopk", json!({ "use_matryoshka_aux_loss": true })), "sae.use_matryoshka_aux_loss", "no option"),
+        (
+            of("matryoshka", json!({ "matryoshka_widths": [8], "use_matryoshka_aux_loss": true, "aux_loss_coefficient": 0 })),
+            "sae.use_matryoshka_aux_loss",
+            "does nothing",
+        ),
         (of("matryoshka", json!({})), "sae.architecture", "needs `matryoshka_widths`"),
         (of("matryoshka", json!({ "matryoshka_widths": [] })), "sae.matryoshka_widths", "needs a width"),
         (of("matryoshka", json!({ "matryoshka_widths": [64] })), "sae.matryoshka_widths", "needs a width"),

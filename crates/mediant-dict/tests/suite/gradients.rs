@@ -127,7 +127,7 @@ fn transcoders_dense_and_sparse() {
         let topk = Objective::TopK { k: 6, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 };
         check_transcoders(0.0, &topk, Work::Any, dead);
         check_transcoders(0.0, &Objective::BatchTopK { choice: choice(true) }, Work::Any, dead);
-        let nested = Objective::Matryoshka { choice: choice(false), widths: vec![1, 40] };
+        let nested = Objective::Matryoshka { choice: choice(false), widths: vec![1, 40], aux_by_width: false };
         check_transcoders(0.0, &nested, Work::Any, dead);
     }
 }
@@ -190,7 +190,10 @@ fn batchtopk_with_few_and_many_dead_latents() {
 #[test]
 fn matryoshka_with_few_and_many_dead_latents() {
     for rescale in [true, false] {
-        with_few_and_many_dead(&Objective::Matryoshka { choice: choice(rescale), widths: vec![1, 40, 130] });
+        for aux_by_width in [false, true] {
+            let (choice, widths) = (choice(rescale), vec![1, 40, 130]);
+            with_few_and_many_dead(&Objective::Matryoshka { choice, widths, aux_by_width });
+        }
     }
 }
 
@@ -225,7 +228,7 @@ const WIDE: [usize; 3] = [4, 1 << 18, 70];
 fn batches_that_are_cut_into_pieces() {
     let topk = Objective::TopK { k: 5, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 };
     check(WIDE, 0.0, &topk, Work::Any, |i| i % 1000 == 0);
-    let nested = Objective::Matryoshka { choice: choice(true), widths: vec![1 << 12] };
+    let nested = Objective::Matryoshka { choice: choice(true), widths: vec![1 << 12], aux_by_width: true };
     check(WIDE, 0.0, &nested, Work::Any, |i| i % 1000 == 0);
     let top_afa = Objective::TopAfa(TopAfa { afa_coefficient: 0.3, aux_loss_coefficient: 0.7, k_aux: 10 });
     check(WIDE, 0.0, &top_afa, Work::Any, |i| i % 1000 == 0);

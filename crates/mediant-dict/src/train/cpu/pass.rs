@@ -38,6 +38,8 @@ pub(super) struct Work {
     pub(super) codes: Vec<f32>,
     pub(super) pulls: Vec<f32>,
     pub(super) aux: AuxBuffers,
+    /// Of the inner widths.
+    pub(super) inner_aux: Vec<AuxBuffers>,
 }
 
 impl Buffers {
@@ -104,8 +106,10 @@ pub fn pass(
         Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient } => {
             topk::pass(frame, *k, *rescale_acts_by_decoder_norm, *aux_loss_coefficient, gradients)
         }
-        Objective::BatchTopK { choice } => batch_topk::pass(frame, choice, &[], gradients),
-        Objective::Matryoshka { choice, widths } => batch_topk::pass(frame, choice, widths, gradients),
+        Objective::BatchTopK { choice } => batch_topk::pass(frame, choice, &[], false, gradients),
+        Objective::Matryoshka { choice, widths, aux_by_width } => {
+            batch_topk::pass(frame, choice, widths, *aux_by_width, gradients)
+        }
         Objective::JumpRelu(options) => jump_relu::pass(frame, options, gradients),
         Objective::MatchingPursuit(rule) => matching_pursuit::pass(frame, rule, gradients),
         Objective::TopAfa(options) => top_afa::pass(frame, options, gradients),
