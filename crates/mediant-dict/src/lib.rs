@@ -13,7 +13,7 @@ mod sae_config;
 pub mod train;
 mod weights;
 
-pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
+pub use config::{BDecInit, ComputeDtype, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
 pub use objective::{BatchChoice, JumpRelu, Objective, Sparsity};

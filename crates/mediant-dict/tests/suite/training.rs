@@ -15,7 +15,7 @@ fn value(trained: &Trained, name: &str) -> f64 {
 }
 
 /// All families, with every option that adds state or randomness.
-fn families() -> [Value; 7] {
+pub(crate) fn families() -> [Value; 7] {
     [
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),

@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use mediant_artifact::{ActivationsReader, Tokens};
 use mediant_dict::artifact::{Origin, write};
-use mediant_dict::train::{Activations, Batch, Cached, CpuLearner, Estimates, Feed, Trainer};
-use mediant_dict::{Error, TrainConfig, Training};
+use mediant_dict::train::{
+    Activations, Batch, Cached, CpuLearner, DeviceLearner, Estimates, Feed, Learner, Trainer,
+};
+use mediant_dict::{Error, TrainConfig, Training, Weights};
 use mediant_engine::{GangDone, RunContext, StageError};
 use mediant_lm::HookPoint;
 use mediant_methods::Streamed;
-use mediant_tensor::on_device;
+use mediant_tensor::{Device, on_device};
 
 use super::choose_hook;
 use crate::device::compute_device;
@@ -87,10 +89,10 @@ struct Gang<'g, 'a, 'd> {
 }
 
 /// A training under way.
-struct Member {
+struct Member<L> {
     place: usize,
     training: Training,
-    trainer: Trainer<CpuLearner>,
+    trainer: Trainer<L>,
     hook: String,
 }
 
@@ -123,9 +125,27 @@ impl<'a> Gang<'_, 'a, '_> {
         chosen
     }
 
-    /// Trains on a source that has the chosen hook points, in the order of [`names`].
+    /// Trains on a source that has the chosen hook points, in the order of [`names`], with the learner of the device.
     fn train(&mut self, source: &dyn Activations, chosen: &Chosen, origin: &Origin) -> Result<(), StageError> {
-        let mut members = self.begin(source, chosen);
+        let Some(first) = self.members.first() else { return Ok(()) };
+        match compute_device(first.device()) {
+            // Sparse work with kernels of our own.
+            Device::Cpu => self.train_with(source, chosen, origin, &CpuLearner::new),
+            device => on_device!(device, C, handle => {
+                let learner = |training: &Training, weights| DeviceLearner::<C>::new(training, weights, &handle);
+                self.train_with(source, chosen, origin, &learner)
+            }),
+        }
+    }
+
+    fn train_with<L: Learner>(
+        &mut self,
+        source: &dyn Activations,
+        chosen: &Chosen,
+        origin: &Origin,
+        learner: &dyn Fn(&Training, Weights) -> L,
+    ) -> Result<(), StageError> {
+        let mut members = self.begin(source, chosen, learner);
         let Some(first) = members.first() else { return Ok(()) };
         let mut feed = Feed::new(source, &first.training);
         let mut saved = Instant::now();
@@ -162,7 +182,12 @@ impl<'a> Gang<'_, 'a, '_> {
     }
 
     /// All trainings, new or from their checkpoints.
-    fn begin(&mut self, source: &dyn Activations, chosen: &Chosen) -> Vec<Member> {
+    fn begin<L: Learner>(
+        &mut self,
+        source: &dyn Activations,
+        chosen: &Chosen,
+        learner: &dyn Fn(&Training, Weights) -> L,
+    ) -> Vec<Member<L>> {
         let names = names(chosen);
         let mut estimates = Estimates::new(source);
         let mut members = Vec::new();
@@ -170,11 +195,12 @@ impl<'a> Gang<'_, 'a, '_> {
             let begun = (|| {
                 let cx = &self.members[*place];
                 let training = resolve(cx.config())?;
+                check_dtype(&training, cx.device())?;
                 let index = names.iter().position(|name| name == hook).unwrap_or(0);
                 announce(cx, &training, source, index);
                 let trainer = match cx.checkpoints().latest()? {
-                    Some(folder) => Trainer::resume(training.clone(), index, source, &folder, CpuLearner::new)?,
-                    None => Trainer::start(training.clone(), index, &mut estimates, CpuLearner::new)?,
+                    Some(folder) => Trainer::resume(training.clone(), index, source, &folder, learner)?,
+                    None => Trainer::start(training.clone(), index, &mut estimates, learner)?,
                 };
                 Ok(Member { place: *place, training, trainer, hook: hook.clone() })
             })();
@@ -187,7 +213,7 @@ impl<'a> Gang<'_, 'a, '_> {
     }
 
     /// The step of a training that has come to it; whether it goes on.
-    fn step(&mut self, member: &mut Member, step: u64, batch: &Batch) -> bool {
+    fn step<L: Learner>(&mut self, member: &mut Member<L>, step: u64, batch: &Batch) -> bool {
         if member.trainer.steps_done() != step {
             return true;
         }
@@ -199,7 +225,7 @@ impl<'a> Gang<'_, 'a, '_> {
         true
     }
 
-    fn write(&self, member: Member, origin: &Origin) -> Result<(), StageError> {
+    fn write<L: Learner>(&self, member: Member<L>, origin: &Origin) -> Result<(), StageError> {
         let origin = Origin { hook: member.hook, ..origin.clone() };
         let output = self.members[member.place].output("sae")?;
         write(output, &member.trainer.finish()?, &member.training, &origin)?;
@@ -218,6 +244,18 @@ fn resolve(config: &TrainConfig) -> Result<Training, StageError> {
         StageError::new(messages.join("; "))
     };
     config.resolve().map_err(joined)
+}
+
+/// The CPU's products are of f32 numbers, and slower of any other.
+fn check_dtype(training: &Training, device: mediant_engine::Device) -> Result<(), StageError> {
+    let dtype = training.compute_dtype;
+    if dtype.is_f32() || device != mediant_engine::Device::Cpu {
+        return Ok(());
+    }
+    let name = dtype.name();
+    Err(StageError::new(format!(
+        "`compute_dtype: {name}` is for a GPU, and this run computes on the CPU: run with --device cuda, or leave the option out"
+    )))
 }
 
 fn announce(cx: &Context<'_>, training: &Training, source: &dyn Activations, hook: usize) {
