@@ -191,8 +191,8 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
 #[cfg(feature = "cuda")]
 impl Compute for burn::backend::Cuda {
     /// bf16 and f16 inputs on the tensor cores, with f32 sums and an f32 result: burn's own product would round the result
-    /// to the type of its inputs. Where cubecl has no such kernel, the product of the rounded numbers in f32 is the same
-    /// one, since TF32 holds every bf16 and f16 (but for f16's subnormals), only slower.
+    /// to the type of its inputs. Where cubecl has no such kernel, the rounded numbers are multiplied as f32, which is the
+    /// same product, only slower: TF32 holds every bf16 and every f16.
     fn matmul_rounded(a: FloatTensor<Self>, b: FloatTensor<Self>, to: FloatDType) -> FloatTensor<Self> {
         use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
         if to == FloatDType::F32 {

@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use mediant_artifact::{ActivationsReader, Tokens};
 use mediant_dict::artifact::{Origin, write};
-use mediant_dict::train::{
-    Activations, Batch, Cached, CpuLearner, DeviceLearner, Estimates, Feed, Learner, Trainer,
-};
+use mediant_dict::train::{Activations, Batch, Cached, CpuLearner, DeviceLearner, Estimates, Feed, Learner, Trainer};
 use mediant_dict::{Error, TrainConfig, Training, Weights};
 use mediant_engine::{GangDone, RunContext, StageError};
 use mediant_lm::HookPoint;

@@ -35,16 +35,7 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>, choice: &Choice<'_>) -> Fou
     let aux = aux::add(frame, pre, hidden, &errors, choice.aux_loss_coefficient, &mut gradients);
     let mut others = vec![aux];
     others.extend(inner.into_iter().map(|rows| frame.mean(rows, 1.0)));
-    Found {
-        mse: squares(&errors),
-        others,
-        active,
-        least,
-        gradients,
-        extra: Vec::new(),
-        output_pull,
-        input_pull: None,
-    }
+    Found { mse: squares(&errors), others, active, least, gradients, extra: Vec::new(), output_pull, input_pull: None }
 }
 
 struct Nested<C: Compute> {

@@ -124,11 +124,7 @@ fn count<C: Compute>(marked: Tensor<C, 2, Bool>, scope: Scope) -> Tensor<C, 2, I
 }
 
 /// Of what rows have, `[rows, 1]`, that of all of them where all compete.
-fn all_of<C: Compute>(
-    rows: Tensor<C, 2>,
-    scope: Scope,
-    fold: impl Fn(Tensor<C, 2>) -> Tensor<C, 2>,
-) -> Tensor<C, 2> {
+fn all_of<C: Compute>(rows: Tensor<C, 2>, scope: Scope, fold: impl Fn(Tensor<C, 2>) -> Tensor<C, 2>) -> Tensor<C, 2> {
     match scope {
         Scope::Row => rows,
         Scope::Batch => along_rows(rows.transpose(), fold),

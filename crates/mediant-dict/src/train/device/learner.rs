@@ -1,6 +1,6 @@
 //! The learner of a burn backend: a pass, clipping, Adam, all where the parameters are.
 
-use mediant_tensor::burn::tensor::{FloatDType, Int, TensorData, Transaction};
+use mediant_tensor::burn::tensor::{FloatDType, TensorData, Transaction};
 use mediant_tensor::checkpoint::{Checkpoint, State};
 use mediant_tensor::optim::{Adam, TensorMoments, clip_factor};
 use mediant_tensor::{Compute, Tensor};

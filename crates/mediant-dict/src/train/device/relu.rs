@@ -12,8 +12,8 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>) -> Found<C> {
     let errors = frame.errors(&codes);
     let penalty = frame.norms.clone() * (frame.coefficient / 2.0);
     let pulls = only(&active, frame.pulls(&errors) + penalty);
-    let w_dec = frame.of_decoder(&codes, &errors)
-        + frame.of_norms(column_sums(codes.clone()) * (frame.coefficient / 2.0));
+    let w_dec =
+        frame.of_decoder(&codes, &errors) + frame.of_norms(column_sums(codes.clone()) * (frame.coefficient / 2.0));
     Found {
         mse: squares(&errors),
         others: vec![frame.mean(row_sums(codes * frame.norms.clone()), frame.coefficient)],
