@@ -59,7 +59,7 @@ fn main_table(kind: Kind) -> &'static str {
     match kind {
         Kind::Activations => INDEX,
         Kind::Model | Kind::Dictionary => "tensors",
-        Kind::Tokenizer => "files",
+        Kind::Tokenizer | Kind::Files => "files",
         Kind::Tokens => "sequences",
         Kind::Prompts => "prompts",
         Kind::Labels => "labels",

@@ -33,6 +33,8 @@ pub enum Facts {
     Scores,
     /// Metrics have none.
     Metrics,
+    /// Files have none.
+    Files,
     /// Of a table.
     Table(TableFacts),
 }
@@ -51,6 +53,7 @@ impl Facts {
             Self::Effects => Kind::Effects,
             Self::Scores => Kind::Scores,
             Self::Metrics => Kind::Metrics,
+            Self::Files => Kind::Files,
             Self::Table(_) => Kind::Table,
         }
     }

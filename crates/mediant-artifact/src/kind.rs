@@ -31,13 +31,15 @@ pub enum Kind {
     Scores,
     /// Named numbers.
     Metrics,
+    /// Files in the format of another tool.
+    Files,
     /// Any other table.
     Table,
 }
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Model,
         Self::Tokenizer,
         Self::Tokens,
@@ -48,6 +50,7 @@ impl Kind {
         Self::Effects,
         Self::Scores,
         Self::Metrics,
+        Self::Files,
         Self::Table,
     ];
 
@@ -64,6 +67,7 @@ impl Kind {
             Self::Effects => "effects",
             Self::Scores => "scores",
             Self::Metrics => "metrics",
+            Self::Files => "files",
             Self::Table => "table",
         }
     }
@@ -89,6 +93,7 @@ impl Kind {
             }
             Self::Scores => "how much each mediator matters, as a ratio with its interval; one row is a mediator",
             Self::Metrics => "numbers with the name of their variant, unit, count and interval; one row is a number",
+            Self::Files => "files in the format of another tool, as they are; one row is a file",
             Self::Table => "anything else tabular, with a schema of its own; rows as declared",
         }
     }

@@ -36,6 +36,21 @@ pub struct Manifest {
     pub meta: Value,
     /// The tables by name.
     pub tables: BTreeMap<String, TableEntry>,
+    /// Files that are no tables, sorted by name; of an artifact of kind `files` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PlainFile>,
+}
+
+/// A file that is no table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlainFile {
+    /// BLAKE3 of the file.
+    pub blake3: Digest,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Name in the artifact's folder.
+    pub file: String,
 }
 
 /// One table of an artifact.
@@ -114,7 +129,10 @@ impl Manifest {
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(Error::json(MANIFEST))?;
         manifest.tables.iter().try_for_each(|(name, table)| table.check(name))?;
-        Ok(manifest)
+        match manifest.files.iter().find(|file| !is_plain_file(&file.file)) {
+            None => Ok(manifest),
+            Some(wrong) => Err(Error::Invalid(format!("`{}` is not the name of a file", wrong.file.escape_debug()))),
+        }
     }
 
     /// The bytes of the manifest: keys sorted at every level, two spaces of indentation, a final newline.
@@ -129,18 +147,36 @@ impl Manifest {
         Ok(bytes)
     }
 
+    /// Every file but the manifest: name, size and digest.
+    pub fn stored(&self) -> impl Iterator<Item = (&str, u64, Digest)> {
+        let parts = self.parts().map(|part| (part.file.as_str(), part.bytes, part.blake3));
+        parts.chain(self.files.iter().map(|file| (file.file.as_str(), file.bytes, file.blake3)))
+    }
+
     /// The files of all tables.
     pub fn parts(&self) -> impl Iterator<Item = &PartEntry> {
         self.tables.values().flat_map(|table| &table.parts)
     }
 }
 
+/// How the names of tables' files end.
+const PART: &str = ".parquet";
+
+/// Whether a name is that of a file in the artifact's folder, and leads nowhere else.
+fn is_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-%".contains(&byte)) && !name.starts_with('.')
+}
+
+/// Whether a file that is no table may have this name.
+pub(crate) fn is_plain_file(name: &str) -> bool {
+    is_name(name) && !name.is_empty() && name != MANIFEST && !name.ends_with(PART)
+}
+
 impl TableEntry {
     fn check(&self, name: &str) -> Result<()> {
         let mut rows = 0u64;
         for part in &self.parts {
-            let plain = part.file.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-%".contains(&byte));
-            if !plain || part.file.starts_with('.') || !part.file.ends_with(".parquet") {
+            if !is_name(&part.file) || !part.file.ends_with(PART) {
                 return Err(Error::Invalid(format!(
                     "table `{name}`: `{}` is not the name of a part",
                     part.file.escape_debug()

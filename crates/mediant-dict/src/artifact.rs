@@ -3,14 +3,16 @@
 //! Tensors have SAELens' names and shapes (W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_in]`, b_enc, b_dec, …) in the inference
 //! form, so that an exported folder is a copy of them.
 
+use std::path::Path;
+
 use mediant_artifact::{
-    Artifact, ArtifactWriter, DType, DictionaryMeta, DictionaryReader, DictionaryWriter, Digest, Manifest,
+    Artifact, ArtifactWriter, CurveRow, DType, DictionaryMeta, DictionaryReader, DictionaryWriter, Digest, Manifest,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::format::saelens::{self, Metadata};
-use crate::format::tensors;
+use crate::format::{self, Foreign, Format, gemma_scope, sparsify, tensors};
 use crate::train::Trained;
 use crate::{Activation, BatchChoice, Error, JumpRelu, Objective, Result, Sae, Sparsity, Training};
 
@@ -20,12 +22,24 @@ use crate::{Activation, BatchChoice, Error, JumpRelu, Objective, Result, Sae, Sp
 struct Config {
     activation: Activation,
     apply_b_dec_to_input: bool,
-    /// Every option of the training, and what it came to know.
+    /// Every option of the training, and what it came to know; null if it was loaded.
     training: Value,
     facts: Value,
     /// What SAELens' `cfg.json` says of the data.
-    context_size: usize,
-    prepend_bos: bool,
+    context_size: Option<usize>,
+    prepend_bos: Option<bool>,
+    /// Where it was loaded from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loaded: Option<Loaded>,
+}
+
+/// The files that a dictionary was loaded from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Loaded {
+    format: Format,
+    /// What they say besides how to compute, as they say it.
+    said: Map<String, Value>,
 }
 
 /// Where the activations of a training came from.
@@ -46,30 +60,66 @@ pub struct Origin {
 /// # Errors
 /// When it cannot be written.
 pub fn write(artifact: ArtifactWriter, trained: &Trained, training: &Training, origin: &Origin) -> Result<Manifest> {
-    let weights = trained.sae.weights();
-    let (d_in, d_sae) = (weights.d_in, weights.d_sae);
-    let mut writer = DictionaryWriter::new(artifact)?;
-    for (name, shape, values) in tensors::named(weights) {
-        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        writer.tensor(name, DType::F32, &shape, &bytes)?;
-    }
-    writer.curve(&trained.curve)?;
     let config = Config {
         activation: trained.sae.activation(),
         apply_b_dec_to_input: trained.sae.apply_b_dec_to_input(),
         training: json!(training),
         facts: json!(trained.facts),
-        context_size: origin.context,
-        prepend_bos: origin.prepend_bos,
+        context_size: Some(origin.context),
+        prepend_bos: Some(origin.prepend_bos),
+        loaded: None,
     };
+    write_parts(artifact, &trained.sae, &trained.curve, &config, &origin.hook, Some(origin.model))
+}
+
+/// Writes an autoencoder of another tool: its parameters and what its files say. `model` is the one whose activations it is
+/// said to read.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn write_loaded(
+    artifact: ArtifactWriter,
+    foreign: &Foreign,
+    hook: &str,
+    model: Option<Digest>,
+) -> Result<Manifest> {
+    let sae = foreign.load()?;
+    let said = |name: &str| foreign.said.get(name);
+    let config = Config {
+        activation: sae.activation(),
+        apply_b_dec_to_input: sae.apply_b_dec_to_input(),
+        training: Value::Null,
+        facts: Value::Null,
+        context_size: said("context_size").and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok()),
+        prepend_bos: said("prepend_bos").and_then(Value::as_bool),
+        loaded: Some(Loaded { format: foreign.format, said: foreign.said.clone() }),
+    };
+    write_parts(artifact, &sae, &[], &config, hook, model)
+}
+
+fn write_parts(
+    artifact: ArtifactWriter,
+    sae: &Sae,
+    curve: &[CurveRow],
+    config: &Config,
+    hook: &str,
+    model: Option<Digest>,
+) -> Result<Manifest> {
+    let weights = sae.weights();
+    let mut writer = DictionaryWriter::new(artifact)?;
+    for (name, shape, values) in tensors::named(weights) {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        writer.tensor(name, DType::F32, &shape, &bytes)?;
+    }
+    writer.curve(curve)?;
     Ok(writer.finish(&DictionaryMeta {
-        architecture: trained.sae.activation().architecture().to_owned(),
-        d_in,
-        d_sae,
-        hook: origin.hook.clone(),
+        architecture: sae.activation().architecture().to_owned(),
+        d_in: weights.d_in,
+        d_sae: weights.d_sae,
+        hook: hook.to_owned(),
         hook_out: None,
         config: json!(config),
-        model: origin.model,
+        model,
     })?)
 }
 
@@ -95,22 +145,47 @@ pub fn read(artifact: &Artifact) -> Result<(Sae, DictionaryMeta)> {
     Ok((Sae::new(weights, config.activation, config.apply_b_dec_to_input)?, reader.meta))
 }
 
-/// Writes a dictionary artifact as a SAELens directory.
+/// Writes a dictionary artifact into a folder, which is made, in a format of another tool; with decoder rows of norm 1 if
+/// `fold_decoder_norms` asks for them.
 ///
 /// # Errors
-/// As [`read`]; or when a file cannot be written.
-pub fn export_saelens(artifact: &Artifact, folder: &std::path::Path) -> Result<()> {
-    let (sae, meta) = read(artifact)?;
+/// As [`read`]; when the format has no place for it; or when a file cannot be written.
+pub fn export(artifact: &Artifact, format: Format, fold_decoder_norms: bool, folder: &Path) -> Result<()> {
+    let (mut sae, meta) = read(artifact)?;
+    if let Some((why, help)) = format::refusal(format, sae.activation().architecture()) {
+        return Err(Error::Data(format!("{why}; {help}")));
+    }
+    if fold_decoder_norms {
+        sae = format::fold_decoder_norms(&sae)?;
+    }
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    match format {
+        Format::Sparsify => sparsify::save(&sae, folder),
+        Format::GemmaScope => gemma_scope::save(&sae, folder),
+        Format::Saelens | Format::DictionaryLearning => saelens::save(&sae, &metadata(meta)?, folder),
+    }
+}
+
+/// What SAELens' `cfg.json` is to say.
+fn metadata(meta: DictionaryMeta) -> Result<Metadata> {
     let config = config(&meta)?;
-    let mut metadata = Metadata::default()
-        .with("hook_name", meta.hook)
-        .with("context_size", config.context_size)
-        .with("prepend_bos", config.prepend_bos);
+    if let Some(Loaded { format: Format::Saelens, said }) = config.loaded {
+        return Ok(Metadata::of(said).with("hook_name", meta.hook));
+    }
+    let mut metadata = Metadata::default().with("hook_name", meta.hook);
+    if let Some(context) = config.context_size {
+        metadata = metadata.with("context_size", context);
+    }
+    if let Some(prepend_bos) = config.prepend_bos {
+        metadata = metadata.with("prepend_bos", prepend_bos);
+    }
+    if config.training.is_null() {
+        return Ok(metadata);
+    }
     let part: Part = serde_json::from_value(config.training)
         .map_err(|error| Error::Data(format!("the training options of the dictionary: {error}")))?;
     metadata = metadata.with("training_architecture", part.objective.saelens_name());
-    metadata = metadata.with("training_architecture_details", training_details(&part));
-    saelens::save(&sae, &metadata, folder)
+    Ok(metadata.with("training_architecture_details", training_details(&part)))
 }
 
 fn config(meta: &DictionaryMeta) -> Result<Config> {

@@ -195,6 +195,9 @@ pub struct Training {
     pub dead_feature_window: u64,
     /// Positions mixed together.
     pub block: u64,
+    /// Active latents that the sparsity coefficient is steered to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l0_target: Option<f64>,
     /// Norm of the decoder's rows at the start.
     pub decoder_init_norm: Option<f64>,
     /// Whether the encoder's input is the activation minus `b_dec`.
@@ -283,6 +286,7 @@ impl TrainConfig {
             max_grad_norm: self.max_grad_norm,
             dead_feature_window: self.dead_feature_window,
             block: self.block,
+            l0_target: self.sae.l0_target,
             decoder_init_norm: self.sae.decoder_init_norm,
             apply_b_dec_to_input: self.sae.apply_b_dec_to_input,
             normalize_activations: self.sae.normalize_activations,

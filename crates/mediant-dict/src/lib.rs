@@ -1,6 +1,7 @@
 //! Dictionary learning: sparse autoencoders, their training, evaluation and files.
 
 pub mod artifact;
+mod assignment;
 mod config;
 mod encode;
 mod error;
@@ -10,13 +11,21 @@ mod objective;
 mod product;
 mod sae;
 mod sae_config;
+mod stability;
+pub mod synth;
 pub mod train;
 mod weights;
 
+<<<<<<< HEAD
 pub use config::{BDecInit, ComputeDtype, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
+=======
+pub use assignment::assignment;
+pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
+>>>>>>> main
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
 pub use objective::{BatchChoice, JumpRelu, Objective, Sparsity};
 pub use sae::{Activation, Sae};
 pub use sae_config::{Architecture, SaeConfig, SparsityMode};
+pub use stability::{Alike, Match, match_decoders};
 pub use weights::{Extra, Weights};

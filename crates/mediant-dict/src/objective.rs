@@ -111,13 +111,23 @@ pub enum Sparsity {
 }
 
 impl Objective {
+    /// The sparsity coefficient after warm-up, and the steps of warm-up, if there is one.
+    fn coefficient(&self) -> Option<(f64, u64)> {
+        match *self {
+            Self::Relu { l1, l1_warm_up_steps } | Self::Gated { l1, l1_warm_up_steps } => Some((l1, l1_warm_up_steps)),
+            Self::JumpRelu(JumpRelu { l0, l0_warm_up_steps, .. }) => Some((l0, l0_warm_up_steps)),
+            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => None,
+        }
+    }
+
+    /// Whether the sparsity coefficient has its full value at a step.
+    pub fn is_warm(&self, step: u64) -> bool {
+        self.coefficient().is_none_or(|(_, warm_up)| step >= warm_up)
+    }
+
     /// The sparsity coefficient at a step, if there is one: `λ · min(step / warm-up, 1)`.
     pub fn coefficient_at(&self, step: u64) -> f64 {
-        let (coefficient, warm_up) = match *self {
-            Self::Relu { l1, l1_warm_up_steps } | Self::Gated { l1, l1_warm_up_steps } => (l1, l1_warm_up_steps),
-            Self::JumpRelu(JumpRelu { l0, l0_warm_up_steps, .. }) => (l0, l0_warm_up_steps),
-            Self::TopK { .. } | Self::BatchTopK { .. } | Self::Matryoshka { .. } => return 0.0,
-        };
+        let Some((coefficient, warm_up)) = self.coefficient() else { return 0.0 };
         if step < warm_up { coefficient * step as f64 / warm_up as f64 } else { coefficient }
     }
 

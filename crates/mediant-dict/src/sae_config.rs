@@ -66,6 +66,10 @@ pub struct SaeConfig {
     /// jumprelu: coefficient of a loss that pulls dead latents up to their thresholds (Anthropic: 3e-6); none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_act_loss_coefficient: Option<f64>,
+    /// relu, gated, jumprelu: the number of active latents that the sparsity coefficient is steered to, from its own value,
+    /// once it has warmed up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l0_target: Option<f64>,
     /// Norm of the decoder's rows at the start; `null` leaves them as the Kaiming initialisation draws them.
     #[serde(default = "decoder_init_norm")]
     pub decoder_init_norm: Option<f64>,
@@ -136,6 +140,7 @@ impl Wrong {
     /// The family that the options describe. Where something is wrong the value does not matter.
     pub(crate) fn objective(&mut self, sae: &SaeConfig, d_sae: usize) -> Objective {
         self.foreign_options(sae);
+        self.l0_target(sae, d_sae);
         match sae.architecture {
             Architecture::Relu | Architecture::Gated => {
                 let l1 = sae.l1.unwrap_or(1.0);
@@ -159,6 +164,23 @@ impl Wrong {
                 Objective::Matryoshka { choice: self.choice(sae, d_sae), widths: self.widths(sae, d_sae) }
             }
             Architecture::Jumprelu => Objective::JumpRelu(self.jump_relu(sae, d_sae)),
+        }
+    }
+
+    fn l0_target(&mut self, sae: &SaeConfig, d_sae: usize) {
+        let Some(target) = sae.l0_target else { return };
+        let possible = target > 0.0 && target <= d_sae as f64;
+        self.require(possible, "sae.l0_target", "must be above 0 and at most `d_sae`");
+        if sae.jumprelu_sparsity_loss_mode == Some(SparsityMode::Quadratic) {
+            self.add(
+                "sae.l0_target",
+                "the quadratic loss aims at `target_l0` by itself",
+                Some("leave one of them out"),
+            );
+        }
+        if sae.l1 == Some(0.0) || sae.l0_coefficient == Some(0.0) {
+            let help = "the coefficient is multiplied until the target is met";
+            self.add("sae.l0_target", "a sparsity coefficient of 0 cannot be steered", Some(help));
         }
     }
 
@@ -263,6 +285,7 @@ impl Wrong {
             ("sae.jumprelu_tanh_scale", sae.jumprelu_tanh_scale.is_some(), &[Jumprelu]),
             ("sae.target_l0", sae.target_l0.is_some(), &[Jumprelu]),
             ("sae.jumprelu_ste_to_input", sae.jumprelu_ste_to_input.is_some(), &[Jumprelu]),
+            ("sae.l0_target", sae.l0_target.is_some(), &[Relu, Gated, Jumprelu]),
             ("sae.pre_act_loss_coefficient", sae.pre_act_loss_coefficient.is_some(), &[Jumprelu]),
         ];
         for (path, given, families) in options {

@@ -11,11 +11,18 @@ mod support;
 mod artifact;
 #[path = "suite/config.rs"]
 mod config;
+<<<<<<< HEAD
 #[path = "suite/device.rs"]
 mod device;
+=======
+#[path = "suite/formats.rs"]
+mod formats;
+>>>>>>> main
 #[path = "suite/gradients.rs"]
 mod gradients;
 #[path = "suite/saelens.rs"]
 mod saelens;
+#[path = "suite/synth.rs"]
+mod synth;
 #[path = "suite/training.rs"]
 mod training;

@@ -35,8 +35,8 @@ pub use inputs::{InputFacts, MemberFacts};
 pub use keys::{Domain, MemberKey, Origin, Preimage, SourceKey};
 pub use lockfile::{LockFile, LockedStage};
 pub use plan::{
-    Judge, Known, KnownOutput, Made, Plan, PlanOptions, Planned, PlannedMember, PlannedPort, PlannedSource, Status,
-    Why, output_name,
+    HubPin, Judge, Known, KnownOutput, Made, Plan, PlanOptions, Planned, PlannedMember, PlannedPort, PlannedSource,
+    Status, Why, output_name,
 };
 pub use problem::{At, Problem, Problems};
 pub use project::{PROJECT_FILE, Project, ProjectConfig, STORE_FOLDER};

@@ -12,7 +12,7 @@ use mediant_artifact::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::plan::{Known, Plan, id};
+use crate::plan::{Known, Plan, PlannedSource, id};
 
 /// Version of the lock file's form.
 const VERSION: u32 = 1;
@@ -33,6 +33,10 @@ pub struct LockFile {
     /// Outside files by path as the pipeline has it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<String, Digest>,
+    /// Commits of the hub, by repository and revision as the pipeline has them. They stay what they are until their lines
+    /// are deleted here, or the pipeline names another revision.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hub: BTreeMap<String, String>,
     /// Every instance by label.
     pub stages: BTreeMap<String, LockedStage>,
 }
@@ -78,6 +82,7 @@ impl LockFile {
             mediant: env!("CARGO_PKG_VERSION").to_owned(),
             overrides: plan.pipeline.overrides.clone(),
             sources: sources(plan),
+            hub: hub(plan),
             stages,
         })
     }
@@ -169,10 +174,17 @@ impl LockFile {
 
 /// Outside files by their path relative to the pipeline.
 fn sources(plan: &Plan) -> BTreeMap<String, Digest> {
-    let shown = |path: &Path| path.strip_prefix(&plan.pipeline.dir).unwrap_or(path).display().to_string();
-    plan.instances
-        .iter()
-        .flat_map(|instance| &instance.sources)
-        .map(|source| (shown(&source.path), source.key.digest))
-        .collect()
+    let shown = |source: &PlannedSource| match &source.hub {
+        Some(pin) => pin.address.clone(),
+        None => source.path.strip_prefix(&plan.pipeline.dir).unwrap_or(&source.path).display().to_string(),
+    };
+    let sources = plan.instances.iter().flat_map(|instance| &instance.sources);
+    sources.map(|source| (shown(source), source.key.digest)).collect()
+}
+
+/// What revisions of the hub were taken to mean.
+fn hub(plan: &Plan) -> BTreeMap<String, String> {
+    let sources = plan.instances.iter().flat_map(|instance| &instance.sources);
+    let pins = sources.filter_map(|source| source.hub.as_ref());
+    pins.filter(|pin| !pin.asked.ends_with(&pin.commit)).map(|pin| (pin.asked.clone(), pin.commit.clone())).collect()
 }

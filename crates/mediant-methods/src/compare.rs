@@ -24,8 +24,9 @@ impl Direction {
     pub fn of(metric: &str) -> Option<Self> {
         let name = metric.split('[').next().unwrap_or(metric);
         match name {
-            "ev_mc" | "cossim" | "ce_score" | "accuracy" => Some(Self::Higher),
-            "mse" | "dead_fraction" | "ce_sae" | "ce_loss" | "perplexity" => Some(Self::Lower),
+            "ev_mc" | "cossim" | "ce_score" | "ce_score_mean" | "kl_score" | "kl_score_mean" | "accuracy" | "auc"
+            | "mcc" | "f1" | "uniqueness" => Some(Self::Higher),
+            "mse" | "nmse" | "dead_fraction" | "ce_sae" | "kl_sae" | "ce_loss" | "perplexity" => Some(Self::Lower),
             _ => None,
         }
     }

@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "suite/support.rs"]
+mod support;
+
 #[path = "suite/attribution.rs"]
 mod attribution;
+#[path = "suite/features.rs"]
+mod features;
 #[path = "suite/lens.rs"]
 mod lens;
 #[path = "suite/patching.rs"]

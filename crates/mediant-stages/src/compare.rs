@@ -176,8 +176,8 @@ fn strings(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
 const DETAILS: &str = "\
 Instances that differ only on the axes of `average_over` are one row: the mean of each metric, and `METRIC_sd`, the sample standard deviation \
 over them (`runs` says how many). `best` names the metrics at which no other row has a better mean. Better is higher for `ev_mc`, `cossim`, \
-`ce_score` and `accuracy`, lower for `mse`, `dead_fraction`, `ce_sae`, `ce_loss` and `perplexity`; of other metrics nothing is best unless \
-`directions` says what is.
+`ce_score`, `ce_score_mean`, `kl_score`, `kl_score_mean`, `accuracy`, `auc`, `mcc`, `f1` and `uniqueness`, lower for `mse`, `nmse`, \
+`dead_fraction`, `ce_sae`, `kl_sae`, `ce_loss` and `perplexity`; of other metrics nothing is best unless `directions` says what is.
 
 A metric that occurs several times in one instance is told apart by the tags in which its rows differ: `accuracy[task=agreement]`.
 

@@ -17,21 +17,29 @@ mod direction;
 mod edge_attribution;
 mod evaluate_lm;
 mod evaluate_sae;
+mod evaluate_synth_sae;
 mod evaluate_tasks;
+mod export;
+mod feature_table;
 mod generate;
 mod generate_corpus;
 mod integrated_gradients;
 mod intervene;
 mod interventions;
 mod load_model;
+mod load_sae;
 mod logit_lens;
 mod measuring;
 mod mediators;
 mod model_input;
 mod path_patching;
 mod prompts_input;
+mod sae_input;
+mod sae_stability;
 mod score_agreement;
+mod sparse_probing;
 mod steer;
+mod synth_sae_bench;
 mod table;
 mod tokenize;
 mod train_lm;
@@ -64,16 +72,23 @@ pub fn catalogue() -> &'static Catalogue {
             .with(edge_attribution::EdgeAttribution)
             .with(evaluate_lm::EvaluateLm)
             .with(evaluate_sae::EvaluateSae)
+            .with(evaluate_synth_sae::EvaluateSynthSae)
             .with(evaluate_tasks::EvaluateTasks)
+            .with(export::Export)
+            .with(feature_table::FeatureTable)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
             .with(intervene::Intervene)
             .with(load_model::LoadModel)
+            .with(load_sae::LoadSae)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)
+            .with(sparse_probing::SparseProbing)
             .with(steer::Steer)
+            .with(synth_sae_bench::SynthSaeBench)
             .with(table::Table)
             .with(tokenize::Tokenize)
             .with(train_lm::TrainLm)

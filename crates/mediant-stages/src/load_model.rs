@@ -17,6 +17,7 @@ pub(crate) struct LoadModel;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// A folder in Hugging Face layout: `config.json`, `model.safetensors` or shards with their index, and the tokenizer's files.
+    /// Local, or `hf://owner/name[@revision]` on the Hugging Face hub.
     source: String,
     /// Weight processing, as TransformerLens' `from_pretrained` does it: other weights for the same log-probabilities.
     #[serde(default, skip_serializing_if = "Steps::are_none")]
@@ -132,6 +133,13 @@ are in [the table of hook points](../hooks.md).
 activation function, quantisation, a field that is not known) is an error that names it. So are missing and unexpected tensors, \
 shapes that disagree with the config, keys that stand twice, values that are not finite numbers, and damaged files. All but the values \
 are checked before anything runs.
+
+**On the hub.** `hf://owner/name@revision` (or `hf://owner/name@revision/folder`) is fetched when the pipeline is planned, into the cache that \
+Python's `huggingface_hub` uses, and what is there already is not fetched again; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE \
+mean what they mean there. Only the files that are read here come, by commit, checked against the digests that the hub names; an interrupted \
+file goes on where it ended. A branch or tag, `main` if none is named, is taken to a commit once, and the lock file beside the pipeline keeps it: \
+later runs, here and elsewhere, take the same, until its line there is deleted. Results depend on the files alone, so a local folder with the same \
+ones gives the same keys.
 
 **Processing.** Without it, activations are those of transformers, and of TransformerLens' `from_pretrained_no_processing`. Its steps \
 are those of TransformerLens' `from_pretrained`, which does all four, in this order, and leave the log-probabilities what they are. \

@@ -2,6 +2,8 @@
 
 mod run;
 
+use std::borrow::Cow;
+
 use mediant_artifact::{DictionaryFacts, Facts, HookFact, Kind};
 use mediant_dict::{ConfigProblem, TrainConfig};
 use mediant_engine::{
@@ -9,6 +11,7 @@ use mediant_engine::{
 };
 use mediant_spec::did_you_mean;
 
+use crate::evaluate_synth_sae::check_truth;
 use crate::model_input::check_tokens;
 
 /// The stage.
@@ -23,6 +26,11 @@ const PORTS: &[Port] = &[
         "Instead of `activations`, with `tokens`: the model, whose activations are computed on the way.",
     ),
     Port::optional("tokens", &[Kind::Tokens], "What that model reads."),
+    Port::optional(
+        "truth",
+        &[Kind::Dictionary],
+        "Instead of `activations`: the truth of a `synth_sae_bench`, whose training vectors are drawn on the way.",
+    ),
 ];
 
 impl Stage for TrainSae {
@@ -60,7 +68,7 @@ impl Stage for TrainSae {
         let (Some(hooks), Ok(training)) = (hooks(inputs), config.resolve()) else {
             return Ok(Vec::new());
         };
-        let hook = choose_hook(config.hook.as_deref(), hooks)?;
+        let hook = choose_hook(config.hook.as_deref(), &hooks)?;
         let facts = DictionaryFacts {
             architecture: training.objective.activation().architecture().to_owned(),
             hook: hook.name.clone(),
@@ -71,11 +79,11 @@ impl Stage for TrainSae {
     }
 
     fn resources(&self, config: &TrainConfig, inputs: &InputFacts) -> Resources {
-        let width = hooks(inputs).and_then(|hooks| Some(choose_hook(config.hook.as_deref(), hooks).ok()?.width()));
+        let width = hooks(inputs).and_then(|hooks| Some(choose_hook(config.hook.as_deref(), &hooks).ok()?.width()));
         let width = width.unwrap_or(0);
         // Parameters, gradients and two moments of each; a piece of pre-activations; the batch a few times.
         let numbers = 8 * width * config.d_sae + (1 << 25) + 6 * width * config.batch;
-        let block = if inputs.many("model").is_empty() { 0 } else { config.block * width as u64 };
+        let block = if inputs.many("activations").is_empty() { config.block * width as u64 } else { 0 };
         Resources { memory: 4 * (numbers as u64 + block), gpus: 0, ..Resources::all_cpus() }
     }
 
@@ -95,28 +103,43 @@ impl Stage for TrainSae {
     }
 }
 
-/// Either a cache, or a model with what it reads.
+/// A cache, or a model with what it reads, or a generator.
 fn check_inputs(inputs: &InputFacts) -> Result<(), Problems> {
     let given = |port: &str| !inputs.many(port).is_empty();
-    let either =
-        "connect an output of `cache_activations` to `activations`, or a model and tokens to `model` and `tokens`";
-    match (given("activations"), given("model"), given("tokens")) {
-        (true, false, false) => Ok(()),
-        (false, true, true) => check_tokens(inputs, "model", "tokens"),
-        (true, model, _) => {
-            let both = "the activations are there already: the model would not be used";
+    let either = "connect an output of `cache_activations` to `activations`, or a model and tokens to `model` and `tokens`, or the \
+                  truth of a `synth_sae_bench` to `truth`";
+    match (given("activations"), given("model"), given("tokens"), given("truth")) {
+        (true, false, false, false) => Ok(()),
+        (false, true, true, false) => check_tokens(inputs, "model", "tokens"),
+        (false, false, false, true) => inputs.dictionary("truth").map_or(Ok(()), |truth| check_truth("truth", truth)),
+        (true, model, tokens, _) => {
+            let port = if model {
+                "model"
+            } else if tokens {
+                "tokens"
+            } else {
+                "truth"
+            };
+            let both = format!("the activations are there already: the {port} would not be used");
+            Err(Problems::input(port, both).help(either))
+        }
+        (false, model, tokens, true) if model || tokens => {
+            let both = "the vectors are drawn from the truth: no model would be used";
             Err(Problems::input(if model { "model" } else { "tokens" }, both).help(either))
         }
-        (false, true, false) => Err(Problems::input("model", "there are no `tokens` for it to read").help(either)),
-        (false, false, true) => Err(Problems::input("tokens", "there is no `model` to read them").help(either)),
-        (false, false, false) => Err(Problems::input("activations", "there is nothing to train on").help(either)),
+        (false, true, false, _) => Err(Problems::input("model", "there are no `tokens` for it to read").help(either)),
+        (false, false, true, _) => Err(Problems::input("tokens", "there is no `model` to read them").help(either)),
+        _ => Err(Problems::input("activations", "there is nothing to train on").help(either)),
     }
 }
 
 /// The hook points that there are to choose from.
-fn hooks(inputs: &InputFacts) -> Option<&[HookFact]> {
-    let cached = inputs.activations("activations").map(|activations| &activations.hooks[..]);
-    cached.or_else(|| inputs.model("model").map(|model| &model.hooks[..]))
+fn hooks(inputs: &InputFacts) -> Option<Cow<'_, [HookFact]>> {
+    let cached = inputs.activations("activations").map(|activations| Cow::Borrowed(&activations.hooks[..]));
+    let streamed = || inputs.model("model").map(|model| Cow::Borrowed(&model.hooks[..]));
+    let of_truth = |truth: &DictionaryFacts| HookFact { name: truth.hook.clone(), shape: vec![truth.d_in] };
+    let drawn = || inputs.dictionary("truth").map(|truth| Cow::Owned(vec![of_truth(truth)]));
+    cached.or_else(streamed).or_else(drawn)
 }
 
 /// The hook named, or the only one.
@@ -155,7 +178,8 @@ fn choose_hook<'h>(asked: Option<&str>, hooks: &'h [HookFact]) -> Result<&'h Hoo
     }
 }
 
-fn problems(wrong: Vec<ConfigProblem>) -> Problems {
+/// Wrong options of a stage of dictionaries.
+pub(crate) fn problems(wrong: Vec<ConfigProblem>) -> Problems {
     let mut all = Problems::none();
     for ConfigProblem { path, message, help } in wrong {
         let problem = Problems::config(path, message);
@@ -193,6 +217,10 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
   `∂L0/∂θ_i = −1/ε`, and with `jumprelu_ste_to_input: true` their negatives towards `z_i`. `pre_act_loss_coefficient: p` adds \
   `p Σ_dead max(θ_i − z_i, 0) ‖W_dec,i‖₂`.
 
+With `l0_target: t` the sparsity coefficient λ of `relu`, `gated` or `jumprelu` is steered, from its full value on: after each step \
+`λ ← λ · exp(0.01 · c)`, `c = (L0 − t) / t` of that batch, kept between -1 and 1. (An integral controller on log λ, as sweeps at equal L0 need; SAELens and \
+dictionary_learning have none.) The curve holds λ step by step.
+
 Squared errors are summed over dimensions and averaged over the batch. Formulas and defaults are those of SAELens 6.54: Adam with \
 epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 and the encoder to their transpose.
 
@@ -202,7 +230,8 @@ another, epoch after epoch. Everything random follows from `seed`.
 With `model` and `tokens` instead of `activations` nothing is cached: each block is computed when its turn comes, at the positions whose mask is \
 set, and is what stays in memory. That gives the batches, and the bytes, that activations cached in f32 give; a further epoch computes them again, and so does \
 `norm_estimate_batches`. Trainings that are ready together, on the same inputs and with the same `batch`, `block` and `seed`, are done together: each \
-batch is read once, each sequence run once for all their hook points, and each gets the bytes that it gets alone.
+batch is read once, each sequence run once for all their hook points, and each gets the bytes that it gets alone. With `truth` the training \
+vectors of a `synth_sae_bench` are drawn in the same way.
 
 The output holds W_enc, b_enc, W_dec and b_dec as SAELens saves them for inference (the scale of `normalize_activations` and, for \
 `topk`, the decoder norms are taken over into the weights), and the curve: `loss` and its parts, `ev_trainer` \

@@ -80,6 +80,7 @@ impl PipelineArgs {
             targets: targets.to_vec(),
             store: self.store.clone(),
             color: std::io::stderr().is_terminal(),
+            fetching: Some(crate::progress::fetching),
         };
         Ok(Plan::make(&self.file, &options, mediant_stages::catalogue())?)
     }

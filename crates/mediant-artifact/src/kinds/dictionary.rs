@@ -29,8 +29,8 @@ pub struct DictionaryMeta {
     pub hook_out: Option<String>,
     /// All options it was trained with, those left to their defaults included.
     pub config: Value,
-    /// Logical digest of the model whose activations it was trained on.
-    pub model: Digest,
+    /// Logical digest of the model whose activations it was trained on, where that is known.
+    pub model: Option<Digest>,
 }
 
 /// A number of the training curve.

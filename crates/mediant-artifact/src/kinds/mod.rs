@@ -8,6 +8,7 @@ pub(crate) mod mediator;
 pub(crate) mod metrics;
 pub(crate) mod model;
 pub(crate) mod norms;
+pub(crate) mod plain_files;
 pub(crate) mod prompts;
 pub(crate) mod scores;
 pub(crate) mod table;

@@ -140,7 +140,7 @@ impl Artifact {
     /// # Errors
     /// Names the first file or table that is not what the manifest says.
     pub fn verify(&self) -> Result<()> {
-        self.manifest.parts().try_for_each(|part| verify(&self.dir, part))?;
+        self.manifest.stored().try_for_each(|(name, bytes, digest)| verify(&self.dir, name, bytes, digest))?;
         for (name, table) in &self.manifest.tables {
             let mut batches = self.batches(name)?;
             let schema = batches.schema()?;

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::logical;
-use crate::manifest::{FORMAT, MANIFEST, Manifest, PartEntry, TableEntry};
+use crate::manifest::{FORMAT, MANIFEST, Manifest, PartEntry, PlainFile, TableEntry};
 use resume::Progress;
 
 pub(crate) use resume::verify;
@@ -159,6 +159,16 @@ impl ArtifactWriter {
     /// # Errors
     /// If a table is still open or `meta` is not JSON.
     pub fn finish(self, meta: &impl Serialize) -> Result<Manifest> {
+        self.finish_with(meta, Vec::new())
+    }
+
+    /// The folder that is written to.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// As [`finish`](Self::finish), with files that are no tables; a table says what is in them.
+    pub(crate) fn finish_with(self, meta: &impl Serialize, files: Vec<PlainFile>) -> Result<Manifest> {
         let mut meta = serde_json::to_value(meta).map_err(Error::json("the meta of an artifact"))?;
         meta.sort_all_objects();
         let mut tables = BTreeMap::new();
@@ -171,7 +181,7 @@ impl ArtifactWriter {
         let kind = self.shared.kind;
         let digests = tables.iter().map(|(name, table)| (name.as_str(), table.logical)).collect();
         let logical = logical::artifact(kind, &meta, &digests);
-        let manifest = Manifest { format: FORMAT, kind, logical, meta, tables };
+        let manifest = Manifest { format: FORMAT, kind, logical, meta, tables, files };
         let path = self.shared.dir.join(MANIFEST);
         std::fs::write(&path, manifest.to_json()?).map_err(Error::io(&path))?;
         Ok(manifest)

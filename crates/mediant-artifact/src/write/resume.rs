@@ -79,7 +79,7 @@ impl ArtifactWriter {
                 return Err(Error::damaged(&path, format!("table `{name}` is not one of whole parts")));
             }
             for part in &progress.parts {
-                verify(checkpoint, part)?;
+                verify(checkpoint, &part.file, part.bytes, part.blake3)?;
                 link(checkpoint, dir, part)?;
             }
             writer.shared.tables().insert(name, Slot::Resumed(progress));
@@ -99,16 +99,16 @@ fn link(from: &Path, to: &Path, part: &PartEntry) -> Result<()> {
 }
 
 /// Checks a file's size and digest.
-pub(crate) fn verify(dir: &Path, part: &PartEntry) -> Result<()> {
-    let path = dir.join(&part.file);
+pub(crate) fn verify(dir: &Path, name: &str, expected: u64, digest: Digest) -> Result<()> {
+    let path = dir.join(name);
     let mut file = File::open(&path).map_err(Error::io(&path))?;
     let bytes = file.metadata().map_err(Error::io(&path))?.len();
-    if bytes != part.bytes {
-        return Err(Error::damaged(&path, format!("{bytes} bytes, expected {}", part.bytes)));
+    if bytes != expected {
+        return Err(Error::damaged(&path, format!("{bytes} bytes, expected {expected}")));
     }
     let mut hasher = blake3::Hasher::new();
     std::io::copy(&mut file, &mut hasher).map_err(Error::io(&path))?;
-    if Digest::from(hasher.finalize()) != part.blake3 {
+    if Digest::from(hasher.finalize()) != digest {
         return Err(Error::damaged(&path, "its content is not what was written"));
     }
     Ok(())

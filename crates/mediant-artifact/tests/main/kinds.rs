@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use mediant_artifact::{
     ActivationsMeta, ActivationsReader, ActivationsWriter, Artifact, ArtifactWriter, CurveRow, DType, DictionaryMeta,
-    DictionaryReader, DictionaryWriter, Digest, Error, HookFact, Kind, LabelRow, Labels, LabelsWriter, MetricRow,
-    ModelMeta, ModelReader, ModelWriter, Norms, Processing, Sequence, TableMeta, TokenSpans, TokenizerReader, Tokens,
-    TokensMeta, TokensWriter, read_metrics, write_metrics, write_table, write_tokenizer,
+    DictionaryReader, DictionaryWriter, Digest, Error, FilesMeta, HookFact, Kind, LabelRow, Labels, LabelsWriter,
+    Manifest, MetricRow, ModelMeta, ModelReader, ModelWriter, Norms, Processing, Sequence, TableMeta, TokenSpans,
+    TokenizerReader, Tokens, TokensMeta, TokensWriter, read_metrics, write_files, write_metrics, write_table,
+    write_tokenizer,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -296,7 +297,7 @@ fn dictionary() {
         hook: "blocks.0.hook_resid_post".to_owned(),
         hook_out: None,
         config: json!({ "k": 16 }),
-        model: Digest::of(b"model"),
+        model: Some(Digest::of(b"model")),
     };
     writer.finish(&meta).unwrap();
     let dictionary = DictionaryReader::open(&open(&dir)).unwrap();
@@ -349,4 +350,41 @@ fn kinds_are_not_confused() {
     let error = Tokens::read(&artifact).unwrap_err();
     assert_eq!(error.to_string(), "expected tokens, found metrics");
     assert!(artifact.meta::<TableMeta>().is_err());
+}
+
+#[test]
+fn plain_files() {
+    let (dir, artifact) = writer(Kind::Files);
+    let meta = FilesMeta { format: "saelens".to_owned() };
+    let fill = |folder: &std::path::Path| -> Result<(), Error> {
+        std::fs::write(folder.join("cfg.json"), "{}").unwrap();
+        std::fs::write(folder.join("b.bin"), [0; 70_000]).unwrap();
+        Ok(())
+    };
+    let manifest = write_files(artifact, &meta, fill).unwrap();
+    let files: Vec<_> = manifest.files.iter().map(|file| (file.file.as_str(), file.bytes)).collect();
+    assert_eq!(files, [("b.bin", 70_000), ("cfg.json", 2)]);
+    let stored: Vec<&str> = manifest.stored().map(|(name, ..)| name).collect();
+    assert_eq!(stored, ["files-00000.parquet", "b.bin", "cfg.json"]);
+    let read = open(&dir);
+    assert_eq!((read.meta::<FilesMeta>().unwrap(), read.rows("files").unwrap()), (meta.clone(), 2));
+    read.verify().unwrap();
+    std::fs::write(dir.path().join("cfg.json"), "[]").unwrap();
+    assert!(read.verify().unwrap_err().to_string().contains("cfg.json"));
+
+    // Names that would be an artifact's own, or hidden, or a folder.
+    for name in ["manifest.json", "x.parquet", ".hidden", "a b", "folder/"] {
+        let (_dir, artifact) = writer(Kind::Files);
+        let fill = |folder: &std::path::Path| -> Result<(), Error> {
+            match name.strip_suffix('/') {
+                Some(name) => std::fs::create_dir(folder.join(name)).unwrap(),
+                None => std::fs::write(folder.join(name), "").unwrap(),
+            }
+            Ok(())
+        };
+        assert!(write_files(artifact, &meta, fill).is_err(), "{name}");
+    }
+    // A manifest that names a file elsewhere.
+    let json = String::from_utf8(manifest.to_json().unwrap()).unwrap().replace("cfg.json", "../cfg.json");
+    assert!(Manifest::from_json(json.as_bytes()).is_err());
 }

@@ -3,19 +3,19 @@
 //! The architectures `standard`, `gated`, `topk` and `jumprelu`, which `batchtopk` and `matryoshka_batchtopk` are
 //! saved as. W_enc is `[d_in, d_sae]` there, W_dec `[d_sae, d_in]`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use mediant_artifact::DType;
-use safetensors::tensor::{SafeTensors, TensorView};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::tensors;
-use crate::{Activation, Error, Result, Sae, Weights};
+use super::foreign::Foreign;
+use super::json::Config;
+use super::layout::Layout;
+use super::{Format, safetensors, tensors, write};
+use crate::{Activation, Error, Result, Sae};
 
-const CONFIG: &str = "cfg.json";
-const WEIGHTS: &str = "sae_weights.safetensors";
+pub(super) const CONFIG: &str = "cfg.json";
+pub(super) const WEIGHTS: &str = "sae_weights.safetensors";
 
 /// The version of SAELens whose form the written files have; it reads files without a version as older than 6.
 const VERSION: &str = "6.54.12";
@@ -37,6 +37,11 @@ impl Metadata {
         self.0.get(name)
     }
 
+    /// Every entry, as another file had them.
+    pub(crate) fn of(entries: Map<String, Value>) -> Self {
+        Self(entries)
+    }
+
     /// The hook that the autoencoder reads, where it is known.
     pub fn hook(&self) -> Option<&str> {
         self.get("hook_name").and_then(Value::as_str)
@@ -52,17 +57,7 @@ pub fn save(sae: &Sae, metadata: &Metadata, folder: &Path) -> Result<()> {
     let path = folder.join(CONFIG);
     fs::write(&path, config(sae, metadata).to_string()).map_err(Error::io(&path))?;
 
-    let tensors = tensors::named(sae.weights());
-    let path = folder.join(WEIGHTS);
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|(.., data)| data.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
-        view.map(|view| (*name, view)).map_err(|error| Error::format(&path, error.to_string()))
-    });
-    let views = views.collect::<Result<BTreeMap<_, _>>>()?;
-    let file = safetensors::serialize(views, None).map_err(|error| Error::format(&path, error.to_string()))?;
-    fs::write(&path, file).map_err(Error::io(&path))
+    write::safetensors(&folder.join(WEIGHTS), &tensors::named(sae.weights()))
 }
 
 fn config(sae: &Sae, metadata: &Metadata) -> Value {
@@ -100,75 +95,78 @@ fn architecture(activation: Activation) -> &'static str {
 /// Reads an autoencoder from a folder.
 ///
 /// # Errors
-/// When a file is missing or damaged, or says something that cannot be honoured: another architecture, activations that
-/// are normalised at run time or reshaped, a version before 6.
+/// As [`Foreign::open`] and [`Foreign::load`].
 pub fn load(folder: &Path) -> Result<(Sae, Metadata)> {
-    let path = folder.join(CONFIG);
-    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let config: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| Error::format(&path, error.to_string()))?;
-    let bad = |reason: String| Error::format(&path, reason);
+    let foreign = open(folder)?.checked()?;
+    Ok((foreign.load()?, Metadata(foreign.said)))
+}
 
-    let metadata = config.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+/// Architectures of SAELens 6 that are not built, each with what it is.
+const NOT_BUILT: [(&str, &str); 9] = [
+    ("batchtopk", "the training form; SAELens' `save_inference_model` writes the jumprelu that it is at inference"),
+    (
+        "matryoshka_batchtopk",
+        "the training form; SAELens' `save_inference_model` writes the jumprelu that it is at inference",
+    ),
+    ("abstopk", "latents of either sign"),
+    ("matching_pursuit", "a serial choice of latents"),
+    ("temporal", "an autoencoder over positions"),
+    ("transcoder", "a transcoder"),
+    ("skip_transcoder", "a transcoder with a skip connection"),
+    ("jumprelu_transcoder", "a transcoder"),
+    ("jumprelu_skip_transcoder", "a transcoder with a skip connection"),
+];
+
+pub(super) fn open(folder: &Path) -> Result<Foreign> {
+    let config = Config::read(&folder.join(CONFIG))?;
+    let metadata = match config.get("metadata") {
+        None => Map::new(),
+        Some(_) => config.section("metadata")?.fields,
+    };
     let version = metadata.get("sae_lens_version").and_then(Value::as_str).unwrap_or_default();
     if version.split('.').next().and_then(|major| major.parse::<u64>().ok()).is_none_or(|major| major < 6) {
-        return Err(bad("written before SAELens 6; load and save it in SAELens 6 first".to_owned()));
+        return Err(config.error("written before SAELens 6; load and save it in SAELens 6 first"));
     }
     for (option, expected) in [("normalize_activations", "none"), ("reshape_activations", "none")] {
-        let value = config.get(option).and_then(Value::as_str).unwrap_or("none");
+        let value = config.text(option)?.unwrap_or("none");
         if value != expected {
-            return Err(bad(format!("`{option}: {value}` is not supported, only `{expected}`")));
+            return Err(config.error(format!("`{option}: {value}` is not supported, only `{expected}`")));
         }
     }
-    let number = |option: &str| {
-        let value = config.get(option).and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok());
-        value.ok_or_else(|| bad(format!("`{option}` is missing or not a whole number")))
-    };
-    let flag = |option: &str, default: bool| match config.get(option) {
-        None => Ok(default),
-        Some(value) => value.as_bool().ok_or_else(|| bad(format!("`{option}` is not true or false"))),
-    };
-    let activation = match config.get("architecture").and_then(Value::as_str) {
-        Some("standard") => Activation::Relu,
-        Some("gated") => Activation::Gated,
-        Some("jumprelu") => Activation::JumpRelu,
-        Some("topk") => {
-            let rescale_acts_by_decoder_norm = flag("rescale_acts_by_decoder_norm", false)?;
-            Activation::TopK { k: number("k")?, rescale_acts_by_decoder_norm }
+    if let Some(head) = metadata.get("hook_head_index").filter(|head| !head.is_null()) {
+        return Err(
+            config.error(format!("it reads head {head} of its hook, and autoencoders of one head are not built"))
+        );
+    }
+    let activation = match config.text("architecture")?.unwrap_or_default() {
+        "standard" => Activation::Relu,
+        "gated" => Activation::Gated,
+        "jumprelu" => Activation::JumpRelu,
+        "topk" => {
+            let rescale_acts_by_decoder_norm = config.flag("rescale_acts_by_decoder_norm", false)?;
+            Activation::TopK { k: config.count("k")?, rescale_acts_by_decoder_norm }
         }
         other => {
-            return Err(bad(format!(
-                "architecture {} is not supported, only standard, gated, topk and jumprelu",
-                json!(other)
+            let what = NOT_BUILT.iter().find(|(name, _)| *name == other).map(|(_, what)| format!(" ({what})"));
+            return Err(config.error(format!(
+                "architecture \"{}\" is not supported{}, only standard, gated, topk and jumprelu",
+                other.escape_debug(),
+                what.unwrap_or_default()
             )));
         }
     };
-    let weights = weights(&folder.join(WEIGHTS), activation, number("d_in")?, number("d_sae")?)?;
-    let sae = Sae::new(weights, activation, flag("apply_b_dec_to_input", true)?)?;
-    Ok((sae, Metadata(metadata)))
-}
-
-fn weights(path: &Path, activation: Activation, d_in: usize, d_sae: usize) -> Result<Weights> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| Error::format(path, error.to_string()))?;
-    let expected = tensors::names(activation);
-    if let Some(other) = file.names().into_iter().find(|name| !expected.contains(name)) {
-        return Err(Error::format(path, format!("tensor `{other}` has no place in this architecture")));
-    }
-    let tensor = |name: &str, shape: &[usize]| {
-        let view = file.tensor(name).map_err(|error| Error::format(path, error.to_string()))?;
-        if view.shape() != shape {
-            return Err(Error::format(path, format!("tensor `{name}` has shape {:?}, not {shape:?}", view.shape())));
-        }
-        let dtype = match view.dtype() {
-            safetensors::Dtype::F32 => DType::F32,
-            safetensors::Dtype::F16 => DType::F16,
-            safetensors::Dtype::BF16 => DType::BF16,
-            other => return Err(Error::format(path, format!("tensor `{name}` holds {other:?}"))),
-        };
-        let mut numbers = vec![0.0; view.data().len() / dtype.size()];
-        dtype.decode(view.data(), &mut numbers)?;
-        Ok(numbers)
-    };
-    tensors::weights(activation, d_in, d_sae, tensor)
+    let file = safetensors::open(&folder.join(WEIGHTS))?;
+    let layout = Layout::saelens(activation);
+    file.only(&layout.names(), "this architecture")?;
+    Ok(Foreign {
+        format: Format::Saelens,
+        activation,
+        apply_b_dec_to_input: config.flag("apply_b_dec_to_input", true)?,
+        d_in: config.count("d_in")?,
+        d_sae: config.count("d_sae")?,
+        hook: metadata.get("hook_name").and_then(Value::as_str).map(str::to_owned),
+        said: metadata,
+        file,
+        layout,
+    })
 }

@@ -19,15 +19,6 @@ pub(crate) fn named(weights: &Weights) -> Vec<Named<'_>> {
     tensors.collect()
 }
 
-/// The names of the tensors of an autoencoder that makes its codes so.
-pub(crate) fn names(activation: Activation) -> &'static [&'static str] {
-    match activation {
-        Activation::Relu | Activation::TopK { .. } => &["W_enc", "b_enc", "W_dec", "b_dec"],
-        Activation::JumpRelu => &["W_enc", "b_enc", "W_dec", "b_dec", "threshold"],
-        Activation::Gated => &["W_enc", "b_gate", "W_dec", "b_dec", "b_mag", "r_mag"],
-    }
-}
-
 /// Parameters from tensors, which `tensor` gives by name and shape.
 ///
 /// # Errors

@@ -4,8 +4,8 @@ use mediant_artifact::{
     ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, DType, DictionaryReader, Digest, HookFact, Kind,
     Processing,
 };
-use mediant_dict::artifact::{Origin, export_saelens, read, write};
-use mediant_dict::format::saelens;
+use mediant_dict::artifact::{Origin, export, read, write};
+use mediant_dict::format::{Format, saelens};
 use mediant_dict::train::{Activations, Cached, InMemory, Trained};
 use serde_json::json;
 use tempfile::TempDir;
@@ -112,7 +112,7 @@ fn dictionaries_come_back_and_go_to_saelens() {
         assert_eq!(DictionaryReader::open(&artifact).unwrap().curve().unwrap(), trained.curve);
 
         let folder = out.path().join("sae");
-        export_saelens(&artifact, &folder).unwrap();
+        export(&artifact, Format::Saelens, false, &folder).unwrap();
         let (back, metadata) = saelens::load(&folder).unwrap();
         assert_eq!(back, trained.sae);
         assert_eq!(metadata.hook(), Some(HOOK));

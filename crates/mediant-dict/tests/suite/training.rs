@@ -21,7 +21,7 @@ pub(crate) fn families() -> [Value; 7] {
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
         json!({ "sae": { "architecture": "relu", "l1": 0.05, "l1_warm_up_steps": 10, "normalize_activations": "expected_average_only_in" },
             "lr_warm_up_steps": 5, "lr_decay_steps": 10, "norm_estimate_batches": 3 }),
-        json!({ "sae": { "architecture": "gated", "l1": 0.05, "l1_warm_up_steps": 10, "b_dec_init": "mean" } }),
+        json!({ "sae": { "architecture": "gated", "l1": 0.05, "l1_warm_up_steps": 10, "l0_target": 6, "b_dec_init": "mean" } }),
         json!({ "sae": { "architecture": "batchtopk", "k": 4.5, "normalize_activations": "expected_average_only_in" },
             "dead_feature_window": 5 }),
         json!({ "sae": { "architecture": "matryoshka", "k": 4, "matryoshka_widths": [24, 40], "topk_threshold_lr": 0.05 },
@@ -54,9 +54,31 @@ fn trainings_learn() {
         let mut sums = mediant_dict::evaluate::Sums::default();
         let out = trained.sae.decode(&codes);
         for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {
-            sums.add(x, r, codes.row(row).1);
+            sums.add(x, r, codes.row(row).1, &[0.0; 32]);
         }
         assert!(sums.ev_mc() > 0.8, "{own}: {}", sums.ev_mc());
+    }
+}
+
+#[test]
+fn the_sparsity_coefficient_is_steered_to_the_wanted_l0() {
+    let data = synthetic(4000, 32, 48, 20);
+    for (target, sae) in [
+        (4.0, json!({ "architecture": "relu", "l1": 0.02, "l1_warm_up_steps": 50 })),
+        (8.0, json!({ "architecture": "relu", "l1": 2.0 })),
+        (6.0, json!({ "architecture": "gated", "l1": 0.02 })),
+        (6.0, json!({ "architecture": "jumprelu", "l0_coefficient": 1e-4 })),
+    ] {
+        let mut own = json!({ "sae": sae, "steps": 2000, "batch": 128, "lr": 3e-3, "log_every": 10 });
+        own["sae"]["l0_target"] = target.into();
+        let trained = train(&config(&own), &data);
+        let last = |name: &str| -> f64 {
+            let all: Vec<f64> = trained.curve.iter().filter(|row| row.name == name).map(|row| row.value).collect();
+            all[all.len() - 20..].iter().sum::<f64>() / 20.0
+        };
+        // The mean over 20 batches of 128; the controller overshoots by a few percent and comes back.
+        assert!((last("l0") / target - 1.0).abs() < 0.1, "{own}: {}", last("l0"));
+        assert!(last("ev_trainer") > 0.5, "{own}: {}", last("ev_trainer"));
     }
 }
 
@@ -152,7 +174,7 @@ fn normalised_training_folds_back_to_the_scale_of_the_data() {
         let out = trained.sae.decode(&codes);
         let mut sums = mediant_dict::evaluate::Sums::default();
         for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {
-            sums.add(x, r, codes.row(row).1);
+            sums.add(x, r, codes.row(row).1, &[0.0; 32]);
         }
         sums.ev_mc()
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mediant_artifact::Facts;
+use mediant_hub::Hub;
 use mediant_spec::{Diagnostic, Diagnostics, Expansion, Instance, Pipeline, PortInput, Span, did_you_mean, node_at};
 
 use super::{PlannedMember, PlannedPort};
@@ -32,9 +33,10 @@ pub(super) fn bind(
     expansion: Expansion,
     found: Vec<Diagnostic>,
     catalogue: &Catalogue,
+    hub: Hub,
 ) -> Result<Vec<Checked>, Diagnostics> {
     let mut binder =
-        Binder { pipeline, done: Vec::with_capacity(expansion.instances.len()), found, seen: BTreeSet::new() };
+        Binder { pipeline, hub, done: Vec::with_capacity(expansion.instances.len()), found, seen: BTreeSet::new() };
     for instance in expansion.instances {
         let uses = &pipeline.stages[instance.stage].uses.value;
         let checked = catalogue.get(uses).and_then(|stage| binder.instance(instance, stage));
@@ -47,6 +49,7 @@ pub(super) fn bind(
 
 struct Binder<'a> {
     pipeline: &'a Pipeline,
+    hub: Hub,
     /// `None` for an instance with errors; what depends on it is not checked any further.
     done: Vec<Option<Checked>>,
     found: Vec<Diagnostic>,
@@ -226,7 +229,7 @@ impl Binder<'_> {
         let mut located = Vec::new();
         let mut failed = false;
         for source in bound.sources() {
-            match source::locate(&self.pipeline.dir, &source) {
+            match source::locate(&self.pipeline.dir, &source, &mut self.hub) {
                 Ok(found) => located.push(found),
                 Err(problems) => {
                     self.problems(instance, &problems);

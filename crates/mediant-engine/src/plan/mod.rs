@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mediant_artifact::{Digest, Facts};
+use mediant_hub::{Hub, Settings};
 use mediant_spec::Pipeline;
 use mediant_store::{StatIndex, Store};
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -17,13 +18,14 @@ use crate::canon::Canon;
 use crate::catalogue::{Bound, Catalogue};
 use crate::error::{Error, Result};
 use crate::keys::{Domain, MemberKey, Origin, Preimage};
+use crate::lockfile::LockFile;
 use crate::project::Project;
 use crate::stage::{Cpus, Output, Resources};
 
 pub(crate) use judge::id;
 pub use judge::{Judge, Known, KnownOutput, Made, Status, Why};
-pub use source::PlannedSource;
 pub(crate) use source::digest_path;
+pub use source::{HubPin, PlannedSource};
 
 /// What a user asks for beside the pipeline file.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +38,8 @@ pub struct PlanOptions {
     pub store: Option<PathBuf>,
     /// Whether error messages are coloured.
     pub color: bool,
+    /// Told of files that are fetched from the hub.
+    pub fetching: Option<mediant_hub::Progress>,
 }
 
 /// A pipeline, expanded, checked and keyed.
@@ -127,7 +131,7 @@ impl Plan {
             Ok(expansion) => (expansion, Vec::new()),
             Err(wrong) => (wrong.expansion, wrong.diagnostics.into_vec()),
         };
-        let bound = bind::bind(&pipeline, expansion, found, catalogue).map_err(render)?;
+        let bound = bind::bind(&pipeline, expansion, found, catalogue, hub(file, options)).map_err(render)?;
 
         let store = Store::open(&project.store(options.store.as_deref()))?;
         let stats = StatIndex::load(&store);
@@ -194,6 +198,17 @@ impl Planned {
 }
 
 static EMPTY: String = String::new();
+
+/// The hub, with what the pipeline's lock file has pinned.
+fn hub(file: &Path, options: &PlanOptions) -> Hub {
+    let mut hub = Hub::new(Settings::from_env(), options.fetching);
+    // A lock file that cannot be read is told where it is needed.
+    let lock = LockFile::read(&LockFile::path(file)).ok().flatten();
+    for (asked, commit) in lock.into_iter().flat_map(|lock| lock.hub) {
+        hub.pin(&asked, &commit);
+    }
+    hub
+}
 
 /// The name under which an artifact stands in an action record: `train`, `checkpoints[step=100]`.
 pub fn output_name(output: &str, key: &str) -> String {

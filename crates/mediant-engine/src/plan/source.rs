@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mediant_artifact::Digest;
+use mediant_hub::{Address, Hub, Wanted};
 use mediant_spec::{Diagnostic, Diagnostics, Pipeline, did_you_mean, node_at};
 use mediant_store::StatIndex;
 
@@ -18,6 +19,18 @@ pub(super) struct Located {
     pub(super) field: String,
     pub(super) path: PathBuf,
     pub(super) globs: Vec<String>,
+    pub(super) hub: Option<HubPin>,
+}
+
+/// What a source on the hub was taken to mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubPin {
+    /// Repository and revision as the pipeline has them.
+    pub asked: String,
+    /// The commit that this is.
+    pub commit: String,
+    /// The whole address at that commit.
+    pub address: String,
 }
 
 /// A source with the digest of what it holds.
@@ -27,16 +40,23 @@ pub struct PlannedSource {
     pub path: PathBuf,
     /// Globs of the files that count, when it is a folder.
     pub globs: Vec<String>,
+    /// Set if it is in the cache of the hub.
+    pub hub: Option<HubPin>,
     /// How it enters keys.
     pub key: SourceKey,
 }
 
 /// Finds a source; says what is wrong if it is not there.
-pub(super) fn locate(dir: &Path, source: &Source) -> Result<Located, Problems> {
+pub(super) fn locate(dir: &Path, source: &Source, hub: &mut Hub) -> Result<Located, Problems> {
     let field = &source.field;
-    if source.path.starts_with("hf://") {
-        return Err(Problems::config(field, "sources on the Hugging Face hub are not built yet")
-            .help("download the repository and give the folder's path"));
+    if Address::is(&source.path) {
+        return on_hub(source, hub).map_err(|error| {
+            let problem = Problems::config(field, error.to_string());
+            match error.help().filter(|help| !help.is_empty()) {
+                Some(help) => problem.help(help),
+                None => problem,
+            }
+        });
     }
     if source.path.is_empty() {
         return Err(Problems::config(field, "the path is empty"));
@@ -67,7 +87,29 @@ pub(super) fn locate(dir: &Path, source: &Source) -> Result<Located, Problems> {
             return Err(Problems::config(field, format!("{} is a file; a folder is needed", path.display())));
         }
     };
-    Ok(Located { field: field.clone(), path, globs })
+    Ok(Located { field: field.clone(), path, globs, hub: None })
+}
+
+/// Finds a source on the hub: fetches what counts of it into the cache, where it is like any other from then on.
+fn on_hub(source: &Source, hub: &mut Hub) -> Result<Located, mediant_hub::Error> {
+    let address: Address = source.path.parse()?;
+    let wanted = match source.what {
+        SourceKind::File => Wanted::File,
+        SourceKind::Folder(globs) => Wanted::Folder(globs),
+        SourceKind::FileOrFolder(globs) => Wanted::FileOrFolder(globs),
+    };
+    let fetched = hub.fetch(&address, wanted)?;
+    let globs = match source.what {
+        SourceKind::Folder(globs) | SourceKind::FileOrFolder(globs) if fetched.path.is_dir() => globs,
+        _ => &[],
+    };
+    let pin = HubPin {
+        asked: address.asked(),
+        commit: fetched.address.revision().to_owned(),
+        address: fetched.address.to_string(),
+    };
+    let globs = globs.iter().map(|glob| (*glob).to_owned()).collect();
+    Ok(Located { field: source.field.clone(), path: fetched.path, globs, hub: Some(pin) })
 }
 
 /// The nearest name in the same folder.
@@ -93,7 +135,7 @@ pub(super) fn digest(checked: Checked, pipeline: &Pipeline, stats: &StatIndex) -
         Diagnostics::from(Diagnostic::new("stage", error.to_string()).at(uses.span, ""))
     })?;
     let mut sources = Vec::with_capacity(checked.sources.len());
-    for Located { field, path, globs } in &checked.sources {
+    for Located { field, path, globs, hub } in &checked.sources {
         let digest = digest_path(path, globs, stats).map_err(|error| at_field(field, error.to_string()))?;
         // The digest of the content stands in the key instead of the path.
         config.replace(field, Canon::Null);
@@ -101,6 +143,7 @@ pub(super) fn digest(checked: Checked, pipeline: &Pipeline, stats: &StatIndex) -
         sources.push(PlannedSource {
             path: path.clone(),
             globs: globs.clone(),
+            hub: hub.clone(),
             key: SourceKey { field: field.clone(), extension, digest },
         });
     }

@@ -221,8 +221,8 @@ fn publish(action: &Action, store: &Store, staging: &Path) -> Result<BTreeMap<St
             return Err(StageError::new(format!("output `{shown}` is {} and was declared as {kind}", manifest.kind)));
         }
         let files = manifest
-            .parts()
-            .map(|part| FileEntry { name: part.file.clone(), bytes: part.bytes, blake3: id(part.blake3) })
+            .stored()
+            .map(|(name, bytes, digest)| FileEntry { name: name.to_owned(), bytes, blake3: id(digest) })
             .collect();
         let object = store.publish(&folder, MANIFEST)?;
         outputs

@@ -1,56 +1,14 @@
 //! Autoencoders whose scores are known without running anything.
 
-use mediant_artifact::{MetricRow, Tokens, TokensMeta};
+use mediant_artifact::MetricRow;
+use mediant_dict::evaluate::Variant;
 use mediant_dict::{Activation, Extra, Sae, Weights};
-use mediant_lm::train::{Gpt2Shape, Start, gpt2_config, initial};
-use mediant_lm::{LmConfig, Model, Parameter, batches};
-use mediant_methods::Error;
-use mediant_methods::sae_eval::{SpecialTokens, sae_eval};
+use mediant_lm::{Batch, Edit, HookPoint, Hooks, Positions, Rows, State, batches};
+use mediant_methods::sae_eval::{Options, SaeEvaluation, SpecialTokens, Spliced, sae_eval};
+use mediant_methods::{Error, SaeSplice};
 use mediant_tensor::Flex;
-use mediant_tensor::random::{below, stream};
 
-const D: usize = 16;
-const VOCAB: usize = 31;
-
-fn model() -> Model<Flex> {
-    let shape =
-        Gpt2Shape { n_layers: 2, d_model: D, n_heads: 2, d_mlp: 4 * D, vocab_size: VOCAB, context: 24, tied: true };
-    let config = LmConfig::from_json(&gpt2_config(&shape, None, None, 0.0, 0.02)).unwrap();
-    let parameters = config.slots().into_iter().map(|slot| {
-        // Ten times the usual size: a model whose blocks do something.
-        let values: Vec<f32> =
-            initial(&config, slot, Start { std: 0.02, sinusoidal: false }, 0).into_iter().map(|x| 10.0 * x).collect();
-        (slot, Parameter::new(values, &slot.shape(&config), &Default::default()).unwrap())
-    });
-    let parameters: Vec<_> = parameters.collect();
-    Model::new(config, parameters).unwrap()
-}
-
-/// Sequences of 5 to 20 tokens, the first of each special.
-fn tokens(sequences: usize) -> Tokens {
-    let mut rng = stream(0, "test");
-    let (mut offsets, mut ids, mut mask) = (vec![0], vec![], vec![]);
-    for _ in 0..sequences {
-        let len = 5 + below(&mut rng, 16) as usize;
-        ids.extend((0..len).map(|_| below(&mut rng, VOCAB as u64) as i32));
-        mask.extend((0..len).map(|i| i > 0));
-        offsets.push(ids.len());
-    }
-    let meta = TokensMeta {
-        tokenizer: None,
-        vocab_size: VOCAB,
-        context: 24,
-        packed: false,
-        prepend_bos: true,
-        bos: Some(0),
-        separator: None,
-        split: "test".to_owned(),
-        documents: sequences as u64,
-        tokens: ids.len() as u64,
-        sequences: sequences as u64,
-    };
-    Tokens { meta, offsets, ids, mask }
-}
+use super::support::{D, VOCAB, model, tokens};
 
 /// ReLU of x and −x, decoded by `gain`: x̂ = gain · x.
 fn mirror(gain: f32) -> Sae {
@@ -72,10 +30,20 @@ fn mirror(gain: f32) -> Sae {
     Sae::new(weights, Activation::Relu, true).unwrap()
 }
 
+fn options(special_tokens: SpecialTokens) -> Options {
+    Options { special_tokens, variants: vec![Variant::FveDl], mdl_bins: 16, zf_rows: 50 }
+}
+
+fn spliced(sae: Sae, hook: &str) -> Spliced {
+    Spliced { name: None, sae, hook: hook.parse().unwrap(), batch: None }
+}
+
+fn run(all: Vec<Spliced>, special: SpecialTokens) -> Result<SaeEvaluation, Error> {
+    sae_eval::<_, Error>(&model(), all, &tokens(40), &options(special), |_, _| Ok(()))
+}
+
 fn evaluate(sae: &Sae, hook: &str, special: SpecialTokens) -> Vec<MetricRow> {
-    let (model, tokens) = (model(), tokens(40));
-    let found = sae_eval::<_, Error>(&model, sae, hook.parse().unwrap(), &tokens, special, |_, _| Ok(())).unwrap();
-    found.metrics(0)
+    run(vec![spliced(sae.clone(), hook)], special).unwrap().metrics(0)
 }
 
 fn value(rows: &[MetricRow], name: &str) -> f64 {
@@ -111,36 +79,165 @@ fn zeros_recover_nothing_unless_special_tokens_keep_their_activations() {
     assert_eq!(n(&kept, "ce_sae"), n(&kept, "mse"));
 }
 
-#[test]
-fn the_mean_alone_explains_nothing() {
-    let hook = "blocks.0.hook_resid_post";
-    let (model, tokens) = (model(), tokens(40));
-    let run = |sae: &Sae| {
-        sae_eval::<_, Error>(&model, sae, hook.parse().unwrap(), &tokens, SpecialTokens::Original, |_, _| Ok(()))
-            .unwrap()
-    };
-    let sums = run(&mirror(0.0)).total().reconstruction;
-    let mean: Vec<f32> = sums.x.iter().map(|x| (x / sums.n as f64) as f32).collect();
+/// Reconstructs everything by this vector.
+fn constant(b_dec: Vec<f32>) -> Sae {
     let weights = Weights {
         d_in: D,
         d_sae: 2,
         w_enc: vec![0.0; 2 * D],
         b_enc: vec![0.0; 2],
         w_dec: vec![0.0; 2 * D],
-        b_dec: mean,
+        b_dec,
         extra: Extra::None,
     };
-    let rows = run(&Sae::new(weights, Activation::Relu, true).unwrap()).metrics(0);
-    // The mean is rounded to f32.
-    assert!(value(&rows, "ev_mc").abs() < 1e-10, "{}", value(&rows, "ev_mc"));
-    assert_eq!((value(&rows, "l0"), value(&rows, "dead_fraction")), (0.0, 1.0));
+    Sae::new(weights, Activation::Relu, true).unwrap()
+}
+
+#[test]
+fn the_mean_alone_explains_and_recovers_nothing() {
+    let hook = "blocks.0.hook_resid_post";
+    for special in [SpecialTokens::Original, SpecialTokens::Replaced] {
+        let sums = run(vec![spliced(mirror(0.0), hook)], special).unwrap().total().reconstruction.remove(0);
+        let mean = sums.x.iter().map(|x| (x / sums.n as f64) as f32).collect();
+        let rows = evaluate(&constant(mean), hook, special);
+        // The mean is rounded to f32.
+        assert!(value(&rows, "ev_mc").abs() < 1e-10, "{}", value(&rows, "ev_mc"));
+        assert!((value(&rows, "nmse") - 1.0).abs() < 1e-10 && value(&rows, "fve_dl").abs() < 1e-10);
+        assert_eq!((value(&rows, "l0"), value(&rows, "dead_fraction")), (0.0, 1.0));
+        assert_eq!((value(&rows, "mdl_l0"), value(&rows, "mdl_entropy")), (0.0, 0.0));
+        // It is the mean ablation.
+        assert_eq!(value(&rows, "ce_sae"), value(&rows, "ce_mean_ablation"));
+        assert_eq!((value(&rows, "ce_score_mean"), value(&rows, "kl_score_mean")), (0.0, 0.0));
+        assert!(value(&rows, "kl_mean_ablation") > 0.0 && value(&rows, "ce_score") != 0.0);
+    }
+}
+
+/// Cross-entropy and divergence from logits, token by token, and the splice of another module.
+#[test]
+fn several_at_once_are_what_their_splices_give_together() {
+    let (model, tokens) = (model(), tokens(40));
+    let all = [
+        (mirror(0.8), "blocks.0.hook_resid_post"),
+        (mirror(0.6), "blocks.1.hook_mlp_out"),
+        (mirror(0.9), "blocks.1.attn.hook_z"),
+    ];
+    let parts: Vec<Spliced> = all
+        .iter()
+        .enumerate()
+        .map(|(i, (sae, hook))| Spliced { name: Some(format!("number{i}")), ..spliced(sae.clone(), hook) })
+        .collect();
+    let found = run(parts, SpecialTokens::Replaced).unwrap().metrics(0);
+
+    let edits = all.clone().map(|(sae, hook)| {
+        let splice = SaeSplice { sae, keep_error: false, zeroed: vec![], positions: Positions::All };
+        (hook.parse::<HookPoint>().unwrap(), splice)
+    });
+    let (mut n, mut ce, mut kl) = (0, [0.0; 2], 0.0);
+    for i in 0..tokens.len() {
+        let batch = Batch::new(model.config(), &[tokens.sequence(i)], &Default::default()).unwrap();
+        let logits = |edited: bool| {
+            let edits = edits.iter().filter(|_| edited);
+            let hooks = edits.fold(Hooks::none(), |all, (hook, edit)| all.edit(*hook, edit as &dyn Edit<Flex>));
+            let logits = model.logits_from(&batch, State::Start, Rows::All, hooks).unwrap();
+            let logits = logits.into_data().into_vec::<f32>().unwrap();
+            let rows = logits.chunks(VOCAB).map(|row| {
+                let total: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+                row.iter().map(|x| f64::from(*x).exp() / total).collect::<Vec<f64>>()
+            });
+            rows.collect::<Vec<_>>()
+        };
+        let (clean, changed) = (logits(false), logits(true));
+        for position in 0..tokens.sequence(i).len() - 1 {
+            let target = tokens.sequence(i)[position + 1] as usize;
+            n += 1;
+            ce[0] -= clean[position][target].ln();
+            ce[1] -= changed[position][target].ln();
+            kl += clean[position].iter().zip(&changed[position]).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+        }
+    }
+    let close = |name: &str, expected: f64| {
+        let found = value(&found, name);
+        assert!((found - expected).abs() < 1e-5 * expected.abs(), "{name}: {found} {expected}");
+    };
+    close("ce_clean", ce[0] / f64::from(n));
+    close("ce_sae", ce[1] / f64::from(n));
+    close("kl_sae", kl / f64::from(n));
+    let zero = value(&found, "kl_zero_ablation");
+    close("kl_score", (zero - kl / f64::from(n)) / zero);
+
+    // Each alone has the same reconstruction metrics, since they are of unchanged activations.
+    for (i, (sae, hook)) in all.iter().enumerate() {
+        let alone = evaluate(sae, hook, SpecialTokens::Replaced);
+        for row in
+            alone.iter().filter(|row| ["ev_mc", "mse", "l0", "mdl_entropy", "eps_lbo"].contains(&row.name.as_str()))
+        {
+            let name = format!("number{i}");
+            let same = found.iter().find(|other| {
+                other.name == row.name
+                    && other.tags["hook"] == *hook
+                    && other.tags.get("quantile") == row.tags.get("quantile")
+            });
+            let same = same.unwrap();
+            assert_eq!((same.value, same.tags["sae"].as_str()), (row.value, name.as_str()));
+        }
+    }
+    let joint = found.iter().filter(|row| row.name == "ce_sae").collect::<Vec<_>>();
+    assert_eq!(joint.len(), 1);
+    assert_eq!(joint[0].tags["hook"], "blocks.0.hook_resid_post + blocks.1.attn.hook_z + blocks.1.hook_mlp_out");
+}
+
+#[test]
+fn one_hook_takes_one() {
+    let hook = "blocks.0.hook_resid_post";
+    let error = run(vec![spliced(mirror(1.0), hook), spliced(mirror(0.5), hook)], SpecialTokens::Original).unwrap_err();
+    assert!(error.to_string().contains("two autoencoders read `blocks.0.hook_resid_post`"), "{error}");
+}
+
+#[test]
+fn norms_of_orthogonal_codes_are_those_of_the_inputs() {
+    // x and −x of one dimension are never active together, and the decoder rows of different dimensions are orthogonal.
+    let found = run(vec![spliced(mirror(1.0), "blocks.0.hook_resid_post")], SpecialTokens::Original).unwrap();
+    let (hook, name, rows) = found.zf().next().unwrap();
+    assert_eq!((hook.as_str(), name, rows.len()), ("blocks.0.hook_resid_post", None, 50));
+    assert!(rows.iter().all(|row| (row.point.f_norm / row.point.z_norm - 1.0).abs() < 1e-6 && row.position > 0));
+    assert!(rows.windows(2).all(|two| (two[0].example, two[0].position) < (two[1].example, two[1].position)));
+    assert!(rows[0].example <= 1 && rows[49].example == 39);
+    let metrics = found.metrics(0);
+    let median = metrics.iter().find(|row| row.name == "eps_lbo" && row.tags["quantile"] == "0.5").unwrap();
+    assert!(median.value < 1e-6);
+    let (.., bins) = found.density().next().unwrap();
+    assert_eq!(bins.iter().map(|bin| bin.latents).sum::<u64>(), 2 * D as u64);
+}
+
+/// By batch, the activations above a threshold that only the whole batch knows.
+#[test]
+fn a_batch_has_its_k_largest() {
+    let mut weights = mirror(1.0).weights().clone();
+    weights.extra = Extra::Threshold(vec![1e9; 2 * D]);
+    let sae = Sae::new(weights, Activation::JumpRelu, true).unwrap();
+    let hook = "blocks.0.hook_resid_post";
+    let threshold = evaluate(&sae, hook, SpecialTokens::Original);
+    assert_eq!((value(&threshold, "l0"), threshold[0].tags["latents"].as_str()), (0.0, "threshold"));
+    let by_batch = |k| {
+        let part = Spliced { batch: Some((k, 64)), ..spliced(sae.clone(), hook) };
+        run(vec![part], SpecialTokens::Original).unwrap().metrics(0)
+    };
+    let rows = by_batch(3.0);
+    assert_eq!(rows[0].tags["latents"], "batch");
+    assert_eq!(value(&rows, "l0"), 3.0);
+    assert!(value(&rows, "ev_mc") > value(&threshold, "ev_mc"));
+    // All of them: as without any threshold.
+    let all = by_batch(2.0 * D as f64);
+    let relu = evaluate(&mirror(1.0), hook, SpecialTokens::Original);
+    assert_eq!(value(&all, "l0"), value(&relu, "l0"));
+    assert_eq!(value(&all, "ce_sae"), value(&relu, "ce_sae"));
 }
 
 #[test]
 fn rows_say_what_they_are() {
     let rows = evaluate(&mirror(0.5), "blocks.0.hook_resid_post", SpecialTokens::Original);
     for row in &rows {
-        assert!(row.value.is_finite() && row.n > 0);
+        assert!(row.value.is_finite() && row.n > 0, "{}", row.name);
         assert_eq!(
             (row.tags["hook"].as_str(), row.tags["special_tokens"].as_str()),
             ("blocks.0.hook_resid_post", "original")
@@ -151,7 +248,20 @@ fn rows_say_what_they_are() {
             assert!((row.value - expected).abs() < 1e-12, "{}", row.name);
         }
     }
-    for name in ["ev_mc", "mse", "cossim", "l0", "ce_clean", "ce_sae", "ce_zero_ablation", "ce_score"] {
+    let names = [
+        "ev_mc",
+        "mse",
+        "nmse",
+        "cossim",
+        "l0",
+        "ce_clean",
+        "ce_sae",
+        "ce_zero_ablation",
+        "ce_score",
+        "ce_score_mean",
+        "kl_score",
+    ];
+    for name in names {
         let row = rows.iter().find(|row| row.name == name).unwrap();
         let (low, high) = (row.low.unwrap(), row.high.unwrap());
         assert!(low <= row.value && row.value <= high, "{name}: {low} {} {high}", row.value);
@@ -171,16 +281,10 @@ fn threads_do_not_change_the_bits() {
 
 #[test]
 fn a_hook_of_another_width_is_refused() {
-    let (model, tokens) = (model(), tokens(2));
-    for hook in ["blocks.0.mlp.hook_post", "blocks.0.attn.hook_z"] {
-        let result = sae_eval::<_, Error>(
-            &model,
-            &mirror(1.0),
-            hook.parse().unwrap(),
-            &tokens,
-            SpecialTokens::Original,
-            |_, _| Ok(()),
-        );
-        assert!(result.unwrap_err().to_string().contains("reads vectors of 16 numbers"));
+    // Heads one beside the other are a vector of the right width; the others are not.
+    assert!(run(vec![spliced(mirror(1.0), "blocks.0.attn.hook_z")], SpecialTokens::Original).is_ok());
+    for hook in ["blocks.0.mlp.hook_post", "blocks.0.attn.hook_result", "blocks.0.attn.hook_pattern"] {
+        let error = run(vec![spliced(mirror(1.0), hook)], SpecialTokens::Original).unwrap_err();
+        assert!(error.to_string().contains("reads vectors of 16 numbers"), "{error}");
     }
 }

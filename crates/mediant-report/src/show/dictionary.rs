@@ -20,7 +20,7 @@ pub(super) fn show(artifact: &Artifact, page: &mut Page) -> Result<()> {
             ("writes", Cell::or_empty(meta.hook_out.as_ref(), Cell::text)),
             ("d_in", Cell::Count(meta.d_in as u64)),
             ("d_sae", Cell::Count(meta.d_sae as u64)),
-            ("model", Cell::Digest(meta.model.to_string())),
+            ("model", Cell::or_empty(meta.model.as_ref(), |model| Cell::Digest(model.to_string()))),
         ],
     );
     let mut options = Vec::new();

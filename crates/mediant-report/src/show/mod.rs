@@ -12,7 +12,7 @@ mod tensors;
 mod tokens;
 mod vectors;
 
-use mediant_artifact::{Artifact, Kind, LabelsMeta, TableEntry, TableMeta, TokenizerMeta};
+use mediant_artifact::{Artifact, FilesMeta, Kind, LabelsMeta, TableEntry, TableMeta, TokenizerMeta};
 
 pub use metrics::metrics_table;
 pub use rows::head;
@@ -40,7 +40,7 @@ pub type Decode<'a> = &'a dyn Fn(&[i32]) -> String;
 pub fn main_table(kind: Kind) -> &'static str {
     match kind {
         Kind::Model | Kind::Dictionary => "tensors",
-        Kind::Tokenizer => "files",
+        Kind::Tokenizer | Kind::Files => "files",
         Kind::Tokens => "sequences",
         Kind::Prompts => "prompts",
         Kind::Labels => "labels",
@@ -58,7 +58,7 @@ pub fn main_table(kind: Kind) -> &'static str {
 /// If the artifact is damaged.
 pub fn show(artifact: &Artifact, title: &str, options: &ShowOptions<'_>) -> Result<Page> {
     let manifest = artifact.manifest();
-    let bytes = manifest.parts().map(|part| part.bytes).sum();
+    let bytes = manifest.stored().map(|(_, bytes, _)| bytes).sum();
     let mut page = Page::new(title);
     page.facts(
         "",
@@ -96,6 +96,11 @@ pub fn show(artifact: &Artifact, title: &str, options: &ShowOptions<'_>) -> Resu
         Kind::Metrics => {
             let metrics = mediant_artifact::read_metrics(artifact)?;
             page.table("Metrics", metrics_table(&metrics, options.metrics));
+        }
+        Kind::Files => {
+            let meta: FilesMeta = artifact.meta()?;
+            page.facts("Files", [("format", Cell::text(meta.format))]);
+            page.table("Files", rows::head(artifact, "files", usize::MAX)?);
         }
         Kind::Table => {
             let meta: TableMeta = artifact.meta()?;

@@ -8,9 +8,10 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema};
 use mediant_artifact::{
     ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, Contrast, CurveRow, DType, DictionaryMeta,
-    DictionaryWriter, Digest, Effect, EffectsMeta, EffectsWriter, Example, HookFact, Kind, LabelRow, LabelsWriter,
-    Mediator, MetricRow, ModelMeta, ModelWriter, Norms, Processing, Prompt, ScoreRow, ScoresMeta, Sequence, TableMeta,
-    TokensMeta, TokensWriter, Version, write_metrics, write_prompts, write_scores, write_table, write_tokenizer,
+    DictionaryWriter, Digest, Effect, EffectsMeta, EffectsWriter, Example, FilesMeta, HookFact, Kind, LabelRow,
+    LabelsWriter, Mediator, MetricRow, ModelMeta, ModelWriter, Norms, Processing, Prompt, ScoreRow, ScoresMeta,
+    Sequence, TableMeta, TokensMeta, TokensWriter, Version, write_files, write_metrics, write_prompts, write_scores,
+    write_table, write_tokenizer,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -52,6 +53,17 @@ pub(super) fn metric(name: &str, value: f64) -> MetricRow {
 pub(super) fn metrics(rows: &[MetricRow]) -> Made {
     make(Kind::Metrics, |writer| {
         write_metrics(writer, rows).unwrap();
+    })
+}
+
+pub(super) fn plain_files() -> Made {
+    make(Kind::Files, |writer| {
+        let meta = FilesMeta { format: "saelens".to_string() };
+        let fill = |folder: &Path| -> mediant_artifact::Result<()> {
+            std::fs::write(folder.join("cfg.json"), "{}").unwrap();
+            Ok(())
+        };
+        write_files(writer, &meta, fill).unwrap();
     })
 }
 
@@ -158,7 +170,7 @@ pub(super) fn dictionary() -> Made {
             hook: "blocks.0.hook_resid_post".to_string(),
             hook_out: None,
             config: json!({ "d_sae": 8, "sae": { "architecture": "topk", "k": 16 }, "lr": 3e-4 }),
-            model: Digest::of(b"model"),
+            model: Some(Digest::of(b"model")),
         };
         dictionary.finish(&meta).unwrap();
     })
@@ -323,6 +335,7 @@ pub(super) fn all() -> Vec<Made> {
         effects(),
         scores([(head(0, 0), 1.0)]),
         metrics(&[]),
+        plain_files(),
         table(),
     ]
 }

@@ -24,6 +24,7 @@ fn without_sizes(check: impl FnOnce()) {
 fn every_kind() {
     without_sizes(|| {
         assert_snapshot!("show_model", page(&artifacts::model(), &PLAIN));
+        assert_snapshot!("show_files", page(&artifacts::plain_files(), &PLAIN));
         assert_snapshot!("show_tokenizer", page(&artifacts::tokenizer(), &PLAIN));
         assert_snapshot!("show_tokens", page(&artifacts::tokens(), &PLAIN));
         assert_snapshot!("show_prompts", page(&artifacts::prompts(), &PLAIN));

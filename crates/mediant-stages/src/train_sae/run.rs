@@ -3,8 +3,9 @@
 use std::io;
 use std::time::Instant;
 
-use mediant_artifact::{ActivationsReader, Tokens};
+use mediant_artifact::{ActivationsReader, HookFact, Tokens};
 use mediant_dict::artifact::{Origin, write};
+use mediant_dict::synth::{self, Generated};
 use mediant_dict::train::{Activations, Batch, Cached, CpuLearner, DeviceLearner, Estimates, Feed, Learner, Trainer};
 use mediant_dict::{Error, TrainConfig, Training, Weights};
 use mediant_engine::{GangDone, RunContext, StageError};
@@ -22,9 +23,10 @@ type Context<'a> = RunContext<'a, TrainConfig>;
 pub(super) fn train(members: &[Context<'_>], done: &mut GangDone<'_>) {
     let Some(first) = members.first() else { return };
     let mut gang = Gang { members, open: (0..members.len()).collect(), done };
-    let ran = match first.is_connected("model") {
-        true => streamed(first, &mut gang),
-        false => cached(first, &mut gang),
+    let ran = match (first.is_connected("model"), first.is_connected("truth")) {
+        (true, _) => streamed(first, &mut gang),
+        (_, true) => generated(first, &mut gang),
+        _ => cached(first, &mut gang),
     };
     if let Err(error) = ran {
         gang.end_all(&error);
@@ -54,15 +56,34 @@ fn streamed(first: &Context<'_>, gang: &mut Gang<'_, '_, '_>) -> Result<(), Stag
         context: tokens.meta.context,
         prepend_bos: tokens.meta.prepend_bos,
     };
-    let cancel = first.cancel_flag();
-    let between = || match cancel.load(std::sync::atomic::Ordering::Relaxed) {
-        true => Err(Error::Stopped),
-        false => Ok(()),
-    };
+    let between = unless_cancelled(first);
     on_device!(compute_device(first.device()), C, device => {
         let model = mediant_lm::load::<C>(&artifact, &device)?;
         gang.train(&Streamed::new(model, tokens, points, between), &chosen, &origin)
     })
+}
+
+/// On vectors that are drawn from known features on the way.
+fn generated(first: &Context<'_>, gang: &mut Gang<'_, '_, '_>) -> Result<(), StageError> {
+    let generator = synth::artifact::read(&first.input("truth")?)?;
+    let width = generator.config().hidden_dim;
+    let chosen = gang.choose(&[HookFact { name: synth::HOOK.to_owned(), shape: vec![width] }]);
+    let origin = Origin {
+        hook: String::new(),
+        model: first.input_digest("truth")?,
+        context: synth::EXAMPLE_ROWS as usize,
+        prepend_bos: false,
+    };
+    gang.train(&Generated::new(&generator, unless_cancelled(first)), &chosen, &origin)
+}
+
+/// An error once the run is being cancelled.
+fn unless_cancelled(first: &Context<'_>) -> impl Fn() -> mediant_dict::Result<()> + Sync + use<> {
+    let cancel = first.cancel_flag();
+    move || match cancel.load(std::sync::atomic::Ordering::Relaxed) {
+        true => Err(Error::Stopped),
+        false => Ok(()),
+    }
 }
 
 /// Which training, by its place, is on which hook point.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mediant_artifact::{Artifact, Kind, TokenizerReader};
+use mediant_dict::format::Format;
 use serde_json::json;
 
 use crate::cli::PipelineArgs;
@@ -14,9 +15,10 @@ use crate::results::{Finished, Results};
 
 /// Writes a result as files for other programs.
 ///
-/// A model becomes a Hugging Face folder that transformers loads, a dictionary a SAELens folder, a tokenizer its files,
-/// everything else one Parquet file named after the stage. Of a stage with a matrix, every instance is written: models,
-/// dictionaries and tokenizers to a folder each. DIR is made; files that are there already are kept unless --force is given.
+/// A model becomes a Hugging Face folder that transformers loads, a dictionary a SAELens folder (the stage `export` has other
+/// formats), a tokenizer its files, what the stage `export` made the files that it holds, everything else one Parquet file
+/// named after the stage. Of a stage with a matrix, every instance is written: models, dictionaries, tokenizers and files to a
+/// folder each. DIR is made; files that are there already are kept unless --force is given.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  mediant export pipelines/quickstart.yaml model exported/tiny-gpt2\n  mediant export pipelines/quickstart.yaml 'sae[name=topk16,seed=0]' exported/sae\n  mediant export pipelines/quickstart.yaml acts exported"
@@ -95,8 +97,14 @@ fn write(finished: &Finished<'_>, many: bool, draft: &Path) -> CommandResult {
     let folder = if many { draft.join(&name) } else { draft.to_owned() };
     match artifact.kind() {
         Kind::Model => mediant_lm::export(&artifact, &folder)?,
-        Kind::Dictionary => mediant_dict::artifact::export_saelens(&artifact, &folder)?,
+        Kind::Dictionary => mediant_dict::artifact::export(&artifact, Format::Saelens, false, &folder)?,
         Kind::Tokenizer => write_tokenizer(&artifact, &folder)?,
+        Kind::Files => {
+            fs::create_dir_all(&folder)?;
+            for file in &artifact.manifest().files {
+                fs::copy(artifact.dir().join(&file.file), folder.join(&file.file))?;
+            }
+        }
         _ => {
             let file = draft.join(format!("{name}.parquet"));
             artifact.export_parquet(&file)?;

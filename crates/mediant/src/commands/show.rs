@@ -105,7 +105,7 @@ fn list(results: &Results) -> Result<Page, Failure> {
             Cell::text(artifact.kind().name()),
             Cell::text(finished.instance.uses),
             Cell::Count(artifact.rows(mediant_report::main_table(artifact.kind()))?),
-            Cell::Bytes(artifact.manifest().parts().map(|part| part.bytes).sum()),
+            Cell::Bytes(artifact.manifest().stored().map(|(_, bytes, _)| bytes).sum()),
         ]);
     }
     if table.is_empty() {

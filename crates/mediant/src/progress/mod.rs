@@ -1,10 +1,12 @@
 //! What a run shows: bars on a terminal, plain lines when piped, JSON lines for machines, a summary at the end.
 
 mod bars;
+mod fetching;
 mod lines;
 mod summary;
 
 pub(crate) use bars::Bars;
+pub(crate) use fetching::fetching;
 pub(crate) use lines::{JsonLines, PlainLines};
 pub(crate) use summary::summary;
 

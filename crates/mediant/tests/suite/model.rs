@@ -43,6 +43,12 @@ stages:
     uses: compare
     inputs: { metrics: eval }
     with: { metrics: [ev_mc, l0, ce_score] }
+  stability:
+    uses: sae_stability
+    inputs: { saes: sae }
+  features:
+    uses: feature_table
+    inputs: { model: model, sae: sae, tokens: tokens.test }
   corpus:
     uses: generate_corpus
     with: { sentences: 300, items: 10 }
@@ -58,6 +64,18 @@ stages:
     uses: train_lm
     inputs: { tokens: words.train, test: words.test, tokenizer: tokenizer }
     with: { n_layers: 2, d_model: 32, n_heads: 4, steps: 12, batch: 8, lr: 0.003, warmup: 2, checkpoints: [0, 6], dropout: 0.1 }
+  words_sae:
+    uses: train_sae
+    inputs: { model: small, tokens: words.train }
+    with: { hook: blocks.0.hook_resid_post, sae: { architecture: batchtopk, k: 4 }, d_sae: 64, steps: 20, batch: 128 }
+  words_eval:
+    uses: evaluate_sae
+    inputs: { model: small, sae: words_sae, tokens: words.test }
+    with: { choose: batch }
+  probing:
+    uses: sparse_probing
+    inputs: { model: small, sae: words_sae, tokens: words.train, labels: corpus.labels }
+    with: { variables: [word_class, gender], examples: 200, least: 5 }
   items:
     uses: table
     with:

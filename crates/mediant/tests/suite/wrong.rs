@@ -50,7 +50,41 @@ fn project() -> Project {
     std::fs::remove_file(project.path("no-weights/model.safetensors")).unwrap();
     model("pickle", &config, b"");
     std::fs::rename(project.path("pickle/model.safetensors"), project.path("pickle/pytorch_model.bin")).unwrap();
+    autoencoders(&project);
     project
+}
+
+/// Autoencoders of other tools, and some with something wrong.
+fn autoencoders(project: &Project) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mediant-dict/tests/fixtures");
+    let copy = |from: &str, name: &str| {
+        std::fs::create_dir(project.path(name)).unwrap();
+        for file in std::fs::read_dir(fixtures.join(from)).unwrap().flatten() {
+            std::fs::copy(file.path(), project.path(name).join(file.file_name())).unwrap();
+        }
+    };
+    let edit = |file: &str, edit: fn(Vec<u8>) -> Vec<u8>| {
+        let bytes = std::fs::read(project.path(file)).unwrap();
+        std::fs::write(project.path(file), edit(bytes)).unwrap();
+    };
+    copy("saelens/standard", "sae-relu");
+    copy("formats/sparsify", "sae-sparsify");
+    copy("saelens/topk", "sae-matching-pursuit");
+    edit("sae-matching-pursuit/cfg.json", |bytes| {
+        String::from_utf8(bytes)
+            .unwrap()
+            .replace("\"architecture\": \"topk\"", "\"architecture\": \"matching_pursuit\"")
+            .into()
+    });
+    copy("saelens/topk", "sae-truncated");
+    edit("sae-truncated/sae_weights.safetensors", |bytes| bytes[..bytes.len() / 2].to_vec());
+    copy("saelens/topk", "sae-shape");
+    edit("sae-shape/cfg.json", |bytes| {
+        String::from_utf8(bytes).unwrap().replace("\"d_in\": 24", "\"d_in\": 32").into()
+    });
+    copy("formats/dl_topk", "sae-pickle");
+    // PyTorch before 1.6 wrote no archive.
+    std::fs::write(project.path("sae-pickle/ae.pt"), b"\x80\x02cposix\nsystem\nX\x04\0\0\0true\x85R.").unwrap();
 }
 
 /// Safetensors bytes with another header.

@@ -1,0 +1,123 @@
+//! Which tensors of a file make the parameters of an autoencoder.
+
+use super::stored::TensorFile;
+use crate::{Activation, Extra, Result, Weights};
+
+/// The tensors of an autoencoder by their names in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub(super) w_enc: Matrix,
+    pub(super) b_enc: &'static str,
+    pub(super) w_dec: Matrix,
+    pub(super) b_dec: &'static str,
+    pub(super) extra: Further,
+}
+
+/// A matrix, which has either a row or a column for each latent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Matrix {
+    /// `[d_sae, d_in]`.
+    Rows(&'static str),
+    /// `[d_in, d_sae]`.
+    Columns(&'static str),
+}
+
+/// What only some families have.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Further {
+    None,
+    /// `[d_sae]`.
+    Threshold(&'static str),
+    /// One number for all latents.
+    OneThreshold(&'static str),
+    /// The bias and the scale of the magnitudes.
+    Gate(&'static str, &'static str),
+}
+
+impl Matrix {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Rows(name) | Self::Columns(name) => name,
+        }
+    }
+
+    fn check(self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<()> {
+        match self {
+            Self::Rows(name) => file.expect(name, &[d_sae, d_in]),
+            Self::Columns(name) => file.expect(name, &[d_in, d_sae]),
+        }
+    }
+
+    /// With a row for each latent.
+    fn read(self, file: &TensorFile) -> Result<Vec<f32>> {
+        match self {
+            Self::Rows(name) => file.read(name),
+            Self::Columns(name) => file.read_transposed(name),
+        }
+    }
+
+    /// d_in and d_sae, by its shape.
+    pub(super) fn sizes(self, file: &TensorFile) -> Result<(usize, usize)> {
+        match (self, file.shape(self.name())?) {
+            (Self::Rows(_), &[d_sae, d_in]) | (Self::Columns(_), &[d_in, d_sae]) => Ok((d_in, d_sae)),
+            (_, shape) => {
+                Err(file.error(format!("tensor `{}` has shape {shape:?}, not that of a matrix", self.name())))
+            }
+        }
+    }
+}
+
+impl Layout {
+    /// The names of all tensors.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let mut names = vec![self.w_enc.name(), self.b_enc, self.w_dec.name(), self.b_dec];
+        match self.extra {
+            Further::None => {}
+            Further::Threshold(name) | Further::OneThreshold(name) => names.push(name),
+            Further::Gate(bias, scale) => names.extend([bias, scale]),
+        }
+        names
+    }
+
+    /// Checks that every tensor is there in its shape.
+    pub(super) fn check(&self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<()> {
+        self.w_enc.check(file, d_in, d_sae)?;
+        self.w_dec.check(file, d_in, d_sae)?;
+        file.expect(self.b_enc, &[d_sae])?;
+        file.expect(self.b_dec, &[d_in])?;
+        match self.extra {
+            Further::None => Ok(()),
+            Further::Threshold(name) => file.expect(name, &[d_sae]),
+            Further::OneThreshold(name) => file.expect(name, &[]),
+            Further::Gate(bias, scale) => [bias, scale].into_iter().try_for_each(|name| file.expect(name, &[d_sae])),
+        }
+    }
+
+    /// Reads the parameters.
+    pub(super) fn read(&self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<Weights> {
+        Ok(Weights {
+            d_in,
+            d_sae,
+            w_enc: self.w_enc.read(file)?,
+            b_enc: file.read(self.b_enc)?,
+            w_dec: self.w_dec.read(file)?,
+            b_dec: file.read(self.b_dec)?,
+            extra: match self.extra {
+                Further::None => Extra::None,
+                Further::Threshold(name) => Extra::Threshold(file.read(name)?),
+                Further::OneThreshold(name) => Extra::Threshold(vec![file.scalar(name)?; d_sae]),
+                Further::Gate(bias, scale) => Extra::Gate { b_mag: file.read(bias)?, r_mag: file.read(scale)? },
+            },
+        })
+    }
+
+    /// SAELens' names, which Gemma Scope and parts of dictionary_learning share.
+    pub(super) fn saelens(activation: Activation) -> Self {
+        let (b_enc, extra) = match activation {
+            Activation::Relu | Activation::TopK { .. } => ("b_enc", Further::None),
+            Activation::JumpRelu => ("b_enc", Further::Threshold("threshold")),
+            Activation::Gated => ("b_gate", Further::Gate("b_mag", "r_mag")),
+        };
+        Self { w_enc: Matrix::Columns("W_enc"), b_enc, w_dec: Matrix::Rows("W_dec"), b_dec: "b_dec", extra }
+    }
+}

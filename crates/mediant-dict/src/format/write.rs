@@ -1,0 +1,90 @@
+//! What an autoencoder becomes so that a format of another tool can hold it, and what none can.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ::safetensors::tensor::{Dtype, TensorView};
+use rayon::prelude::*;
+
+use super::Format;
+use super::tensors::Named;
+use crate::{Activation, Error, Result, Sae, Weights};
+
+/// Why autoencoders of an architecture cannot be written in a format, and what to do instead; `None` if they can.
+pub fn refusal(format: Format, architecture: &str) -> Option<(String, String)> {
+    let holds: &[&str] = match format {
+        Format::Saelens => &["relu", "gated", "topk", "jumprelu"],
+        Format::Sparsify => &["topk"],
+        Format::GemmaScope => &["jumprelu", "relu"],
+        Format::DictionaryLearning => {
+            let why = "writing dictionary_learning's `ae.pt` is not built".to_owned();
+            return Some((why, "`saelens` holds every architecture that there is".to_owned()));
+        }
+    };
+    if holds.contains(&architecture) {
+        return None;
+    }
+    let why = format!("the format `{}` has no place for {architecture} autoencoders", format.name());
+    let others = [Format::Saelens, Format::Sparsify, Format::GemmaScope].into_iter();
+    let others = others.filter(|other| *other != format && refusal(*other, architecture).is_none());
+    let others: Vec<String> = others.map(|other| format!("`{}`", other.name())).collect();
+    let help = if others.is_empty() { "no format has".to_owned() } else { format!("write {}", others.join(" or ")) };
+    Some((why, help))
+}
+
+/// The autoencoder with decoder rows of norm 1, their norms moved into the encoder.
+///
+/// # Errors
+/// Where that would change what it computes.
+pub fn fold_decoder_norms(sae: &Sae) -> Result<Sae> {
+    let activation = match sae.activation() {
+        Activation::TopK { rescale_acts_by_decoder_norm: false, .. } => {
+            let why = "decoder norms cannot be folded into a plain top-k autoencoder: its k largest pre-activations would be \
+                       others once each is multiplied by the norm of its decoder row; leave `fold_decoder_norms` out, or \
+                       train with `rescale_acts_by_decoder_norm: true`, which chooses by that product";
+            return Err(Error::Data(why.to_owned()));
+        }
+        // Chosen by the product, which is the pre-activation now.
+        Activation::TopK { k, .. } => Activation::TopK { k, rescale_acts_by_decoder_norm: false },
+        other => other,
+    };
+    let mut weights = sae.weights().clone();
+    weights.fold_decoder_norms();
+    Sae::new(weights, activation, sae.apply_b_dec_to_input())
+}
+
+/// A top-k autoencoder that chooses by its pre-activations as they are.
+pub(super) fn plain_topk(sae: &Sae) -> Result<Cow<'_, Sae>> {
+    match sae.activation() {
+        Activation::TopK { rescale_acts_by_decoder_norm: true, .. } => fold_decoder_norms(sae).map(Cow::Owned),
+        _ => Ok(Cow::Borrowed(sae)),
+    }
+}
+
+/// The same function with b_dec subtracted from the input, or not: `x W + b = (x − b_dec) W + (b + b_dec W)`. Not of gated
+/// ones, which have two biases.
+pub(super) fn subtracting_b_dec(sae: &Sae, subtract: bool) -> Result<Cow<'_, Sae>> {
+    if sae.apply_b_dec_to_input() == subtract {
+        return Ok(Cow::Borrowed(sae));
+    }
+    let sign = if subtract { 1.0 } else { -1.0 };
+    let mut weights = sae.weights().clone();
+    let Weights { d_in, w_enc, b_enc, b_dec, .. } = &mut weights;
+    b_enc.par_iter_mut().zip(w_enc.par_chunks_exact(*d_in)).for_each(|(bias, row)| {
+        let product: f64 = row.iter().zip(&*b_dec).map(|(w, b)| f64::from(*w) * f64::from(*b)).sum();
+        *bias = (f64::from(*bias) + sign * product) as f32;
+    });
+    Ok(Cow::Owned(Sae::new(weights, sae.activation(), subtract)?))
+}
+
+/// Writes a safetensors file of f32.
+pub(super) fn safetensors(path: &Path, tensors: &[Named<'_>]) -> Result<()> {
+    let views = tensors.iter().map(|(name, shape, data)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(data));
+        view.map(|view| (*name, view)).map_err(|error| Error::format(path, error.to_string()))
+    });
+    let views = views.collect::<Result<BTreeMap<_, _>>>()?;
+    let file = ::safetensors::serialize(views, None).map_err(|error| Error::format(path, error.to_string()))?;
+    std::fs::write(path, file).map_err(Error::io(path))
+}

@@ -1,0 +1,291 @@
+//! Evaluation of autoencoders on the model they were trained on.
+//!
+//! Reconstruction is measured at the hook of each autoencoder. The model runs four times: as it is, with all reconstructions in
+//! the place of the activations, with zeros there, and with the mean activations there; each time its cross-entropy is taken,
+//! and how far its predictions are from those of the model as it is. A first, shorter pass learns the means and what else
+//! has to be known beforehand.
+
+mod divergence;
+mod pass;
+mod report;
+mod survey;
+
+use std::ops::Range;
+
+use mediant_artifact::Tokens;
+use mediant_dict::Sae;
+use mediant_dict::evaluate::{ByBatch, Density, Quantised, Sums as Reconstruction, Variant, Zf, ZfPoint};
+use mediant_lm::{HookPoint, Model, batches};
+use mediant_tensor::kernels::sparse::Codes;
+use mediant_tensor::{Compute, Tensor};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, bootstrap};
+
+/// Groups of neighbouring sequences that the bootstrap draws from, at most.
+const GROUPS: usize = 200;
+
+/// What happens at positions whose mask is not set: BOS, separators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SpecialTokens {
+    /// They keep their activations when the autoencoder is spliced in, and no reconstruction is measured there (SAELens'
+    /// `ignore_tokens`, SAEBench).
+    #[default]
+    Original,
+    /// They are treated like all others.
+    Replaced,
+}
+
+impl SpecialTokens {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Original => "original",
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
+/// An autoencoder and where it is spliced in.
+#[derive(Clone, Debug)]
+pub struct Spliced {
+    /// What tells it from the others, where there are several.
+    pub name: Option<String>,
+    /// The autoencoder.
+    pub sae: Sae,
+    /// The hook point that it reads and writes.
+    pub hook: HookPoint,
+    /// k and batch, if active latents are to be chosen over batches of positions instead of as the autoencoder does it.
+    pub batch: Option<(f64, usize)>,
+}
+
+/// How it is measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// What happens at special tokens.
+    pub special_tokens: SpecialTokens,
+    /// Further definitions of explained variance.
+    pub variants: Vec<Variant>,
+    /// Bins of an activation for the description length.
+    pub mdl_bins: usize,
+    /// Positions of which norms are kept, evenly spaced over all that are measured.
+    pub zf_rows: usize,
+}
+
+/// Sums over some sequences.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sums {
+    /// At the hook of each autoencoder.
+    pub reconstruction: Vec<Reconstruction>,
+    /// Predicted tokens.
+    pub predicted: u64,
+    /// Σ of their losses in nats, by [`Run`].
+    pub loss: [f64; 4],
+    /// Σ KL(as it is ‖ changed) of the predictions in nats, by [`Run`].
+    pub kl: [f64; 4],
+}
+
+/// What is in the place of the activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// Nothing else.
+    Clean,
+    /// Reconstructions.
+    Sae,
+    /// Zeros, at every position.
+    Zero,
+    /// The mean activation, where the autoencoders are spliced in.
+    Mean,
+}
+
+impl bootstrap::Sums for Sums {
+    fn merge(&mut self, other: &Self) {
+        self.reconstruction.resize_with(self.reconstruction.len().max(other.reconstruction.len()), Default::default);
+        self.reconstruction.iter_mut().zip(&other.reconstruction).for_each(|(sums, other)| sums.merge(other));
+        self.predicted += other.predicted;
+        self.loss.iter_mut().zip(other.loss).for_each(|(sum, loss)| *sum += loss);
+        self.kl.iter_mut().zip(other.kl).for_each(|(sum, kl)| *sum += kl);
+    }
+}
+
+impl Sums {
+    /// Mean cross-entropy.
+    pub fn ce(&self, run: Run) -> f64 {
+        self.loss[run as usize] / self.predicted as f64
+    }
+
+    /// Mean divergence from the model as it is.
+    pub fn kl(&self, run: Run) -> f64 {
+        self.kl[run as usize] / self.predicted as f64
+    }
+}
+
+/// The norms at one position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ZfRow {
+    /// The sequence.
+    pub example: u32,
+    /// The position in it.
+    pub position: u32,
+    /// The norms.
+    pub point: ZfPoint,
+}
+
+/// What an evaluation measured.
+#[derive(Clone, Debug)]
+pub struct SaeEvaluation {
+    groups: Vec<Sums>,
+    parts: Vec<Part>,
+    options: Options,
+    /// Positions measured at the hooks.
+    measured: usize,
+}
+
+/// What belongs to one autoencoder.
+#[derive(Clone, Debug)]
+struct Part {
+    name: Option<String>,
+    hook: HookPoint,
+    sae: Sae,
+    by_batch: Option<ByBatch>,
+    /// Of the activations.
+    mean: Vec<f64>,
+    density: Density,
+    quantised: Quantised,
+    norms: Zf,
+    eps_lbo: Vec<f32>,
+    zf: Vec<ZfRow>,
+}
+
+impl Part {
+    fn width(&self) -> usize {
+        self.sae.weights().d_in
+    }
+
+    /// Codes of activations, which are those of the measured positions with these numbers.
+    fn encode(&self, x: &[f32], numbers: &[usize]) -> Codes {
+        match &self.by_batch {
+            Some(by_batch) => by_batch.encode(x, numbers),
+            None => self.sae.encode(x),
+        }
+    }
+
+    fn decode(&self, codes: &Codes) -> Vec<f32> {
+        match &self.by_batch {
+            Some(by_batch) => by_batch.decode(codes),
+            None => self.sae.decode(codes),
+        }
+    }
+}
+
+/// Evaluates autoencoders, all spliced in at once, on token sequences, batch by batch. `progress` hears how many tokens of how
+/// many are done. Besides sums, what stays is four bytes a position and autoencoder, for quantiles.
+///
+/// A predicted token counts for cross-entropies and divergences when its mask is set, as in the evaluation of the model alone.
+///
+/// # Errors
+/// When an autoencoder does not fit its hook, two have one hook, nothing can be measured, or the model refuses the
+/// tokens; whatever `progress` gives.
+pub fn sae_eval<C: Compute, E: From<Error>>(
+    model: &Model<C>,
+    spliced: Vec<Spliced>,
+    tokens: &Tokens,
+    options: &Options,
+    mut progress: impl FnMut(u64, u64) -> Result<(), E>,
+) -> Result<SaeEvaluation, E> {
+    check(model, &spliced)?;
+    let measured = places(tokens, options.special_tokens, 0..tokens.len()).count();
+    let predicted = (0..tokens.len()).any(|i| tokens.mask_of(i).iter().skip(1).any(|mask| *mask));
+    if measured == 0 || !predicted {
+        let why = "the tokens hold nothing to measure: no position whose mask is set, or none predicted";
+        return Err(Error::Data(why.to_owned()).into());
+    }
+    let total = tokens.meta.tokens;
+    let parts = survey::survey(model, spliced, tokens, options, |done| progress(done, 2 * total))?;
+    let groups = GROUPS.min(tokens.len());
+    let mut found = SaeEvaluation { groups: vec![Sums::default(); groups], parts, options: options.clone(), measured };
+    let mut number = 0;
+    for range in batches(tokens, model.config(), numbers_kept(model, &found.parts)) {
+        let sums = found.batch(model, tokens, range.clone(), &mut number)?;
+        for (sequence, sums) in range.clone().zip(sums) {
+            bootstrap::Sums::merge(&mut found.groups[sequence * groups / tokens.len()], &sums);
+        }
+        progress(total + tokens.offsets[range.end] as u64, 2 * total)?;
+    }
+    Ok(found)
+}
+
+/// Numbers a token that a pass leaves in memory.
+fn numbers_kept<C: Compute>(model: &Model<C>, parts: &[Part]) -> usize {
+    4 * model.config().d_model + parts.iter().map(|part| 4 * part.width()).sum::<usize>()
+}
+
+fn check<C: Compute>(model: &Model<C>, spliced: &[Spliced]) -> Result<()> {
+    if spliced.is_empty() {
+        return Err(Error::Data("there is no autoencoder to evaluate".to_owned()));
+    }
+    for (index, Spliced { sae, hook, .. }) in spliced.iter().enumerate() {
+        let (shape, d_in) = (hook.shape(model.config(), 1), sae.weights().d_in);
+        if hook.per_key() || shape.iter().product::<usize>() != d_in {
+            return Err(Error::Data(format!(
+                "the autoencoder reads vectors of {d_in} numbers, `{hook}` has shape {shape:?}"
+            )));
+        }
+        if spliced[..index].iter().any(|other| other.hook == *hook) {
+            return Err(Error::Data(format!("two autoencoders read `{hook}`; only one can be spliced in there")));
+        }
+    }
+    Ok(())
+}
+
+/// The positions of some sequences that are measured at the hooks: sequence and position in it.
+fn places(
+    tokens: &Tokens,
+    special_tokens: SpecialTokens,
+    sequences: Range<usize>,
+) -> impl Iterator<Item = (usize, usize)> + '_ {
+    sequences.flat_map(move |sequence| {
+        let mask = tokens.mask_of(sequence).iter().enumerate();
+        mask.filter(move |(_, mask)| **mask || special_tokens == SpecialTokens::Replaced)
+            .map(move |(position, _)| (sequence, position))
+    })
+}
+
+/// The activations at some hook points, `[rows, width]` each, as a pass hands them over.
+struct Read<C: Compute>(Vec<(HookPoint, Option<Tensor<C, 3>>)>);
+
+impl<C: Compute> Read<C> {
+    fn new(parts: &[Part]) -> Self {
+        Self(parts.iter().map(|part| (part.hook, None)).collect())
+    }
+
+    fn take(&mut self, point: HookPoint, x: Tensor<C, 3>) {
+        self.0.iter_mut().filter(|(hook, _)| *hook == point).for_each(|(_, read)| *read = Some(x.clone()));
+    }
+
+    fn values(self) -> Result<Vec<Vec<f32>>> {
+        let values = self.0.into_iter().map(|(hook, x)| {
+            let x = x.ok_or_else(|| Error::Data(format!("the pass did not reach `{hook}`")))?;
+            // `Compute` fixes the float element to f32, so the conversion cannot fail.
+            Ok(x.into_data().into_vec::<f32>().unwrap_or_default())
+        });
+        values.collect()
+    }
+}
+
+/// Some rows of a `[rows, width]` matrix.
+fn gathered(x: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(rows.len() * width);
+    rows.iter().for_each(|row| out.extend_from_slice(&x[row * width..][..width]));
+    out
+}
+
+impl SaeEvaluation {
+    /// The sums over everything.
+    pub fn total(&self) -> Sums {
+        let mut total = Sums::default();
+        self.groups.iter().for_each(|group| bootstrap::Sums::merge(&mut total, group));
+        total
+    }
+}

@@ -1,0 +1,91 @@
+//! `export`: a dictionary as the files of another tool.
+
+use mediant_artifact::{Facts, FilesMeta, Kind, write_files};
+use mediant_dict::artifact::export;
+use mediant_dict::format::{Format, refusal};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The stage.
+#[derive(Clone, Copy)]
+pub(crate) struct Export;
+
+/// Options of `export`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The format to write.
+    format: Format,
+    /// Decoder rows of norm 1, their norms moved into the encoder; refused where that would change what the dictionary
+    /// computes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    fold_decoder_norms: bool,
+}
+
+const PORTS: &[Port] = &[Port::one("dictionary", &[Kind::Dictionary], "What is written.")];
+
+impl Stage for Export {
+    type Config = Config;
+    const NAME: &'static str = "export";
+    const VERSION: u32 = 1;
+
+    fn docs(&self) -> Docs {
+        Docs {
+            summary: "A dictionary as files that SAELens, sparsify or the readers of Gemma Scope load",
+            details: DETAILS,
+            example: "saelens:\n  uses: export\n  inputs: { dictionary: sae }\n  with: { format: saelens }\n",
+        }
+    }
+
+    fn inputs(&self) -> Ports {
+        Ports::Fixed(PORTS)
+    }
+
+    fn outputs(&self, _: &Config) -> Vec<Output> {
+        vec![Output::new("files", Kind::Files, "The files, as the other tool reads them.")]
+    }
+
+    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        if let Some(dictionary) = inputs.dictionary("dictionary")
+            && let Some((why, help)) = refusal(config.format, &dictionary.architecture)
+        {
+            return Err(Problems::config("format", why).help(help));
+        }
+        Ok(vec![("files".to_owned(), Facts::Files)])
+    }
+
+    fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
+        Resources { gpus: 0, ..Resources::all_cpus() }
+    }
+
+    fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
+        let &Config { format, fold_decoder_norms } = cx.config();
+        let dictionary = cx.input("dictionary")?;
+        write_files(cx.output("files")?, &FilesMeta { format: format.name().to_owned() }, |folder| {
+            export(&dictionary, format, fold_decoder_norms, folder).map_err(StageError::from)
+        })?;
+        Ok(())
+    }
+}
+
+const DETAILS: &str = "\
+| `format` | files | what it holds |
+| --- | --- | --- |
+| `saelens` | `cfg.json`, `sae_weights.safetensors` | every architecture, in SAELens 6's inference form, with hook point, context and the options of the training |
+| `sparsify` | `cfg.json`, `sae.safetensors` | `topk` alone |
+| `gemma_scope` | `params.npz` | `jumprelu`, and `relu` with thresholds of 0; no hook point |
+
+What a format has no place for is refused, before anything runs where the architecture says so. Where a format always, or never, subtracts \
+b_dec from the input and the dictionary does not, or does, the encoder's bias takes the difference over: `x W + b = (x − b_dec) W + (b + b_dec W)`. \
+Sparsify chooses by pre-activations as they are, so decoder norms are folded into a `topk` that chooses by activation times norm.
+
+`fold_decoder_norms: true` gives the decoder rows norm 1: `W_enc`, its biases and thresholds are multiplied by the norms. That leaves what a \
+`relu`, `gated` or `jumprelu` dictionary computes as it is (its features are scaled), and a `topk` with `rescale_acts_by_decoder_norm: true`. \
+It is refused for a plain `topk`, whose k largest pre-activations would be others.
+
+**Where the files are.** The output is a folder of plain files in the store: complete or not there at all, and never changed. A `uses: command` \
+stage that has it as an input finds the files in the folder it is given, `mediant status` names the folder, and `mediant export FILE STAGE DIR` \
+copies them out.";
