@@ -16,12 +16,8 @@ pub mod synth;
 pub mod train;
 mod weights;
 
-<<<<<<< HEAD
-pub use config::{BDecInit, ComputeDtype, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
-=======
 pub use assignment::assignment;
-pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
->>>>>>> main
+pub use config::{BDecInit, ComputeDtype, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training};
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
 pub use objective::{BatchChoice, JumpRelu, Objective, Sparsity};

@@ -11,13 +11,10 @@ mod support;
 mod artifact;
 #[path = "suite/config.rs"]
 mod config;
-<<<<<<< HEAD
 #[path = "suite/device.rs"]
 mod device;
-=======
 #[path = "suite/formats.rs"]
 mod formats;
->>>>>>> main
 #[path = "suite/gradients.rs"]
 mod gradients;
 #[path = "suite/saelens.rs"]
