@@ -61,7 +61,7 @@ pub struct TrainConfig {
     /// Batches from which `sae.normalize_activations` estimates the norm, by default 1000, and at most one epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_estimate_batches: Option<u64>,
-    /// What numbers are rounded to before they are multiplied; on a GPU only.
+    /// What numbers are rounded to before they are multiplied, by default f32; the others are for a GPU.
     #[serde(default, skip_serializing_if = "ComputeDtype::is_f32")]
     pub compute_dtype: ComputeDtype,
     /// The training curve has a point every so many steps.

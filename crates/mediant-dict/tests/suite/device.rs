@@ -1,6 +1,6 @@
 //! The learner of burn's backends, on burn's CPU backend, against the CPU's own learner.
 
-use mediant_dict::train::{DeviceLearner, Estimates, Feed, InMemory, Learner, Now, Trained, Trainer};
+use mediant_dict::train::{DeviceLearner, Estimates, Feed, InMemory, Now, Trained, Trainer};
 use mediant_dict::{ComputeDtype, Objective, Sparsity, TrainConfig, Training, Weights};
 use mediant_tensor::Flex;
 use serde_json::json;
