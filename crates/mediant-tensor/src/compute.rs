@@ -194,7 +194,9 @@ impl Compute for burn::backend::Cuda {
     /// to the type of its inputs. Where cubecl has no such kernel, the rounded numbers are multiplied as f32, which is the
     /// same product, only slower: TF32 holds every bf16 and every f16.
     fn matmul_rounded(a: FloatTensor<Self>, b: FloatTensor<Self>, to: FloatDType) -> FloatTensor<Self> {
+        use burn::tensor::ops::FloatTensorOps;
         use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+
         if to == FloatDType::F32 {
             return Self::float_matmul(a, b);
         }
