@@ -58,11 +58,29 @@ pub(super) fn row_counts<C: Compute>(marked: Tensor<C, 2, burn::tensor::Bool>) -
     row_sums(marked.int())
 }
 
-/// The largest power of two up to [`PART`] that divides `n`, or `n` itself where that is no larger or odd.
+/// The largest power of two up to [`PART`] that divides `n`; `n` itself where that is no larger, or odd.
 fn part_of(n: usize) -> usize {
-    match 1 << n.trailing_zeros().min(PART.trailing_zeros()) {
-        _ if n <= PART => n,
-        1 => n,
-        part => part,
+    let part = 1 << n.trailing_zeros().min(PART.trailing_zeros());
+    if n <= PART || part == 1 { n } else { part }
+}
+
+#[cfg(test)]
+mod tests {
+    use mediant_tensor::{Flex, Tensor, TensorData};
+
+    use super::{column_sums, row_sums};
+
+    #[test]
+    fn sums_of_all_lengths() {
+        for [rows, n] in [[1, 1], [3, 64], [2, 65], [130, 6 * 64], [4096, 3], [77, 1024]] {
+            // Whole numbers: sums are exact in any order.
+            let values: Vec<f32> = (0..rows * n).map(|i| (i % 101) as f32).collect();
+            let tensor = Tensor::<Flex, 2>::from_data(TensorData::new(values.clone(), [rows, n]), &Default::default());
+            let along: Vec<f32> = values.chunks_exact(n).map(|row| row.iter().sum()).collect();
+            let across: Vec<f32> = (0..n).map(|column| values.iter().skip(column).step_by(n).sum()).collect();
+            let numbers = |tensor: Tensor<Flex, 2>| tensor.into_data().iter::<f32>().collect::<Vec<f32>>();
+            assert_eq!(numbers(row_sums(tensor.clone())), along);
+            assert_eq!(numbers(column_sums(tensor)), across);
+        }
     }
 }
