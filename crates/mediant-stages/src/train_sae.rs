@@ -280,4 +280,11 @@ vectors of a `synth_sae_bench` are drawn in the same way.
 The output holds W_enc, b_enc, W_dec and b_dec as SAELens saves them for inference (the scale of `normalize_activations` and, for \
 `topk` and `top_afa`, the decoder norms are taken over into the weights), and the curve: `loss` and its parts, `ev_trainer` \
 (`1 − mean error / variance of the batch`), `l0`, `dead_fraction`, `grad_norm`, `lr`, and `examples_in_batch`, the number of sequences \
-that a batch comes from. An interrupted training goes on from its last checkpoint and gives the same bytes.";
+that a batch comes from. An interrupted training goes on from its last checkpoint and gives the same bytes.
+
+The CPU computes in f32, and touches only what is active. On a GPU (`--device cuda`) the whole step runs there, by the same formulas in dense \
+products, whose inputs its kernels round to TF32. `compute_dtype: bf16` or `f16` rounds the inputs of these products instead; \
+sums, losses, gradients, moments and parameters stay f32. The loss is scaled by batch / 2 until the optimiser, which keeps \
+f16's products in its range; activations above 65,504 are beyond it and end the training (see `normalize_activations`). On the CPU any \
+`compute_dtype` but f32 is an error. A checkpoint is resumed on the kind of device that made it. The GPU's path is tested \
+against the CPU's on a CPU; it has not yet been run on a GPU.";

@@ -205,3 +205,17 @@ fn learning_rates_are_those_of_torchs_schedulers() {
         assert_eq!([0, 1, 4, 9].map(|step| objective.coefficient_at(step)), [0.0, 0.5, 2.0, 2.0]);
     }
 }
+
+#[test]
+fn the_default_compute_dtype_is_left_out_of_keys_and_artifacts() {
+    let of = |options: Value| {
+        let config = config(&options);
+        let written =
+            [serde_json::to_value(&config).unwrap(), serde_json::to_value(config.resolve().unwrap()).unwrap()];
+        written.map(|value| value.get("compute_dtype").cloned())
+    };
+    let topk = || json!({ "architecture": "topk", "k": 4 });
+    assert_eq!(of(json!({ "sae": topk() })), [None, None]);
+    assert_eq!(of(json!({ "sae": topk(), "compute_dtype": "f32" })), [None, None]);
+    assert_eq!(of(json!({ "sae": topk(), "compute_dtype": "bf16" })), [Some(json!("bf16")), Some(json!("bf16"))]);
+}

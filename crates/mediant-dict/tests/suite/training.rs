@@ -15,7 +15,7 @@ fn value(trained: &Trained, name: &str) -> f64 {
 }
 
 /// All families, with every option that adds state or randomness.
-fn families() -> [Value; 10] {
+pub(crate) fn families() -> [Value; 11] {
     [
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
@@ -24,8 +24,9 @@ fn families() -> [Value; 10] {
         json!({ "sae": { "architecture": "gated", "l1": 0.05, "l1_warm_up_steps": 10, "l0_target": 6, "b_dec_init": "mean" } }),
         json!({ "sae": { "architecture": "batchtopk", "k": 4.5, "normalize_activations": "expected_average_only_in" },
             "dead_feature_window": 5 }),
-        json!({ "sae": { "architecture": "matryoshka", "k": 4, "matryoshka_widths": [24, 40], "topk_threshold_lr": 0.05,
-            "use_matryoshka_aux_loss": true },
+        json!({ "sae": { "architecture": "matryoshka", "k": 4, "matryoshka_widths": [24, 40], "topk_threshold_lr": 0.05 },
+            "dead_feature_window": 5 }),
+        json!({ "sae": { "architecture": "matryoshka", "k": 4, "matryoshka_widths": [24, 40], "use_matryoshka_aux_loss": true },
             "dead_feature_window": 5 }),
         json!({ "sae": { "architecture": "jumprelu", "l0_coefficient": 0.02, "l0_warm_up_steps": 10, "pre_act_loss_coefficient": 1e-3 },
             "dead_feature_window": 5 }),
