@@ -113,7 +113,10 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("batchtopk", json!({ "aux_loss_coefficient": -0.5 })), "sae.aux_loss_coefficient", "at least 0"),
         (of("batchtopk", json!({ "use_matryoshka_aux_loss": true })), "sae.use_matryoshka_aux_loss", "no option"),
         (
-            of("matryoshka", json!({ "matryoshka_widths": [8], "use_matryoshka_aux_loss": true, "aux_loss_coefficient": 0 })),
+            of(
+                "matryoshka",
+                json!({ "matryoshka_widths": [8], "use_matryoshka_aux_loss": true, "aux_loss_coefficient": 0 }),
+            ),
             "sae.use_matryoshka_aux_loss",
             "does nothing",
         ),
