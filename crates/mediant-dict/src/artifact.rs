@@ -239,10 +239,10 @@ fn training_details(part: &Part) -> Value {
             "aux_loss_coefficient": aux_loss_coefficient,
         }),
         Objective::BatchTopK { choice: of } => choice(of),
-        Objective::Matryoshka { choice: of, widths } => {
+        Objective::Matryoshka { choice: of, widths, aux_by_width } => {
             let mut details = choice(of);
             details["matryoshka_widths"] = widths.iter().chain([&part.d_sae]).copied().collect();
-            details["use_matryoshka_aux_loss"] = false.into();
+            details["use_matryoshka_aux_loss"] = (*aux_by_width).into();
             details
         }
         Objective::JumpRelu(JumpRelu {

@@ -64,6 +64,9 @@ pub struct TrainConfig {
     /// Batches from which `sae.normalize_activations` estimates the norm, by default 1000, and at most one epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_estimate_batches: Option<u64>,
+    /// What numbers are rounded to before they are multiplied, by default f32; the others are for a GPU.
+    #[serde(default, skip_serializing_if = "ComputeDtype::is_f32")]
+    pub compute_dtype: ComputeDtype,
     /// The training curve has a point every so many steps.
     #[serde(default = "defaults::log_every")]
     pub log_every: u64,
@@ -88,6 +91,35 @@ pub enum LrSchedule {
 pub struct Transcoder {
     /// Whether the input skips the latents through a matrix, too.
     pub skip: bool,
+}
+
+/// What the inputs of dense products are rounded to. Sums, losses, gradients, moments and the parameters themselves are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeDtype {
+    /// Not rounded here; a GPU's own products round f32 to TF32.
+    #[default]
+    F32,
+    /// bfloat16: the range of f32 with 8 significant bits.
+    Bf16,
+    /// IEEE half precision: 11 significant bits; activations above 65,504 overflow, which ends the training.
+    F16,
+}
+
+impl ComputeDtype {
+    /// Whether nothing is rounded.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+
+    /// As a user writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
 }
 
 /// Scaling of the activations during training.
@@ -191,6 +223,9 @@ pub struct Training {
     pub b_dec_init: BDecInit,
     /// Batches from which the norm of the activations is estimated, if it is.
     pub norm_estimate_batches: Option<u64>,
+    /// What numbers are rounded to before they are multiplied.
+    #[serde(skip_serializing_if = "ComputeDtype::is_f32")]
+    pub compute_dtype: ComputeDtype,
     /// Steps from one point of the curve to the next.
     pub log_every: u64,
     /// Seed of the initial weights and of the data order.
@@ -239,7 +274,8 @@ impl TrainConfig {
         let mut wrong = Wrong::default();
         wrong.check_ranges(self);
         let objective = wrong.objective(&self.sae, self.d_sae);
-        let decoder_init_norm = wrong.decoder_init_norm(&self.sae, &objective);
+        let decoder_norm = self.sae.decoder_norm.unwrap_or(objective.decoder_norm());
+        let decoder_init_norm = wrong.decoder_init_norm(&self.sae, &objective, decoder_norm);
         wrong.empty_choice(&objective, self.batch);
         let transcoder = wrong.transcoder(self);
         let steps = wrong.steps(self);
@@ -270,13 +306,14 @@ impl TrainConfig {
             block: self.block,
             l0_target: self.sae.l0_target,
             decoder_init_norm,
-            decoder_norm: objective.decoder_norm(),
+            decoder_norm,
             objective,
             transcoder,
             apply_b_dec_to_input: self.sae.apply_b_dec_to_input.unwrap_or(transcoder.is_none()),
             normalize_activations: self.sae.normalize_activations,
             b_dec_init: self.sae.b_dec_init,
             norm_estimate_batches: estimates.then(|| self.norm_estimate_batches.unwrap_or(1000)),
+            compute_dtype: self.compute_dtype,
             log_every: self.log_every,
             seed: self.seed,
         })

@@ -19,7 +19,9 @@ pub mod train;
 mod weights;
 
 pub use assignment::assignment;
-pub use config::{BDecInit, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training, Transcoder};
+pub use config::{
+    BDecInit, ComputeDtype, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training, Transcoder,
+};
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
 pub use objective::{BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};

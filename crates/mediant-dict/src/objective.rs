@@ -1,5 +1,6 @@
 //! What each family of dictionaries minimises, and what it becomes at inference.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::weights::Extra;
@@ -48,6 +49,9 @@ pub enum Objective {
         choice: BatchChoice,
         /// The inner widths, rising, each below d_sae.
         widths: Vec<usize>,
+        /// An AuxK for each width, of the latents that it adds.
+        #[serde(default)]
+        aux_by_width: bool,
     },
     /// `mse + λ · sparsity`, each latent with a threshold of its own (Rajamanoharan et al. 2024, arXiv:2407.14435).
     JumpRelu(JumpRelu),
@@ -71,7 +75,7 @@ pub struct TopAfa {
 }
 
 /// What happens to the norms of the decoder's rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderNorm {
     /// They are trained.
@@ -79,6 +83,9 @@ pub enum DecoderNorm {
     /// Gradients lose their component along the rows, rows are divided by their norms, and then comes the optimiser's step,
     /// so that rows are off norm 1 by that step.
     OneBeforeStep,
+    /// Gradients lose their component along the rows before they are clipped, and rows are divided by their norms after the
+    /// optimiser's step (dictionary_learning).
+    OneAfterStep,
 }
 
 /// How active latents of a batch are chosen.
@@ -244,7 +251,7 @@ impl Objective {
         }
     }
 
-    /// What the family does with the decoder's norms.
+    /// What the family does with the decoder's norms, if no option says otherwise.
     pub fn decoder_norm(&self) -> DecoderNorm {
         match self {
             Self::TopAfa(_) => DecoderNorm::OneBeforeStep,

@@ -32,6 +32,10 @@ pub struct SaeConfig {
     /// matryoshka: how many latents, from the first, reconstruct by themselves, rising; `d_sae` is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matryoshka_widths: Option<Vec<usize>>,
+    /// matryoshka: an AuxK loss for each width, in which dead ones of the latents that the width adds reconstruct what the
+    /// width leaves, in place of one for all; by default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_matryoshka_aux_loss: Option<bool>,
     /// relu, gated: coefficient of the L1 loss, by default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l1: Option<f64>,
@@ -87,6 +91,10 @@ pub struct SaeConfig {
     /// matching_pursuit: a vector is done once a latent is chosen again; by default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_on_duplicate_support: Option<bool>,
+    /// What happens to the norms of the decoder's rows: `free`, SAELens' and the default of all but top_afa;
+    /// `one_after_step`, dictionary_learning's; `one_before_step`, the default of top_afa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_norm: Option<DecoderNorm>,
     /// Norm of the decoder's rows at the start, by default 0.1; `null` leaves them as the Kaiming initialisation draws them.
     /// No option of top_afa, whose rows are kept at norm 1, and of matching_pursuit, whose rows start with it.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
@@ -188,7 +196,13 @@ impl Wrong {
             }
             Architecture::Batchtopk => Objective::BatchTopK { choice: self.choice(sae, d_sae) },
             Architecture::Matryoshka => {
-                Objective::Matryoshka { choice: self.choice(sae, d_sae), widths: self.widths(sae, d_sae) }
+                let (choice, widths) = (self.choice(sae, d_sae), self.widths(sae, d_sae));
+                let aux_by_width = sae.use_matryoshka_aux_loss.unwrap_or(false);
+                if aux_by_width && choice.aux_loss_coefficient == 0.0 {
+                    let message = "does nothing with an `aux_loss_coefficient` of 0";
+                    self.add("sae.use_matryoshka_aux_loss", message, Some("leave one of them out"));
+                }
+                Objective::Matryoshka { choice, widths, aux_by_width }
             }
             Architecture::Jumprelu => Objective::JumpRelu(self.jump_relu(sae, d_sae)),
             Architecture::TopAfa => Objective::TopAfa(self.top_afa(sae)),
@@ -238,10 +252,15 @@ impl Wrong {
     }
 
     /// The norm that decoder rows start with.
-    pub(crate) fn decoder_init_norm(&mut self, sae: &SaeConfig, objective: &Objective) -> Option<f64> {
-        let fixed = match (objective, objective.decoder_norm()) {
+    pub(crate) fn decoder_init_norm(
+        &mut self,
+        sae: &SaeConfig,
+        objective: &Objective,
+        decoder_norm: DecoderNorm,
+    ) -> Option<f64> {
+        let fixed = match (objective, decoder_norm) {
             (Objective::MatchingPursuit(_), _) => Some("starts with decoder rows of norm 1"),
-            (_, DecoderNorm::OneBeforeStep) => Some("keeps decoder rows at norm 1"),
+            (_, DecoderNorm::OneBeforeStep | DecoderNorm::OneAfterStep) => Some("keeps decoder rows at norm 1"),
             (_, DecoderNorm::Free) => None,
         };
         match (fixed, sae.decoder_init_norm) {
@@ -376,6 +395,7 @@ impl Wrong {
             ("sae.stop_on_duplicate_support", sae.stop_on_duplicate_support.is_some(), &[MatchingPursuit]),
             ("sae.topk_threshold_lr", sae.topk_threshold_lr.is_some(), &[Batchtopk, Matryoshka]),
             ("sae.matryoshka_widths", sae.matryoshka_widths.is_some(), &[Matryoshka]),
+            ("sae.use_matryoshka_aux_loss", sae.use_matryoshka_aux_loss.is_some(), &[Matryoshka]),
             ("sae.l1", sae.l1.is_some(), &[Relu, Gated]),
             ("sae.l1_warm_up_steps", sae.l1_warm_up_steps.is_some(), &[Relu, Gated]),
             ("sae.l0_coefficient", sae.l0_coefficient.is_some(), &[Jumprelu]),

@@ -11,6 +11,8 @@ mod support;
 mod artifact;
 #[path = "suite/config.rs"]
 mod config;
+#[path = "suite/device.rs"]
+mod device;
 #[path = "suite/formats.rs"]
 mod formats;
 #[path = "suite/gradients.rs"]

@@ -229,7 +229,9 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
   instead: the running mean `θ ← (1 − r) θ + r · (smallest chosen activation)` from 0, with r = `topk_threshold_lr`. The output is a \
   `jumprelu` autoencoder with this threshold for every latent. After few steps (compared with 1/r) it lies too low.
 - `matryoshka` (Bussmann et al. 2025, arXiv:2503.17547): `batchtopk` whose first w latents reconstruct by themselves too, for every w of \
-  `matryoshka_widths` below `d_sae`: loss `‖x − x̂‖² + Σ_w ‖x − x̂_w‖²` plus AuxK, `x̂_w = Σ_{i<w} f_i W_dec,i + b_dec`.
+  `matryoshka_widths` below `d_sae`: loss `‖x − x̂‖² + Σ_w ‖x − x̂_w‖²` plus AuxK, `x̂_w = Σ_{i<w} f_i W_dec,i + b_dec`. With \
+  `use_matryoshka_aux_loss: true` there is an AuxK for each width instead of one: the dead ones of the latents that the width adds \
+  reconstruct `x − x̂_w`, and the scale of each counts these alone (SAELens; false by default there too).
 - `jumprelu` (Rajamanoharan et al. 2024, arXiv:2407.14435): `f_i = z_i` where `z_i > θ_i`, θ trained directly and kept at 0 or above; \
   loss `‖x − x̂‖² + λ · s`, λ = `l0_coefficient`, rising from 0 over `l0_warm_up_steps`. With \
   `jumprelu_sparsity_loss_mode: step`, s is `L0`, the number of active latents; with `tanh`, `Σ_i tanh(c f_i ‖W_dec,i‖₂)` with \
@@ -258,6 +260,11 @@ W_skip and biases zero. SAELens does not train them; the losses are those of the
 order of the data begin anew. Its architecture must be the one that the training's is at inference (a `jumprelu` for `batchtopk` and `matryoshka`, whose \
 running threshold is learnt anew from 0), and its shape the training's.
 
+`decoder_norm` says what keeps the rows of W_dec at norm 1, if anything does: nothing with `free` (SAELens; the default of all but \
+`top_afa`). With `one_after_step` (dictionary_learning) the gradient loses its component along each row, gradients are clipped, and after the \
+optimiser's step each row is divided by its norm; `relu` then has the plain L1 loss on activations. With `one_before_step` (the default of \
+`top_afa`) rows are divided before the step and are off norm 1 by it. Rows then begin at norm 1.
+
 Squared errors are summed over dimensions and averaged over the batch. Formulas and defaults are those of SAELens 6.54: Adam with \
 epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 (`top_afa` and `matching_pursuit`: 1) and the encoder to their transpose.
 
@@ -273,4 +280,11 @@ vectors of a `synth_sae_bench` are drawn in the same way.
 The output holds W_enc, b_enc, W_dec and b_dec as SAELens saves them for inference (the scale of `normalize_activations` and, for \
 `topk` and `top_afa`, the decoder norms are taken over into the weights), and the curve: `loss` and its parts, `ev_trainer` \
 (`1 − mean error / variance of the batch`), `l0`, `dead_fraction`, `grad_norm`, `lr`, and `examples_in_batch`, the number of sequences \
-that a batch comes from. An interrupted training goes on from its last checkpoint and gives the same bytes.";
+that a batch comes from. An interrupted training goes on from its last checkpoint and gives the same bytes.
+
+The CPU computes in f32, and touches only what is active. On a GPU (`--device cuda`) the whole step runs there, by the same formulas in dense \
+products, whose inputs its kernels round to TF32. `compute_dtype: bf16` or `f16` rounds the inputs of these products instead; \
+sums, losses, gradients, moments and parameters stay f32. The loss is scaled by batch / 2 until the optimiser, which keeps \
+f16's products in its range; activations above 65,504 are beyond it and end the training (see `normalize_activations`). On the CPU any \
+`compute_dtype` but f32 is an error. A checkpoint is resumed on the kind of device that made it. The GPU's path is tested \
+against the CPU's on a CPU; it has not yet been run on a GPU.";

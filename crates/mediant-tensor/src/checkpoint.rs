@@ -1,6 +1,7 @@
 //! The state of a training in one file, bit for bit: named f32 tensors and named lists of u64 (counters, places in random
 //! streams). The file is safetensors without metadata, so equal states are equal bytes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,16 +11,17 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::{Error, Result};
 
-/// What [`save`] writes, borrowed from where it lives.
+/// What [`save`] writes, borrowed from where it lives, or fetched from a device.
 #[derive(Default)]
 pub struct State<'a> {
-    tensors: BTreeMap<String, (Vec<usize>, &'a [f32])>,
+    tensors: BTreeMap<String, (Vec<usize>, Cow<'a, [f32]>)>,
     words: BTreeMap<String, Vec<u64>>,
 }
 
 impl<'a> State<'a> {
     /// Adds a tensor; `data` holds the product of `shape`, row-major.
-    pub fn tensor(&mut self, name: impl Into<String>, shape: &[usize], data: &'a [f32]) {
+    pub fn tensor(&mut self, name: impl Into<String>, shape: &[usize], data: impl Into<Cow<'a, [f32]>>) {
+        let data = data.into();
         assert_eq!(shape.iter().product::<usize>(), data.len(), "a tensor holds what its shape says");
         self.tensors.insert(name.into(), (shape.to_vec(), data));
     }
@@ -162,7 +164,7 @@ mod tests {
         let path = dir.path().join("state.safetensors");
         let mut state = State::default();
         state.tensor("w", &[2, 3], &ODD);
-        state.tensor("none", &[0], &[]);
+        state.tensor("none", &[0], Vec::new());
         state.words("cursor", &[u64::MAX, 0, 7]);
         save(&path, &state).unwrap();
         (dir, path)

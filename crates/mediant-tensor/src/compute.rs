@@ -1,3 +1,4 @@
+use burn::tensor::FloatDType;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
@@ -92,6 +93,11 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
         plain::linear::<Self>(x, weight, bias)
     }
 
+    /// See [`crate::ops::matmul_rounded`].
+    fn matmul_rounded(a: FloatTensor<Self>, b: FloatTensor<Self>, to: FloatDType) -> FloatTensor<Self> {
+        plain::matmul_rounded::<Self>(a, b, to)
+    }
+
     /// Sum over rows of a `[rows, width]` tensor, as `[width]`: the gradient of a bias.
     fn sum_rows(x: FloatTensor<Self>) -> FloatTensor<Self> {
         plain::sum_rows::<Self>(x)
@@ -183,4 +189,19 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
 }
 
 #[cfg(feature = "cuda")]
-impl Compute for burn::backend::Cuda {}
+impl Compute for burn::backend::Cuda {
+    /// bf16 and f16 inputs on the tensor cores, with f32 sums and an f32 result: burn's own product would round the result
+    /// to the type of its inputs. Where cubecl has no such kernel, the rounded numbers are multiplied as f32, which is the
+    /// same product, only slower: TF32 holds every bf16 and every f16.
+    fn matmul_rounded(a: FloatTensor<Self>, b: FloatTensor<Self>, to: FloatDType) -> FloatTensor<Self> {
+        use burn::tensor::ops::FloatTensorOps;
+        use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+
+        if to == FloatDType::F32 {
+            return Self::float_matmul(a, b);
+        }
+        let (left, right) = (Self::float_cast(a.clone(), to), Self::float_cast(b.clone(), to));
+        let product = matmul(left, right, None, MatmulStrategy::default(), burn::tensor::DType::F32);
+        product.unwrap_or_else(|_| plain::matmul_rounded::<Self>(a, b, to))
+    }
+}

@@ -3,7 +3,7 @@
 //! A "row" is a vector along the last dimension; functions over `D` dimensions act on every row by itself. No result
 //! depends on which other rows are in the batch, nor on the number of threads.
 
-use burn::tensor::{Int, Shape, Tensor, TensorPrimitive};
+use burn::tensor::{FloatDType, Int, Shape, Tensor, TensorPrimitive};
 
 use crate::Compute;
 
@@ -138,6 +138,12 @@ pub fn matmul<C: Compute>(a: Tensor<C, 2>, b: Tensor<C, 2>) -> Tensor<C, 2> {
         return a.matmul(b);
     }
     Tensor::cat(vec![a.clone(), a], 0).matmul(b).narrow(0, 0, 1)
+}
+
+/// `a · b` of numbers rounded to `to`, summed in f32, the result f32. With `F32` the numbers are taken as they are (CUDA's
+/// kernels round them to TF32).
+pub fn matmul_rounded<C: Compute>(a: Tensor<C, 2>, b: Tensor<C, 2>, to: FloatDType) -> Tensor<C, 2> {
+    wrap(C::matmul_rounded(bare(a), bare(b), to))
 }
 
 /// Shape of `rows` flattened to two dimensions.

@@ -1,5 +1,7 @@
-//! Adam and AdamW as PyTorch computes them, on plain slices; the global norm of gradients.
+//! Adam and AdamW as PyTorch computes them, on plain slices and on tensors; the global norm of gradients.
 
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 use rayon::prelude::*;
 
 use crate::kernels::simd;
@@ -72,6 +74,42 @@ impl Adam {
                     || update.apply(p, g, m, v),
                 );
             });
+    }
+}
+
+/// The moments of one parameter on a device.
+#[derive(Clone, Debug)]
+pub struct TensorMoments<B: Backend, const D: usize> {
+    /// Running mean of the gradient.
+    pub first: Tensor<B, D>,
+    /// Running mean of its square.
+    pub second: Tensor<B, D>,
+}
+
+impl Adam {
+    /// [`Self::step`] where the parameter lives; returns the new parameter and moments.
+    pub fn step_tensor<B: Backend, const D: usize>(
+        &self,
+        step: u64,
+        lr: f64,
+        param: Tensor<B, D>,
+        grad: Tensor<B, D>,
+        gradient_scale: f32,
+        moments: TensorMoments<B, D>,
+    ) -> (Tensor<B, D>, TensorMoments<B, D>) {
+        let update = Update::new(self, step, lr, gradient_scale);
+        let shrunk = param * update.shrink;
+        let grad = grad * update.gradient_scale + shrunk.clone() * update.decay;
+        let away = grad.clone() - moments.first.clone();
+        let first = if update.one_minus_beta1 < 0.5 {
+            moments.first + away * update.one_minus_beta1
+        } else {
+            grad.clone() - away * update.beta1
+        };
+        let second = moments.second * update.beta2 + grad.clone() * update.one_minus_beta2 * grad;
+        let denominator = second.clone().sqrt() / update.root_of_correction2 + update.eps;
+        let param = shrunk - first.clone() / denominator * update.step_size;
+        (param, TensorMoments { first, second })
     }
 }
 

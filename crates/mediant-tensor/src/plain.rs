@@ -5,7 +5,7 @@
 use burn::tensor::activation;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{Int, Shape, Tensor, TensorMetadata, TensorPrimitive};
+use burn::tensor::{FloatDType, Int, Shape, Tensor, TensorMetadata, TensorPrimitive};
 
 use crate::compute::UnembedGradients;
 use crate::ops::flat;
@@ -365,6 +365,15 @@ pub fn unembed_loss<B: Backend>(
         }
     });
     (bare(loss), gradients)
+}
+
+/// [`crate::ops::matmul_rounded`].
+pub fn matmul_rounded<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, to: FloatDType) -> FloatTensor<B> {
+    if to == FloatDType::F32 {
+        return B::float_matmul(a, b);
+    }
+    let rounded = |x| B::float_cast(B::float_cast(x, to), FloatDType::F32);
+    B::float_matmul(rounded(a), rounded(b))
 }
 
 /// Gradient of [`crate::ops::embedding`] with respect to its table of `rows` rows.

@@ -11,23 +11,27 @@ use super::Format;
 use super::tensors::Named;
 use crate::{Activation, Error, Result, Sae, Weights};
 
-/// Why autoencoders of an architecture cannot be written in a format, and what to do instead; `None` if they can.
-pub fn refusal(format: Format, architecture: &str) -> Option<(String, String)> {
-    let holds: &[&str] = match format {
+/// Whether a format has a place for an architecture.
+fn holds(format: Format, architecture: &str) -> bool {
+    let architectures: &[&str] = match format {
         Format::Saelens => &["relu", "gated", "topk", "jumprelu", "matching_pursuit"],
         Format::Sparsify => &["topk"],
         Format::GemmaScope => &["jumprelu", "relu"],
-        Format::DictionaryLearning => {
-            let why = "writing dictionary_learning's `ae.pt` is not built".to_owned();
-            return Some((why, "`saelens` holds every architecture but top_afa".to_owned()));
-        }
+        Format::DictionaryLearning => &[],
     };
-    if holds.contains(&architecture) {
+    architectures.contains(&architecture)
+}
+
+/// Why autoencoders of an architecture cannot be written in a format, and what to do instead; `None` if they can.
+pub fn refusal(format: Format, architecture: &str) -> Option<(String, String)> {
+    if holds(format, architecture) {
         return None;
     }
-    let why = format!("the format `{}` has no place for {architecture} autoencoders", format.name());
-    let others = [Format::Saelens, Format::Sparsify, Format::GemmaScope].into_iter();
-    let others = others.filter(|other| *other != format && refusal(*other, architecture).is_none());
+    let why = match format {
+        Format::DictionaryLearning => "writing dictionary_learning's `ae.pt` is not built".to_owned(),
+        _ => format!("the format `{}` has no place for {architecture} autoencoders", format.name()),
+    };
+    let others = Format::ALL.into_iter().filter(|other| holds(*other, architecture));
     let others: Vec<String> = others.map(|other| format!("`{}`", other.name())).collect();
     let help = if others.is_empty() { "no format has".to_owned() } else { format!("write {}", others.join(" or ")) };
     Some((why, help))

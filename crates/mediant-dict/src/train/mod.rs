@@ -2,6 +2,7 @@
 
 mod cpu;
 mod curve;
+mod device;
 mod feed;
 mod learner;
 mod order;
@@ -10,6 +11,7 @@ mod start;
 mod trainer;
 
 pub use cpu::{Buffers, CpuLearner, Pass, pass};
+pub use device::{DeviceLearner, not_on_devices};
 pub use feed::{Batch, Feed};
 pub use learner::{Learner, Losses, Now, Outcome, Samples};
 pub use source::{Activations, Cached, InMemory};

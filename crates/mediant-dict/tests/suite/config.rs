@@ -35,7 +35,7 @@ fn defaults_are_those_of_saelens() {
     assert_eq!(of(json!({ "architecture": "batchtopk" })), Objective::BatchTopK { choice });
     assert_eq!(
         of(json!({ "architecture": "matryoshka", "matryoshka_widths": [32, 128, 512] })),
-        Objective::Matryoshka { choice, widths: vec![32, 128] }
+        Objective::Matryoshka { choice, widths: vec![32, 128], aux_by_width: false }
     );
     let jump_relu = JumpRelu {
         l0: 1.0,
@@ -111,6 +111,15 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("batchtopk", json!({ "topk_threshold_lr": 0.0 })), "sae.topk_threshold_lr", "above 0 and at most 1"),
         (of("batchtopk", json!({ "matryoshka_widths": [8] })), "sae.matryoshka_widths", "no option"),
         (of("batchtopk", json!({ "aux_loss_coefficient": -0.5 })), "sae.aux_loss_coefficient", "at least 0"),
+        (of("batchtopk", json!({ "use_matryoshka_aux_loss": true })), "sae.use_matryoshka_aux_loss", "no option"),
+        (
+            of(
+                "matryoshka",
+                json!({ "matryoshka_widths": [8], "use_matryoshka_aux_loss": true, "aux_loss_coefficient": 0 }),
+            ),
+            "sae.use_matryoshka_aux_loss",
+            "does nothing",
+        ),
         (of("matryoshka", json!({})), "sae.architecture", "needs `matryoshka_widths`"),
         (of("matryoshka", json!({ "matryoshka_widths": [] })), "sae.matryoshka_widths", "needs a width"),
         (of("matryoshka", json!({ "matryoshka_widths": [64] })), "sae.matryoshka_widths", "needs a width"),
@@ -145,6 +154,11 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("jumprelu", json!({ "jumprelu_init_threshold": -0.1 })), "sae.jumprelu_init_threshold", "at least 0"),
         (of("jumprelu", json!({ "pre_act_loss_coefficient": -0.1 })), "sae.pre_act_loss_coefficient", "at least 0"),
         (topk(json!({ "decoder_init_norm": -1.0 })), "sae.decoder_init_norm", "positive"),
+        (
+            topk(json!({ "decoder_init_norm": 1.0, "decoder_norm": "one_after_step" })),
+            "sae.decoder_init_norm",
+            "at norm 1",
+        ),
         (with(json!({ "tokens": 5 })), "tokens", "both"),
         (with(json!({ "steps": null })), "", "neither"),
         (with(json!({ "steps": 0 })), "steps", "at least 1"),
@@ -193,4 +207,18 @@ fn learning_rates_are_those_of_torchs_schedulers() {
         let objective = config(&json!({ "sae": warm })).resolve().unwrap().objective;
         assert_eq!([0, 1, 4, 9].map(|step| objective.coefficient_at(step)), [0.0, 0.5, 2.0, 2.0]);
     }
+}
+
+#[test]
+fn the_default_compute_dtype_is_left_out_of_keys_and_artifacts() {
+    let of = |options: Value| {
+        let config = config(&options);
+        let written =
+            [serde_json::to_value(&config).unwrap(), serde_json::to_value(config.resolve().unwrap()).unwrap()];
+        written.map(|value| value.get("compute_dtype").cloned())
+    };
+    let topk = || json!({ "architecture": "topk", "k": 4 });
+    assert_eq!(of(json!({ "sae": topk() })), [None, None]);
+    assert_eq!(of(json!({ "sae": topk(), "compute_dtype": "f32" })), [None, None]);
+    assert_eq!(of(json!({ "sae": topk(), "compute_dtype": "bf16" })), [Some(json!("bf16")), Some(json!("bf16"))]);
 }

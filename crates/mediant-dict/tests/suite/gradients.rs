@@ -7,7 +7,7 @@ use crate::oracle::Oracle;
 use crate::support::{normal, run, run_on};
 
 /// The 2-norm of the difference, of that of `b`.
-fn distance(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn distance(a: &[f32], b: &[f32]) -> f64 {
     let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
     let (difference, size) = (norm(&mut a.iter().zip(b).map(|(a, b)| a - b)), norm(&mut b.iter().copied()));
     assert!(size > 0.0 && a.len() == b.len());
@@ -18,7 +18,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 const TOLERANCE: f64 = 1e-5;
 
 /// Weights in the middle of a training: encoder and decoder differ, biases are not zero.
-fn weights(d_in: usize, d_sae: usize, bias: f32, objective: &Objective) -> Weights {
+pub(crate) fn weights(d_in: usize, d_sae: usize, bias: f32, objective: &Objective) -> Weights {
     disturbed(Weights::init(d_in, d_sae, Some(0.6), 5), bias, objective)
 }
 
@@ -85,11 +85,11 @@ fn compare(weights: &Weights, objective: &Objective, subtract: bool, samples: Sa
     }
 }
 
-fn choice(rescale_acts_by_decoder_norm: bool) -> BatchChoice {
+pub(crate) fn choice(rescale_acts_by_decoder_norm: bool) -> BatchChoice {
     BatchChoice { k: 5.5, rescale_acts_by_decoder_norm, aux_loss_coefficient: 0.7, threshold_lr: 0.01 }
 }
 
-fn jump_relu(sparsity: Sparsity, ste_to_input: bool, pre_act_loss_coefficient: Option<f64>) -> Objective {
+pub(crate) fn jump_relu(sparsity: Sparsity, ste_to_input: bool, pre_act_loss_coefficient: Option<f64>) -> Objective {
     Objective::JumpRelu(JumpRelu {
         l0: 0.3,
         l0_warm_up_steps: 0,
@@ -127,7 +127,7 @@ fn transcoders_dense_and_sparse() {
         let topk = Objective::TopK { k: 6, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 };
         check_transcoders(0.0, &topk, Work::Any, dead);
         check_transcoders(0.0, &Objective::BatchTopK { choice: choice(true) }, Work::Any, dead);
-        let nested = Objective::Matryoshka { choice: choice(false), widths: vec![1, 40] };
+        let nested = Objective::Matryoshka { choice: choice(false), widths: vec![1, 40], aux_by_width: false };
         check_transcoders(0.0, &nested, Work::Any, dead);
     }
 }
@@ -190,7 +190,10 @@ fn batchtopk_with_few_and_many_dead_latents() {
 #[test]
 fn matryoshka_with_few_and_many_dead_latents() {
     for rescale in [true, false] {
-        with_few_and_many_dead(&Objective::Matryoshka { choice: choice(rescale), widths: vec![1, 40, 130] });
+        for aux_by_width in [false, true] {
+            let (choice, widths) = (choice(rescale), vec![1, 40, 130]);
+            with_few_and_many_dead(&Objective::Matryoshka { choice, widths, aux_by_width });
+        }
     }
 }
 
@@ -225,7 +228,7 @@ const WIDE: [usize; 3] = [4, 1 << 18, 70];
 fn batches_that_are_cut_into_pieces() {
     let topk = Objective::TopK { k: 5, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 };
     check(WIDE, 0.0, &topk, Work::Any, |i| i % 1000 == 0);
-    let nested = Objective::Matryoshka { choice: choice(true), widths: vec![1 << 12] };
+    let nested = Objective::Matryoshka { choice: choice(true), widths: vec![1 << 12], aux_by_width: true };
     check(WIDE, 0.0, &nested, Work::Any, |i| i % 1000 == 0);
     let top_afa = Objective::TopAfa(TopAfa { afa_coefficient: 0.3, aux_loss_coefficient: 0.7, k_aux: 10 });
     check(WIDE, 0.0, &top_afa, Work::Any, |i| i % 1000 == 0);

@@ -149,17 +149,36 @@ impl Oracle {
         if rescale { self.norms.clone() } else { Tensor::ones([1, self.dead.len()], &Default::default()) }
     }
 
-    fn batch_choice(&mut self, choice: &BatchChoice, widths: &[usize]) {
+    fn batch_choice(&mut self, choice: &BatchChoice, widths: &[usize], aux_by_width: bool) {
         let scale = self.scale(choice.rescale_acts_by_decoder_norm);
         let hidden = self.pre.clone() * scale.clone();
         let all = hidden.dims()[1] * self.rows();
         let chosen = largest(&hidden, all, (choice.k * self.rows() as f64) as usize, &vec![true; self.dead.len()]);
         let codes = relu(hidden.clone()) * chosen / scale.clone();
         let out = self.reconstruct(codes.clone());
-        self.aux(&hidden, &scale, &out, choice.aux_loss_coefficient);
-        for &width in widths {
-            let inner = where_true(&codes, |latent, _| latent < width);
-            let out = self.decode(codes.clone() * inner) + self.offset.clone();
+        let inner: Vec<Matrix> = widths
+            .iter()
+            .map(|&width| {
+                let inner = where_true(&codes, |latent, _| latent < width);
+                self.decode(codes.clone() * inner) + self.offset.clone()
+            })
+            .collect();
+        if aux_by_width {
+            let mut start = 0;
+            let dead = self.dead.clone();
+            let mut sum = 0.0;
+            for (end, out) in widths.iter().copied().chain([dead.len()]).zip(inner.iter().chain([&out])) {
+                self.dead = (0..dead.len()).map(|latent| dead[latent] && (start..end).contains(&latent)).collect();
+                self.aux(&hidden, &scale, out, choice.aux_loss_coefficient);
+                sum += self.losses.others.pop().unwrap();
+                start = end;
+            }
+            self.losses.others.push(sum);
+            self.dead = dead;
+        } else {
+            self.aux(&hidden, &scale, &out, choice.aux_loss_coefficient);
+        }
+        for out in inner {
             self.add(Self::square(out - self.x.clone()));
         }
     }
@@ -300,8 +319,8 @@ impl Oracle {
                 let out = self.reconstruct(relu(hidden.clone()) * chosen / scale.clone());
                 self.aux(&hidden, &scale, &out, *aux_loss_coefficient);
             }
-            Objective::BatchTopK { choice } => self.batch_choice(choice, &[]),
-            Objective::Matryoshka { choice, widths } => self.batch_choice(choice, widths),
+            Objective::BatchTopK { choice } => self.batch_choice(choice, &[], false),
+            Objective::Matryoshka { choice, widths, aux_by_width } => self.batch_choice(choice, widths, *aux_by_width),
             Objective::JumpRelu(options) => self.jump_relu(options),
             Objective::TopAfa(options) => self.top_afa(options),
             Objective::MatchingPursuit(rule) => self.matching_pursuit(rule),

@@ -113,13 +113,13 @@ impl Activations for Two {
     }
 }
 
-/// [`synthetic`] vectors, and max(·, 0) of a linear function of them: something for a transcoder to learn.
+/// [`synthetic`] vectors, and a linear function of them: something for a transcoder to learn.
 pub(crate) fn synthetic_pair(rows: usize, [width, out]: [usize; 2], features: usize, length: usize) -> Two {
     let x = synthetic(rows, width, features, length);
     let matrix = normal(width * out, 101, (1.0 / width as f32).sqrt());
     let of_row = |row: &[f32]| -> Vec<f32> {
         let product = |j: usize| row.iter().enumerate().map(|(i, x)| x * matrix[i * out + j]).sum::<f32>();
-        (0..out).map(|j| product(j).max(0.0)).collect()
+        (0..out).map(product).collect()
     };
     let data = x.data.chunks_exact(width).flat_map(of_row).collect();
     let y = InMemory { data, width: out, offsets: x.offsets.clone() };

@@ -15,7 +15,7 @@ fn value(trained: &Trained, name: &str) -> f64 {
 }
 
 /// All families, with every option that adds state or randomness.
-fn families() -> [Value; 9] {
+pub(crate) fn families() -> [Value; 11] {
     [
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
@@ -26,6 +26,8 @@ fn families() -> [Value; 9] {
             "dead_feature_window": 5 }),
         json!({ "sae": { "architecture": "matryoshka", "k": 4, "matryoshka_widths": [24, 40], "topk_threshold_lr": 0.05 },
             "dead_feature_window": 5 }),
+        json!({ "sae": { "architecture": "matryoshka", "k": 4, "matryoshka_widths": [24, 40], "use_matryoshka_aux_loss": true },
+            "dead_feature_window": 5 }),
         json!({ "sae": { "architecture": "jumprelu", "l0_coefficient": 0.02, "l0_warm_up_steps": 10, "pre_act_loss_coefficient": 1e-3 },
             "dead_feature_window": 5 }),
         json!({ "sae": { "architecture": "jumprelu", "l0_coefficient": 0.02, "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 5,
@@ -33,6 +35,7 @@ fn families() -> [Value; 9] {
         json!({ "sae": { "architecture": "top_afa", "normalize_activations": "expected_average_only_in" },
             "dead_feature_window": 5, "adam_beta2": 0.99 }),
         json!({ "sae": { "architecture": "matching_pursuit", "max_iterations": 4, "normalize_activations": "expected_average_only_in" } }),
+        json!({ "sae": { "architecture": "relu", "l1": 0.05, "decoder_norm": "one_after_step" }, "max_grad_norm": 0.5 }),
     ]
 }
 
@@ -138,6 +141,26 @@ fn threads_do_not_change_the_bits() {
         assert_eq!(one.sae, three.sae);
         assert_eq!(one.curve, two.curve);
     }
+}
+
+/// The largest distance of a decoder row's norm from 1 after each of three steps.
+fn off_norm(own: &Value) -> [f32; 3] {
+    let data = synthetic(400, 16, 24, 10);
+    [1, 2, 3].map(|all| {
+        let mut sae = json!({ "k": 4, "rescale_acts_by_decoder_norm": false, "architecture": "topk" });
+        sae.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+        let weights = train(&config(&json!({ "sae": sae, "steps": all, "lr": 1e-2 })), &data).sae.weights().clone();
+        weights.decoder_norms().iter().fold(0.0, |worst, norm| worst.max((norm - 1.0).abs()))
+    })
+}
+
+#[test]
+fn decoder_rows_are_kept_at_norm_one() {
+    assert!(off_norm(&json!({ "decoder_norm": "one_after_step" })).iter().all(|off| *off < 1e-6));
+    // Off by one step, and by no more.
+    let before = off_norm(&json!({ "decoder_norm": "one_before_step" }));
+    assert!(before.iter().all(|off| *off > 1e-4 && *off < 0.1), "{before:?}");
+    assert!(off_norm(&json!({})).iter().all(|off| *off > 0.5));
 }
 
 #[test]

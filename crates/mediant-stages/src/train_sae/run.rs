@@ -6,12 +6,14 @@ use std::time::Instant;
 use mediant_artifact::{ActivationsReader, HookFact, Tokens};
 use mediant_dict::artifact::{Origin, write};
 use mediant_dict::synth::{self, Generated};
-use mediant_dict::train::{Activations, Batch, Cached, CpuLearner, Estimates, Feed, Places, Trainer};
-use mediant_dict::{Error, TrainConfig, Training};
+use mediant_dict::train::{
+    Activations, Batch, Cached, CpuLearner, DeviceLearner, Estimates, Feed, Learner, Places, Trainer, not_on_devices,
+};
+use mediant_dict::{Error, TrainConfig, Training, Weights};
 use mediant_engine::{GangDone, RunContext, StageError};
 use mediant_lm::HookPoint;
 use mediant_methods::Streamed;
-use mediant_tensor::on_device;
+use mediant_tensor::{Device, on_device};
 
 use super::choose_hook;
 use crate::device::compute_device;
@@ -121,10 +123,10 @@ struct Gang<'g, 'a, 'd> {
 }
 
 /// A training under way.
-struct Member {
+struct Member<L> {
     place: usize,
     training: Training,
-    trainer: Trainer<CpuLearner>,
+    trainer: Trainer<L>,
     hook: String,
     hook_out: Option<String>,
 }
@@ -162,9 +164,27 @@ impl<'a> Gang<'_, 'a, '_> {
         chosen
     }
 
-    /// Trains on a source that has the chosen hook points, in the order of [`names`].
+    /// Trains on a source that has the chosen hook points, in the order of [`names`], with the learner of the device.
     fn train(&mut self, source: &dyn Activations, chosen: &Chosen, origin: &Origin) -> Result<(), StageError> {
-        let mut members = self.begin(source, chosen);
+        let Some(first) = self.members.first() else { return Ok(()) };
+        match compute_device(first.device()) {
+            // Sparse work with kernels of our own.
+            Device::Cpu => self.train_with(source, chosen, origin, &CpuLearner::new),
+            device => on_device!(device, C, handle => {
+                let learner = |training: &Training, weights| DeviceLearner::<C>::new(training, weights, &handle);
+                self.train_with(source, chosen, origin, &learner)
+            }),
+        }
+    }
+
+    fn train_with<L: Learner>(
+        &mut self,
+        source: &dyn Activations,
+        chosen: &Chosen,
+        origin: &Origin,
+        learner: &dyn Fn(&Training, Weights) -> L,
+    ) -> Result<(), StageError> {
+        let mut members = self.begin(source, chosen, learner);
         let Some(first) = members.first() else { return Ok(()) };
         let mut feed = Feed::new(source, &first.training);
         let mut saved = Instant::now();
@@ -201,7 +221,12 @@ impl<'a> Gang<'_, 'a, '_> {
     }
 
     /// All trainings, new or from their checkpoints.
-    fn begin(&mut self, source: &dyn Activations, chosen: &Chosen) -> Vec<Member> {
+    fn begin<L: Learner>(
+        &mut self,
+        source: &dyn Activations,
+        chosen: &Chosen,
+        learner: &dyn Fn(&Training, Weights) -> L,
+    ) -> Vec<Member<L>> {
         let names = names(chosen);
         let mut estimates = Estimates::new(source);
         let mut members = Vec::new();
@@ -209,17 +234,18 @@ impl<'a> Gang<'_, 'a, '_> {
             let begun = (|| {
                 let cx = &self.members[*place];
                 let training = resolve(cx.config())?;
+                check_device(&training, cx.device())?;
                 let index = |hook: &String| names.iter().position(|name| name == hook).unwrap_or(0);
                 let read = index(hook);
                 let places = Places { read, written: hook_out.as_ref().map_or(read, index) };
                 announce(cx, &training, source, read);
                 let trainer = match cx.checkpoints().latest()? {
-                    Some(folder) => Trainer::resume(training.clone(), places, source, &folder, CpuLearner::new)?,
+                    Some(folder) => Trainer::resume(training.clone(), places, source, &folder, learner)?,
                     None => match cx.optional("start")? {
-                        None => Trainer::start(training.clone(), places, &mut estimates, CpuLearner::new)?,
+                        None => Trainer::start(training.clone(), places, &mut estimates, learner)?,
                         Some(artifact) => {
                             let (sae, _) = mediant_dict::artifact::read(&artifact)?;
-                            Trainer::start_from(&sae, training.clone(), places, &mut estimates, CpuLearner::new)?
+                            Trainer::start_from(&sae, training.clone(), places, &mut estimates, learner)?
                         }
                     },
                 };
@@ -234,7 +260,7 @@ impl<'a> Gang<'_, 'a, '_> {
     }
 
     /// The step of a training that has come to it; whether it goes on.
-    fn step(&mut self, member: &mut Member, step: u64, batch: &Batch) -> bool {
+    fn step<L: Learner>(&mut self, member: &mut Member<L>, step: u64, batch: &Batch) -> bool {
         if member.trainer.steps_done() != step {
             return true;
         }
@@ -246,7 +272,7 @@ impl<'a> Gang<'_, 'a, '_> {
         true
     }
 
-    fn write(&self, member: Member, origin: &Origin) -> Result<(), StageError> {
+    fn write<L: Learner>(&self, member: Member<L>, origin: &Origin) -> Result<(), StageError> {
         let origin = Origin { hook: member.hook, hook_out: member.hook_out, ..origin.clone() };
         let output = self.members[member.place].output("sae")?;
         write(output, &member.trainer.finish()?, &member.training, &origin)?;
@@ -265,6 +291,24 @@ fn resolve(config: &TrainConfig) -> Result<Training, StageError> {
         StageError::new(messages.join("; "))
     };
     config.resolve().map_err(joined)
+}
+
+/// What only the CPU has, and what only others have: the CPU's products are of f32 numbers, and slower of any other.
+fn check_device(training: &Training, device: mediant_engine::Device) -> Result<(), StageError> {
+    if device != mediant_engine::Device::Cpu {
+        return match not_on_devices(training) {
+            None => Ok(()),
+            Some(what) => Err(StageError::new(format!("{what} trains on the CPU only: run with --device cpu"))),
+        };
+    }
+    let dtype = training.compute_dtype;
+    if dtype.is_f32() {
+        return Ok(());
+    }
+    let name = dtype.name();
+    Err(StageError::new(format!(
+        "`compute_dtype: {name}` is for a GPU, and this run computes on the CPU: run with --device cuda, or leave the option out"
+    )))
 }
 
 fn announce(cx: &Context<'_>, training: &Training, source: &dyn Activations, hook: usize) {

@@ -4,7 +4,8 @@
 //! `torch.optim.Adam(lr=0.05, betas=(0.0, 0.999))`, `Adam(lr=0.05)` and
 //! `AdamW(lr=0.05, betas=(0.9, 0.95), weight_decay=0.1)`.
 
-use mediant_tensor::optim::{Adam, Moments, clip_factor, global_norm};
+use mediant_tensor::optim::{Adam, Moments, TensorMoments, clip_factor, global_norm};
+use mediant_tensor::{Flex, Tensor};
 use safetensors::SafeTensors;
 
 fn read(name: &str) -> Vec<f32> {
@@ -40,10 +41,26 @@ fn twenty_steps_are_pytorchs() {
             let grad = gradient(&a, &b, &w);
             optimiser.step(step, 0.05, &mut w, &grad, 1.0, &mut moments);
         }
-        for (w, expected) in w.iter().zip(read(name)) {
+        let on_device = twenty_tensor_steps(&optimiser, &a, &b);
+        for ((w, tensor), expected) in w.iter().zip(on_device).zip(read(name)) {
             assert!((w - expected).abs() <= 1e-6, "{name}: {w} is not {expected}");
+            assert!((tensor - expected).abs() <= 1e-6, "{name}: {tensor} is not {expected}");
         }
     }
+}
+
+/// The same steps on tensors, with gradients twice as large that are scaled down again.
+fn twenty_tensor_steps(optimiser: &Adam, a: &[f32], b: &[f32]) -> Vec<f32> {
+    let device = Default::default();
+    let tensor = |values: Vec<f32>| Tensor::<Flex, 1>::from_data(&values[..], &device);
+    let mut w = tensor(read("w0"));
+    let mut moments = TensorMoments { first: w.zeros_like(), second: w.zeros_like() };
+    let numbers = |w: &Tensor<Flex, 1>| w.to_data().into_vec::<f32>().unwrap();
+    for step in 1..=20 {
+        let grad = tensor(gradient(a, b, &numbers(&w))) * 2.0;
+        (w, moments) = optimiser.step_tensor(step, 0.05, w, grad, 0.5, moments);
+    }
+    numbers(&w)
 }
 
 #[test]

@@ -111,6 +111,22 @@ fn one_that_fails_leaves_the_others() {
 }
 
 #[test]
+fn half_precision_on_the_cpu_is_an_error_of_that_training_alone() {
+    let project = Project::new();
+    let text = pipeline("[4]", &format!("[{}]", HOOKS[0]), "[5]");
+    let text = text.replace("k: [4]", "k: [4], dtype: [f32, bf16, f16]");
+    project.write("pipeline.yaml", &text.replace("batch: 64", "batch: 64, compute_dtype: \"${matrix.dtype}\""));
+    let ran = project.mediant(&["run", "pipeline.yaml", "--json", "--device", "cpu"]);
+    assert_eq!(ran.code, Some(1), "{}{}", ran.stdout, ran.stderr);
+    let failed: Vec<Value> = ran.events().into_iter().filter(|event| event["type"] == "failed").collect();
+    assert_eq!(failed.len(), 4, "cached and streamed: {failed:?}");
+    let told =
+        |event: &Value| event["error"].as_str().unwrap().contains("is for a GPU, and this run computes on the CPU");
+    assert!(failed.iter().all(told), "{failed:?}");
+    assert_eq!((together(&project, "sae").len(), together(&project, "streamed").len()), (1, 1));
+}
+
+#[test]
 fn after_a_worker_is_lost_each_goes_on_by_itself() {
     let project = Project::new();
     // Long enough to be caught at it.

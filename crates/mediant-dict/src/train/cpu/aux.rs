@@ -92,17 +92,7 @@ impl<'b> Aux<'b> {
         };
         let mut places = vec![0; d_sae];
         dead.iter().zip(0..).for_each(|(&latent, place)| places[latent as usize] = place);
-        Some(Self {
-            d_out,
-            d_sae,
-            dead,
-            places,
-            k,
-            rectify: rule.rectify,
-            weight,
-            factor: weight / batch as f64,
-            work,
-        })
+        Some(Self { d_out, d_sae, dead, places, k, rectify: rule.rectify, weight, factor: weight / batch as f64, work })
     }
 
     /// The k largest dead latents of each row, with their pre-activations. `hidden` holds them as they are compared.

@@ -15,10 +15,10 @@ use crate::product::{add_transposed_times, pieces};
 use crate::train::learner::Losses;
 use crate::{Extra, Weights};
 
-pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
+/// `b_mag` and `r_mag` are the family's own parameters.
+pub(super) fn pass(frame: Frame<'_>, b_mag: &[f32], r_mag: &[f32], gradients: &mut Weights) -> Found {
     let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
     let (d_in, d_sae) = (weights.d_in, weights.d_sae);
-    let Extra::Gate { b_mag, r_mag } = &weights.extra else { return Found::default() };
     let l1_gain = now.coefficient as f32 / rows as f32;
     let local = Local { b_gate: &weights.b_enc, b_mag, stretch: &r_mag.iter().map(|r| r.exp()).collect::<Vec<_>>() };
     // The gate's reconstruction begins where the other does.

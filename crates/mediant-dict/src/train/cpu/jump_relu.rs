@@ -16,10 +16,10 @@ use crate::product::{add_transposed_times, pieces};
 use crate::train::learner::Losses;
 use crate::{Extra, JumpRelu, Sparsity, Weights};
 
-pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, gradients: &mut Weights) -> Found {
+/// `thresholds` are the family's own parameters.
+pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, thresholds: &[f32], gradients: &mut Weights) -> Found {
     let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
     let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
-    let Extra::Threshold(thresholds) = &weights.extra else { return Found::default() };
     let local = Local {
         thresholds,
         norms,

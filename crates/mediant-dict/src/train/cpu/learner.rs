@@ -55,6 +55,10 @@ impl Learner for CpuLearner {
         let (gradients, buffers) = (&mut self.gradients, &mut self.buffers);
         let found = pass(&self.weights, &self.objective, self.apply_b_dec_to_input, batch, now, gradients, buffers);
         let rows = batch.input.len() / self.weights.d_in;
+        let d_out = self.weights.d_out;
+        if self.decoder_norm == DecoderNorm::OneAfterStep {
+            remove_parallel(&self.weights.w_dec, &mut self.gradients.w_dec, d_out);
+        }
         let grad_norm = global_norm(self.gradients.each());
         let outcome =
             Outcome { losses: found.losses, grad_norm, l0: found.active as f64 / rows as f64, fired: found.fired };
@@ -65,12 +69,15 @@ impl Learner for CpuLearner {
             self.updates += 1;
             let scale = self.max_grad_norm.map_or(1.0, |max| clip_factor(grad_norm, max));
             if self.decoder_norm == DecoderNorm::OneBeforeStep {
-                remove_parallel(&self.weights.w_dec, &mut self.gradients.w_dec, self.weights.d_in);
-                normalise(&mut self.weights.w_dec, self.weights.d_in);
+                remove_parallel(&self.weights.w_dec, &mut self.gradients.w_dec, d_out);
+                normalise(&mut self.weights.w_dec, d_out);
             }
             let parameters = self.weights.each_mut().into_iter().zip(self.gradients.each()).zip(&mut self.moments);
             for ((parameter, gradient), moments) in parameters {
                 self.adam.step(self.updates, now.lr, parameter, gradient, scale, moments);
+            }
+            if self.decoder_norm == DecoderNorm::OneAfterStep {
+                normalise(&mut self.weights.w_dec, d_out);
             }
         }
         outcome

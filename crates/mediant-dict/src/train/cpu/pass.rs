@@ -8,7 +8,7 @@ use super::{batch_topk, gated, jump_relu, matching_pursuit, relu, top_afa, topk}
 use crate::encode::scaled_plus_rows;
 use crate::product::{add_times_transposed, add_transposed_times};
 use crate::train::learner::{Losses, Now, Samples};
-use crate::{Objective, Weights};
+use crate::{Extra, Objective, Weights};
 
 /// What a pass found.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +38,8 @@ pub(super) struct Work {
     pub(super) codes: Vec<f32>,
     pub(super) pulls: Vec<f32>,
     pub(super) aux: AuxBuffers,
+    /// Of the inner widths.
+    pub(super) inner_aux: Vec<AuxBuffers>,
 }
 
 impl Buffers {
@@ -76,7 +78,13 @@ pub(super) struct Found {
     pub(super) input_pull: Option<Vec<f32>>,
 }
 
+/// A caller's mistake, which must not train silently.
+const NOT_EXTENDED: &str = "`Objective::extend` gives weights the family's own parameters";
+
 /// Losses of a batch and their gradients.
+///
+/// # Panics
+/// When the weights lack the family's own parameters.
 pub fn pass(
     weights: &Weights,
     objective: &Objective,
@@ -100,13 +108,21 @@ pub fn pass(
     let frame = Frame { weights, norms: &norms, x, inputs, errors, work, gain, rows, now };
     let found = match objective {
         Objective::Relu { .. } => relu::pass(frame, gradients),
-        Objective::Gated { .. } => gated::pass(frame, gradients),
+        Objective::Gated { .. } => {
+            let Extra::Gate { b_mag, r_mag } = &weights.extra else { unreachable!("{NOT_EXTENDED}") };
+            gated::pass(frame, b_mag, r_mag, gradients)
+        }
         Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient } => {
             topk::pass(frame, *k, *rescale_acts_by_decoder_norm, *aux_loss_coefficient, gradients)
         }
-        Objective::BatchTopK { choice } => batch_topk::pass(frame, choice, &[], gradients),
-        Objective::Matryoshka { choice, widths } => batch_topk::pass(frame, choice, widths, gradients),
-        Objective::JumpRelu(options) => jump_relu::pass(frame, options, gradients),
+        Objective::BatchTopK { choice } => batch_topk::pass(frame, choice, &[], false, gradients),
+        Objective::Matryoshka { choice, widths, aux_by_width } => {
+            batch_topk::pass(frame, choice, widths, *aux_by_width, gradients)
+        }
+        Objective::JumpRelu(options) => {
+            let Extra::Threshold(thresholds) = &weights.extra else { unreachable!("{NOT_EXTENDED}") };
+            jump_relu::pass(frame, options, thresholds, gradients)
+        }
         Objective::MatchingPursuit(rule) => matching_pursuit::pass(frame, rule, gradients),
         Objective::TopAfa(options) => top_afa::pass(frame, options, gradients),
     };

@@ -1,0 +1,79 @@
+//! The AuxK loss: dead latents reconstruct what the living ones leave. See [`super::super::cpu`]'s.
+
+use mediant_tensor::burn::tensor::TensorData;
+use mediant_tensor::{Compute, Int, Tensor};
+
+use super::fold::column_sums;
+use super::frame::{Frame, Loss, only, squares};
+use super::largest::{Among, Scope, largest};
+
+/// Adds its gradients and gives the loss; `hidden` holds the pre-activations `pre` as they are compared.
+pub(super) fn add<C: Compute>(
+    frame: &Frame<'_, C>,
+    pre: Tensor<C, 2>,
+    hidden: Tensor<C, 2>,
+    errors: &Tensor<C, 2>,
+    coefficient: f64,
+    gradients: &mut [Tensor<C, 2>; 3],
+) -> Loss<C> {
+    let half = errors.dims()[1] / 2;
+    let dead: Vec<i32> = (0..).zip(frame.dead).filter_map(|(latent, &dead)| dead.then_some(latent)).collect();
+    let k = half.min(dead.len());
+    if coefficient == 0.0 || k == 0 {
+        return frame.mean(errors.clone().narrow(1, 0, 1), 0.0);
+    }
+    let coefficient = coefficient * (dead.len() as f64 / half as f64).min(1.0);
+    let latents = Latents::new(&dead, frame.dead, &errors.device());
+    let chosen = largest(&latents.columns(hidden), k, Scope::Row, Among::All);
+    let codes = only(&chosen, latents.columns(pre));
+    let w_dec = latents.rows(frame.w_dec);
+    // ê − (x − x̂)
+    let errors = frame.product(codes.clone(), w_dec.clone()) + errors.clone();
+    let pulls = only(&chosen, frame.product(errors.clone(), w_dec.transpose()));
+    let own = [frame.of_encoder(&pulls), column_sums(pulls).transpose(), frame.of_decoder(&codes, &errors)];
+    let [w_enc, b_enc, w_dec] = own.map(|gradient| latents.spread(gradient * coefficient));
+    for (to, own) in gradients.iter_mut().zip([w_enc, b_enc.transpose(), w_dec]) {
+        *to = to.clone() + own;
+    }
+    frame.mean(squares(&errors), coefficient)
+}
+
+/// Some of the latents.
+struct Latents<C: Compute> {
+    some: Tensor<C, 1, Int>,
+    /// Of every latent its place among them, or one behind the last.
+    places: Tensor<C, 1, Int>,
+}
+
+impl<C: Compute> Latents<C> {
+    fn new(some: &[i32], marked: &[bool], device: &C::Device) -> Self {
+        let mut next = 0;
+        let places = marked.iter().map(|&marked| {
+            let place = if marked { next } else { some.len() as i32 };
+            next += i32::from(marked);
+            place
+        });
+        let list = |latents: Vec<i32>| {
+            let length = latents.len();
+            Tensor::from_data(TensorData::new(latents, [length]), device)
+        };
+        Self { some: list(some.to_vec()), places: list(places.collect()) }
+    }
+
+    /// Their columns of `[batch, d_sae]`.
+    fn columns(&self, x: Tensor<C, 2>) -> Tensor<C, 2> {
+        x.select(1, self.some.clone())
+    }
+
+    /// Their rows of `[d_sae, n]`.
+    fn rows(&self, x: &Tensor<C, 2>) -> Tensor<C, 2> {
+        x.clone().select(0, self.some.clone())
+    }
+
+    /// A matrix of all latents that has these rows, and zeros elsewhere: gathered, since that is one read a number and
+    /// scattering is not.
+    fn spread(&self, rows: Tensor<C, 2>) -> Tensor<C, 2> {
+        let zeros = Tensor::zeros([1, rows.dims()[1]], &rows.device());
+        Tensor::cat(vec![rows, zeros], 0).select(0, self.places.clone())
+    }
+}

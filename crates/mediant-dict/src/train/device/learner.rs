@@ -1,0 +1,265 @@
+//! The learner of a burn backend: a pass, clipping, Adam, all where the parameters are.
+
+use mediant_tensor::burn::tensor::{FloatDType, TensorData, Transaction};
+use mediant_tensor::checkpoint::{Checkpoint, State};
+use mediant_tensor::optim::{Adam, TensorMoments, clip_factor};
+use mediant_tensor::{Compute, Tensor};
+
+use super::choose::Choice;
+use super::fold::{column_sums, row_sums};
+use super::frame::{Found, Frame, Loss, activity, squares};
+use super::largest::Scope;
+use super::{choose, gated, jump_relu, relu};
+use crate::config::{ComputeDtype, Training};
+use crate::train::learner::{Learner, Losses, Now, Outcome, Samples};
+use crate::{BatchChoice, DecoderNorm, Extra, Objective, Result, Weights};
+
+/// Trains on a backend of burn.
+pub struct DeviceLearner<C: Compute> {
+    objective: Objective,
+    apply_b_dec_to_input: bool,
+    max_grad_norm: Option<f64>,
+    adam: Adam,
+    rounding: FloatDType,
+    device: C::Device,
+    /// Shapes and names; the numbers are those of the start.
+    layout: Weights,
+    /// In the order of [`Weights::each`]; vectors are rows `[1, n]`.
+    parameters: Vec<Tensor<C, 2>>,
+    moments: Vec<TensorMoments<C, 2>>,
+    updates: u64,
+    /// The running mean of the smallest chosen activation.
+    threshold: f64,
+}
+
+/// What of a training only the CPU's learner has.
+pub fn not_on_devices(training: &Training) -> Option<&'static str> {
+    match &training.objective {
+        Objective::TopAfa(_) => Some("`architecture: top_afa`"),
+        Objective::MatchingPursuit(_) => Some("`architecture: matching_pursuit`"),
+        Objective::Matryoshka { aux_by_width: true, .. } => Some("`use_matryoshka_aux_loss`"),
+        _ if training.transcoder.is_some() => Some("a transcoder (`hook_out`)"),
+        _ if training.decoder_norm != DecoderNorm::Free => Some("a `decoder_norm` other than `free`"),
+        _ => None,
+    }
+}
+
+/// A pass: what it found on the host, and the gradients of batch / 2 times the loss.
+struct Passed<C: Compute> {
+    outcome: Outcome,
+    least: Option<f64>,
+    gradients: Vec<Tensor<C, 2>>,
+}
+
+impl<C: Compute> DeviceLearner<C> {
+    /// Starts from these weights. The training is one that [`not_on_devices`] has nothing to say of.
+    pub fn new(training: &Training, weights: Weights, device: &C::Device) -> Self {
+        let values = weights.each().into_iter().zip(weights.shapes());
+        let parameters: Vec<Tensor<C, 2>> =
+            values.map(|(values, (_, shape))| upload(values.to_vec(), &shape, device)).collect();
+        let zeros = |like: &Tensor<C, 2>| TensorMoments { first: like.zeros_like(), second: like.zeros_like() };
+        Self {
+            objective: training.objective.clone(),
+            apply_b_dec_to_input: training.apply_b_dec_to_input,
+            max_grad_norm: training.max_grad_norm,
+            adam: Adam { betas: training.adam_betas, ..Adam::default() },
+            rounding: match training.compute_dtype {
+                ComputeDtype::F32 => FloatDType::F32,
+                ComputeDtype::Bf16 => FloatDType::BF16,
+                ComputeDtype::F16 => FloatDType::F16,
+            },
+            device: device.clone(),
+            moments: parameters.iter().map(zeros).collect(),
+            layout: weights,
+            parameters,
+            updates: 0,
+            threshold: 0.0,
+        }
+    }
+
+    /// Losses and gradients of a batch `[batch, d_in]`, without a step.
+    pub fn gradients(&self, batch: &[f32], now: &Now<'_>) -> (Outcome, Weights) {
+        let Passed { outcome, gradients, .. } = self.pass(batch, now);
+        let gain = self.gain(batch) as f32;
+        (outcome, self.fetch(gradients.into_iter().map(|gradient| gradient * gain)))
+    }
+
+    /// 2 / batch: what gradients are still to be multiplied by.
+    fn gain(&self, batch: &[f32]) -> f64 {
+        2.0 / (batch.len() / self.layout.d_in) as f64
+    }
+
+    fn pass(&self, batch: &[f32], now: &Now<'_>) -> Passed<C> {
+        let d_in = self.layout.d_in;
+        let rows = batch.len() / d_in;
+        let [w_enc, b_enc, w_dec, b_dec, extra @ ..] = &self.parameters[..] else {
+            unreachable!("`Weights::each` gives at least four")
+        };
+        let x = upload(batch.to_vec(), &[rows, d_in], &self.device);
+        let frame = Frame {
+            w_enc,
+            b_enc,
+            w_dec,
+            extra,
+            norms: squares(w_dec).sqrt().transpose(),
+            inputs: if self.apply_b_dec_to_input { x.clone() - b_dec.clone() } else { x.clone() },
+            base: b_dec.clone() - x,
+            coefficient: now.coefficient,
+            dead: now.dead,
+            rounding: self.rounding,
+        };
+        let found = self.family(&frame);
+        let mut of_b_dec = found.output_pull;
+        if self.apply_b_dec_to_input {
+            // − W_enc Σ ∂L/∂z.
+            let pull = found.input_pull.unwrap_or_else(|| found.gradients[1].clone());
+            of_b_dec = of_b_dec - column_sums(w_enc.clone() * pull.transpose());
+        }
+        let mut gradients = found.gradients.to_vec();
+        gradients.push(of_b_dec);
+        gradients.extend(found.extra);
+
+        let (per_row, per_latent) = activity(found.active);
+        let mse = Loss { rows: found.mse, factor: 1.0 / rows as f64 };
+        let losses: Vec<Loss<C>> = [mse].into_iter().chain(found.others).collect();
+        let mut wanted = Transaction::<C>::default().register(per_row).register(per_latent);
+        for Loss { rows, .. } in &losses {
+            wanted = wanted.register(rows.clone());
+        }
+        for gradient in &gradients {
+            let square = gradient.clone() * gradient.clone();
+            // Vectors are added up in f64.
+            wanted = wanted.register(if square.dims()[0] == 1 { square } else { row_sums(square) });
+        }
+        let chose = found.least.is_some();
+        wanted = found.least.into_iter().fold(wanted, Transaction::register);
+
+        let mut fetched = wanted.execute().into_iter();
+        let mut next = || fetched.next().unwrap_or_else(|| TensorData::new(Vec::<f32>::new(), [0]));
+        let active: i64 = next().iter::<i64>().sum();
+        let fired = next().iter::<i64>().map(|rows| rows > 0).collect();
+        let total = |data: &TensorData| data.iter::<f64>().sum::<f64>();
+        let mut values = losses.iter().map(|loss| loss.factor * total(&next())).collect::<Vec<f64>>().into_iter();
+        let losses = Losses { mse: values.next().unwrap_or_default(), others: values.collect() };
+        let squares: f64 = gradients.iter().map(|_| total(&next())).sum();
+        let least = chose.then(|| next().iter::<f64>().fold(f64::INFINITY, f64::min));
+        let grad_norm = self.gain(batch) * squares.sqrt();
+        let outcome = Outcome { losses, grad_norm, l0: active as f64 / rows as f64, fired };
+        // Nothing may have been chosen.
+        Passed { outcome, least: least.filter(|least| least.is_finite()), gradients }
+    }
+
+    fn family(&self, frame: &Frame<'_, C>) -> Found<C> {
+        let of_batch = |choice: &BatchChoice| Choice {
+            scope: Scope::Batch,
+            entries: choice.entries(frame.rows()),
+            rescale: choice.rescale_acts_by_decoder_norm,
+            aux_loss_coefficient: choice.aux_loss_coefficient,
+            widths: &[],
+        };
+        match &self.objective {
+            Objective::Relu { .. } => relu::pass(frame),
+            Objective::Gated { .. } => gated::pass(frame),
+            Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient } => {
+                let choice = Choice {
+                    scope: Scope::Row,
+                    entries: *k,
+                    rescale: *rescale_acts_by_decoder_norm,
+                    aux_loss_coefficient: *aux_loss_coefficient,
+                    widths: &[],
+                };
+                choose::pass(frame, &choice)
+            }
+            Objective::BatchTopK { choice } => choose::pass(frame, &of_batch(choice)),
+            Objective::Matryoshka { choice, widths, .. } => choose::pass(frame, &Choice { widths, ..of_batch(choice) }),
+            Objective::JumpRelu(options) => jump_relu::pass(frame, options),
+            Objective::TopAfa(_) | Objective::MatchingPursuit(_) => unreachable!("`not_on_devices` names it"),
+        }
+    }
+
+    /// As weights on the host.
+    fn fetch(&self, tensors: impl IntoIterator<Item = Tensor<C, 2>>) -> Weights {
+        let mut weights = self.layout.clone();
+        for (values, tensor) in weights.each_mut().into_iter().zip(tensors) {
+            values.copy_from_slice(&numbers(tensor));
+        }
+        weights
+    }
+}
+
+impl<C: Compute> Learner for DeviceLearner<C> {
+    fn step(&mut self, batch: Samples<'_>, now: &Now<'_>) -> Outcome {
+        // There are no transcoders here.
+        let batch = batch.input;
+        // Below zero, negative pre-activations would pass; SAELens' projection.
+        if let (Extra::Threshold(_), Some(threshold)) = (&self.layout.extra, self.parameters.get_mut(4)) {
+            *threshold = threshold.clone().clamp_min(0.0);
+        }
+        let Passed { outcome, least, gradients } = self.pass(batch, now);
+        if outcome.losses.total().is_finite() && outcome.grad_norm.is_finite() {
+            if let (Some(choice), Some(least)) = (self.objective.batch_choice(), least) {
+                self.threshold += choice.threshold_lr * (least - self.threshold);
+            }
+            self.updates += 1;
+            let clip = self.max_grad_norm.map_or(1.0, |max| clip_factor(outcome.grad_norm, max));
+            let scale = (f64::from(clip) * self.gain(batch)) as f32;
+            for ((parameter, moments), gradient) in self.parameters.iter_mut().zip(&mut self.moments).zip(gradients) {
+                let old = (parameter.clone(), moments.clone());
+                (*parameter, *moments) = self.adam.step_tensor(self.updates, now.lr, old.0, gradient, scale, old.1);
+            }
+        }
+        outcome
+    }
+
+    fn weights(&self) -> Weights {
+        self.fetch(self.parameters.iter().cloned())
+    }
+
+    fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
+    fn save<'a>(&'a self, state: &mut State<'a>) {
+        for (((name, shape), value), moments) in self.layout.shapes().iter().zip(&self.parameters).zip(&self.moments) {
+            state.tensor(*name, shape, numbers(value.clone()));
+            state.tensor(format!("{name}.first_moment"), shape, numbers(moments.first.clone()));
+            state.tensor(format!("{name}.second_moment"), shape, numbers(moments.second.clone()));
+        }
+        state.words(DEVICE_UPDATES, &[self.updates]);
+        if self.objective.batch_choice().is_some() {
+            state.words("threshold", &[self.threshold.to_bits()]);
+        }
+    }
+
+    fn restore(&mut self, checkpoint: &mut Checkpoint) -> Result<()> {
+        let device = &self.device;
+        let shapes = self.layout.shapes();
+        for (((name, shape), value), moments) in shapes.iter().zip(&mut self.parameters).zip(&mut self.moments) {
+            *value = upload(checkpoint.tensor(name, shape)?, shape, device);
+            moments.first = upload(checkpoint.tensor(&format!("{name}.first_moment"), shape)?, shape, device);
+            moments.second = upload(checkpoint.tensor(&format!("{name}.second_moment"), shape)?, shape, device);
+        }
+        [self.updates] = checkpoint.words(DEVICE_UPDATES)?;
+        if self.objective.batch_choice().is_some() {
+            let [threshold] = checkpoint.words("threshold")?;
+            self.threshold = f64::from_bits(threshold);
+        }
+        Ok(())
+    }
+}
+
+/// Not the CPU learner's `updates`: a training that went on with the other learner would give bytes that neither gives, so
+/// each refuses the checkpoints of the other. (The store keeps them apart by the kind of device as well.)
+const DEVICE_UPDATES: &str = "device_updates";
+
+fn upload<C: Compute>(values: Vec<f32>, shape: &[usize], device: &C::Device) -> Tensor<C, 2> {
+    let shape = match *shape {
+        [rows, columns] => [rows, columns],
+        _ => [1, values.len()],
+    };
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn numbers<C: Compute>(tensor: Tensor<C, 2>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
