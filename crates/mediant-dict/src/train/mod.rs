@@ -8,6 +8,7 @@ mod learner;
 mod order;
 mod source;
 mod start;
+mod steering;
 mod trainer;
 
 pub use cpu::{Buffers, CpuLearner, Pass, pass};

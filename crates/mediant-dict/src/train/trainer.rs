@@ -15,8 +15,6 @@ use super::start::{self, Estimates};
 use crate::config::{Normalize, Training};
 use crate::{Activation, Error, Extra, Result, Sae, Weights};
 
-/// How fast the sparsity coefficient is steered: the natural logarithm of its change in a step where L0 is twice its target or more.
-const STEERING: f64 = 0.01;
 /// The file of a checkpoint.
 const STATE: &str = "state.safetensors";
 
@@ -42,8 +40,8 @@ pub struct Trainer<L> {
     learner: L,
     scale: f32,
     step: u64,
-    /// What the sparsity coefficient is multiplied by, to come to the wanted L0.
-    steered: f64,
+    /// Of the sparsity coefficient, where there is a wanted L0.
+    steering: Option<Steering>,
     /// Steps since each latent was last active.
     since_fired: Vec<u64>,
     curve: Curve,
@@ -155,9 +153,8 @@ impl<L: Learner> Trainer<L> {
         let mut trainer = Self::at(training, places, source, learner, scale, step);
         trainer.learner.restore(&mut checkpoint)?;
         trainer.curve.restore(&mut checkpoint)?;
-        if trainer.training.l0_target.is_some() {
-            let [steered] = checkpoint.words("steered")?;
-            trainer.steered = f64::from_bits(steered);
+        if let Some(steering) = &mut trainer.steering {
+            steering.restore(&mut checkpoint)?;
         }
         trainer.since_fired = checkpoint.word_list("since_fired")?;
         checkpoint.finish()?;
@@ -176,7 +173,7 @@ impl<L: Learner> Trainer<L> {
             places,
             scale,
             step,
-            steered: 1.0,
+            steering: training.l0_target.map(Steering::to),
             since_fired: vec![0; training.d_sae],
             curve: Curve::new(names),
             rows: source.offsets().last().copied().unwrap_or(0),
@@ -218,7 +215,8 @@ impl<L: Learner> Trainer<L> {
         let target = if written == read { x } else { batch.vectors(written) };
         let window = self.training.dead_feature_window;
         let dead: Vec<bool> = self.since_fired.iter().map(|&steps| steps > window).collect();
-        let coefficient = self.steered * self.training.objective.coefficient_at(self.step);
+        let steered = self.steering.map_or(1.0, |steering| steering.factor());
+        let coefficient = steered * self.training.objective.coefficient_at(self.step);
         let now = Now { lr: self.training.lr.at(self.step), coefficient, dead: &dead };
         let outcome = self.learner.step(Samples { input: x, target }, &now);
         for (what, value) in [("the loss", outcome.losses.total()), ("the norm of the gradients", outcome.grad_norm)] {
@@ -226,8 +224,8 @@ impl<L: Learner> Trainer<L> {
                 return Err(Error::NotFinite { step: self.step, what, value });
             }
         }
-        if let Some(target) = self.training.l0_target.filter(|_| self.training.objective.is_warm(self.step)) {
-            self.steered *= (STEERING * ((outcome.l0 - target) / target).clamp(-1.0, 1.0)).exp();
+        if let Some(steering) = self.steering.as_mut().filter(|_| self.training.objective.is_warm(self.step)) {
+            steering.see(outcome.l0);
         }
         for (since, fired) in self.since_fired.iter_mut().zip(&outcome.fired) {
             *since = if *fired { 0 } else { *since + 1 };
@@ -268,8 +266,8 @@ impl<L: Learner> Trainer<L> {
         self.learner.save(&mut state);
         self.curve.save(&mut state);
         state.words("since_fired", &self.since_fired);
-        if self.training.l0_target.is_some() {
-            state.words("steered", &[self.steered.to_bits()]);
+        if let Some(steering) = &self.steering {
+            steering.save(&mut state);
         }
         // The place in the data follows from the number of steps.
         state.words("step", &[self.step, u64::from(self.scale.to_bits())]);

@@ -160,7 +160,8 @@ fn top_afa_comes_back_and_no_other_tool_has_it() {
     let options = json!({ "sae": { "architecture": "top_afa" }, "steps": 12 });
     let trained = train(&options, &data);
     let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let origin = Origin { hook: HOOK.to_owned(), model: digest("model"), context: 10, prepend_bos: true };
+    let origin =
+        Origin { hook: HOOK.to_owned(), hook_out: None, model: digest("model"), context: 10, prepend_bos: true };
     let writer = ArtifactWriter::create(dir.path(), Kind::Dictionary).unwrap();
     write(writer, &trained, &config(&options).resolve().unwrap(), &origin).unwrap();
     let artifact = Artifact::open(dir.path()).unwrap();

@@ -150,7 +150,7 @@ fn off_norm(own: &Value) -> [f32; 3] {
         let mut sae = json!({ "k": 4, "rescale_acts_by_decoder_norm": false, "architecture": "topk" });
         sae.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
         let weights = train(&config(&json!({ "sae": sae, "steps": all, "lr": 1e-2 })), &data).sae.weights().clone();
-        weights.decoder_norms().iter().fold(0.0, |worst, norm| worst.max((norm - 1.0).abs()))
+        weights.decoder_norms().iter().fold(0.0f32, |worst, norm| worst.max((norm - 1.0).abs()))
     })
 }
 

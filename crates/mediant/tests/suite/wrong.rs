@@ -71,10 +71,7 @@ fn autoencoders(project: &Project) {
     copy("formats/sparsify", "sae-sparsify");
     copy("saelens/topk", "sae-temporal");
     edit("sae-temporal/cfg.json", |bytes| {
-        String::from_utf8(bytes)
-            .unwrap()
-            .replace("\"architecture\": \"topk\"", "\"architecture\": \"temporal\"")
-            .into()
+        String::from_utf8(bytes).unwrap().replace("\"architecture\": \"topk\"", "\"architecture\": \"temporal\"").into()
     });
     copy("saelens/topk", "sae-truncated");
     edit("sae-truncated/sae_weights.safetensors", |bytes| bytes[..bytes.len() / 2].to_vec());
