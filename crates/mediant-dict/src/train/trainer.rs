@@ -12,6 +12,7 @@ use super::feed::Batch;
 use super::learner::{Learner, Now, Outcome, Samples};
 use super::source::Activations;
 use super::start::{self, Estimates};
+use super::steering::Steering;
 use crate::config::{Normalize, Training};
 use crate::{Activation, Error, Extra, Result, Sae, Weights};
 
