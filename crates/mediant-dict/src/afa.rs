@@ -84,6 +84,8 @@ fn nearest(candidates: &mut [Candidate], target: f64, most: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::choose;
     use proptest::prelude::*;
 

@@ -68,6 +68,8 @@ fn directions(rows: &[f32], width: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::match_decoders;
     use crate::{Activation, Sae, Weights};
     use mediant_tensor::random::{fill_normal, permutation, stream};

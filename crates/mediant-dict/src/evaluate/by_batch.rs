@@ -137,6 +137,8 @@ impl ByBatch {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::super::Largest;
     use super::ByBatch;
     use crate::{Activation, Extra, Sae, Weights};

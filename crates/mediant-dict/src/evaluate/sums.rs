@@ -199,7 +199,8 @@ mod tests {
         let x = vectors();
         let mut noise = vec![0.0; x.len()];
         fill_normal(&mut stream(1, "test"), &mut noise, 0.3, 0.5);
-        let rows: Vec<(Vec<f64>, Vec<f64>)> = x
+        type Pair = (Vec<f64>, Vec<f64>);
+        let rows: Vec<Pair> = x
             .chunks_exact(WIDTH)
             .zip(noise.chunks_exact(WIDTH))
             .map(|(x, noise)| {
@@ -208,17 +209,15 @@ mod tests {
             })
             .collect();
         let n = rows.len() as f64;
-        let column = |i: usize, of: &dyn Fn(&(Vec<f64>, Vec<f64>), usize) -> f64| {
-            rows.iter().map(|row| of(row, i)).sum::<f64>() / n
-        };
+        let column = |i: usize, of: &dyn Fn(&Pair, usize) -> f64| rows.iter().map(|row| of(row, i)).sum::<f64>() / n;
         let means: Vec<f64> = (0..WIDTH).map(|i| column(i, &|row, i| row.0[i])).collect();
         let mut sums = Sums::default();
         for (x, r) in &rows {
             let narrow = |row: &[f64]| row.iter().map(|x| *x as f32).collect::<Vec<f32>>();
             sums.add(&narrow(x), &narrow(r), &[], &means);
         }
-        let error = |row: &(Vec<f64>, Vec<f64>)| row.0.iter().zip(&row.1).map(|(x, r)| (x - r).powi(2)).sum::<f64>();
-        let spread = |row: &(Vec<f64>, Vec<f64>)| row.0.iter().zip(&means).map(|(x, m)| (x - m).powi(2)).sum::<f64>();
+        let error = |row: &Pair| row.0.iter().zip(&row.1).map(|(x, r)| (x - r).powi(2)).sum::<f64>();
+        let spread = |row: &Pair| row.0.iter().zip(&means).map(|(x, m)| (x - m).powi(2)).sum::<f64>();
         let (errors, spreads): (Vec<f64>, Vec<f64>) =
             (rows.iter().map(error).collect(), rows.iter().map(spread).collect());
         let mse = errors.iter().sum::<f64>() / n;

@@ -57,6 +57,8 @@ impl Zf {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::Zf;
     use crate::{Activation, Extra, Sae, Weights};
 

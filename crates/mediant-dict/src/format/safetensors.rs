@@ -19,10 +19,10 @@ pub(super) fn open(path: &Path) -> Result<TensorFile> {
     of(Input::open(path)?)
 }
 
-/// As [`open`].
+/// As `open`.
 ///
 /// # Errors
-/// As [`open`].
+/// As `open`.
 pub fn of(input: Input) -> Result<TensorFile> {
     const LENGTH: u64 = 8;
     let start = input.bytes(0, LENGTH.min(input.len()))?;

@@ -82,7 +82,7 @@ pub(super) fn examples(tokens: &Tokens, spans: &TokenSpans, labels: &Labels, opt
             let parts: Vec<Vec<Chosen>> = parts.collect();
             match <[Vec<Chosen>; 2]>::try_from(parts) {
                 Ok(parts) if parts.iter().all(|part| part.len() >= 2 * options.least) => {
-                    asked.push((variable, value, parts))
+                    asked.push((variable, value, parts));
                 }
                 _ => skipped += 1,
             }
@@ -164,11 +164,10 @@ fn candidates<'l>(
 fn pieces(tokens: &Tokens, spans: &TokenSpans) -> HashMap<u32, Vec<(usize, Range<usize>)>> {
     let mut pieces: HashMap<u32, Vec<(usize, Range<usize>)>> = HashMap::new();
     for sequence in 0..tokens.len() {
-        let mut start = tokens.offsets[sequence];
-        for at in start..tokens.offsets[sequence + 1] {
-            let goes_on = at + 1 < tokens.offsets[sequence + 1]
-                && tokens.mask[at + 1]
-                && spans.document[at + 1] == spans.document[at];
+        let all = tokens.offsets[sequence]..tokens.offsets[sequence + 1];
+        let mut start = all.start;
+        for at in all.clone() {
+            let goes_on = at + 1 < all.end && tokens.mask[at + 1] && spans.document[at + 1] == spans.document[at];
             if !tokens.mask[at] {
                 start = at + 1;
             } else if !goes_on {

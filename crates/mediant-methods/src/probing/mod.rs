@@ -187,8 +187,8 @@ fn mean_differences(task: &Task, features: &Pooled) -> Vec<f64> {
 impl Probed {
     /// `accuracy`, `f1` and `auc` of every probe on test examples, and before them their means over all questions.
     pub fn metrics(&self, seed: u64) -> Vec<MetricRow> {
-        let functions: [(&str, fn(&Judged) -> f64); 3] =
-            [("accuracy", Judged::accuracy), ("f1", Judged::f1), ("auc", Judged::auc)];
+        type Measure = (&'static str, fn(&Judged) -> f64);
+        let functions: [Measure; 3] = [("accuracy", Judged::accuracy), ("f1", Judged::f1), ("auc", Judged::auc)];
         let of_probe = |probe: &Probe| {
             let groups = GROUPS.min(probe.judged.len());
             let mut grouped = vec![Judged::default(); groups];

@@ -13,11 +13,13 @@ use super::divergence::predictions;
 use super::{Part, Read, SaeEvaluation, Sums, ZfRow, gathered, places};
 use crate::Result;
 
+/// From rows, one below the other, to what comes in their place.
+type Change<'a> = Box<dyn Fn(&[f32]) -> Vec<f32> + Send + Sync + 'a>;
+
 /// Changes some rows of an activation and leaves the others as they come.
 struct OnRows<'a> {
     rows: &'a [usize],
-    /// From these rows, one below the other, to what comes in their place.
-    change: Box<dyn Fn(&[f32]) -> Vec<f32> + Send + Sync + 'a>,
+    change: Change<'a>,
 }
 
 impl<C: Compute> Edit<C> for OnRows<'_> {
@@ -78,7 +80,7 @@ impl SaeEvaluation {
         let as_seen = self.parts.iter().zip(&reconstructions).map(|(part, reconstruction)| {
             let numbers = &numbers;
             // Activations at the first hook are the clean ones; those after it are what the splices before them leave.
-            let change: Box<dyn Fn(&[f32]) -> Vec<f32> + Send + Sync> = if Some(part.hook) == earliest {
+            let change: Change<'_> = if Some(part.hook) == earliest {
                 Box::new(move |_| reconstruction.clone())
             } else {
                 Box::new(move |x| part.decode(&part.encode(x, numbers)))

@@ -18,7 +18,7 @@ pub(super) fn survey<C: Compute, E: From<Error>>(
     mut progress: impl FnMut(u64) -> Result<(), E>,
 ) -> Result<Vec<Part>, E> {
     let mut largest: Vec<Largest> = spliced.iter().map(|one| Largest::new(one.sae.weights().d_sae)).collect();
-    let mut parts = spliced.into_iter().map(|one| part(one)).collect::<Result<Vec<_>>>()?;
+    let mut parts = spliced.into_iter().map(part).collect::<Result<Vec<_>>>()?;
     let mut measured = 0;
     for range in batches(tokens, model.config(), numbers_kept(model, &parts)) {
         let ids: Vec<&[i32]> = range.clone().map(|i| tokens.sequence(i)).collect();
