@@ -12,13 +12,14 @@ use crate::support::{assert_close, config, fixture, normal, run, tensors, transp
 const TOLERANCE: f32 = 1e-4;
 const D_IN: usize = 24;
 const D_SAE: usize = 96;
-const CASES: [&str; 10] = [
+const CASES: [&str; 11] = [
     "standard",
     "gated",
     "topk",
     "topk_no_rescale",
     "batchtopk",
     "matryoshka_batchtopk",
+    "matryoshka_aux",
     "jumprelu",
     "jumprelu_tanh",
     "matching_pursuit",
@@ -131,6 +132,9 @@ fn batchtopk() {
 fn matryoshka() {
     let sae = json!({ "architecture": "matryoshka", "k": 6, "matryoshka_widths": [16, 48, 96] });
     matches_the_reference("matryoshka_batchtopk", sae);
+    let sae = json!({ "architecture": "matryoshka", "k": 6, "matryoshka_widths": [16, 48, 96],
+        "use_matryoshka_aux_loss": true });
+    matches_the_reference("matryoshka_aux", sae);
 }
 
 #[test]
