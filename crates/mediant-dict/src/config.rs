@@ -386,7 +386,8 @@ impl Wrong {
         let built = [Relu, Topk, Batchtopk, Matryoshka, Jumprelu];
         if !built.contains(&sae.architecture) {
             let name = sae.architecture.name();
-            let message = format!("there are no transcoders of `architecture: {name}`, here or in another tool");
+            let message =
+                format!("there are no transcoders of `architecture: {name}`: neither SAELens nor sparsify has them");
             let names: Vec<&str> = built.iter().map(|family| family.name()).collect();
             self.add("sae.architecture", message, Some(&format!("they are of `{}`", names.join("`, `"))));
         }

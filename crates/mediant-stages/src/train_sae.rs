@@ -254,7 +254,7 @@ SAELens takes `hook_z`.
 `sae.skip: true` adds `x W_skipᵀ` to `ŷ`, W_skip `[d_out, d_in]`. These are SAELens' `transcoder`, `skip_transcoder`, `jumprelu_transcoder` and \
 `jumprelu_skip_transcoder`, and its initial values: W_dec as for an autoencoder, W_enc a Kaiming draw of its own (uniform in ±√(6/d_sae)), \
 W_skip and biases zero. SAELens does not train them; the losses are those of the family, with y for x, and AuxK has `d_out / 2` latents, as in sparsify. For `relu`, \
-`topk`, `batchtopk`, `matryoshka` and `jumprelu`: no tool has transcoders of the other families. With `normalize_activations` x and y have scales of their own, \
+`topk`, `batchtopk`, `matryoshka` and `jumprelu`: neither SAELens nor sparsify has transcoders of the other families. With `normalize_activations` x and y have scales of their own, \
 `√d_in / E‖x‖` and `√d_out / E‖y‖`, taken over at the end: `W_enc · s_x`, `W_dec / s_y`, `b_dec / s_y`, `W_skip · s_x / s_y`. This is what OpenMOSS' Language-Model-SAEs \
 does but for the unit of the codes, which stay those of the training until decoder norms are taken over, as with autoencoders; SAELens has no scale for \
 what a transcoder writes.

@@ -71,8 +71,7 @@ impl SaeEvaluation {
 
     /// How latents were chosen, and where.
     fn tags(&self, part: &Part) -> Tags {
-        let mut tags = self.joint_tags(&[]);
-        tags.insert("hook".to_owned(), part.hook.to_string());
+        let mut tags = self.hook_tags(part.hook.to_string());
         if part.transcodes() {
             tags.insert("hook_out".to_owned(), part.out.to_string());
         }
@@ -81,6 +80,11 @@ impl SaeEvaluation {
             tags.insert("sae".to_owned(), name.clone());
         }
         tags
+    }
+
+    fn hook_tags(&self, hook: String) -> Tags {
+        let special_tokens = self.options.special_tokens.name().to_owned();
+        Tags::from([("hook".to_owned(), hook), ("special_tokens".to_owned(), special_tokens)])
     }
 
     /// Of what is measured with all in place. One alone says all about itself.
@@ -93,10 +97,7 @@ impl SaeEvaluation {
                     hooks.sort_unstable();
                     hooks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ")
                 };
-                let mut tags = Tags::from([
-                    ("hook".to_owned(), joined(|part| part.hook)),
-                    ("special_tokens".to_owned(), self.options.special_tokens.name().to_owned()),
-                ]);
+                let mut tags = self.hook_tags(joined(|part| part.hook));
                 if self.parts.iter().any(Part::transcodes) {
                     tags.insert("hook_out".to_owned(), joined(|part| part.out));
                 }

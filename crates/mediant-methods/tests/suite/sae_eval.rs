@@ -308,6 +308,10 @@ fn a_transcoder_to_a_copy_is_an_autoencoder() {
         let (one, other) = (run(one, special).unwrap().metrics(0), run(other, special).unwrap().metrics(0));
         let joint = one.iter().find(|row| row.name == "ce_sae").unwrap();
         assert_eq!(joint.tags["hook"], format!("blocks.0.hook_mlp_out + {hook} + blocks.1.attn.hook_z"));
+        // The autoencoders beside it write what they read.
+        assert!(
+            one.iter().all(|row| row.name != "mse" || row.tags.contains_key("hook_out") == (row.tags["sae"] == "it"))
+        );
         assert_eq!(joint.tags["hook_out"], format!("blocks.0.hook_mlp_out + {copy} + blocks.1.attn.hook_z"));
         assert_eq!(numbers(one), numbers(other));
     }
