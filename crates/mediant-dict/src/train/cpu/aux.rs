@@ -136,10 +136,13 @@ impl<'b> Aux<'b> {
             Work::Dense(buffers) => {
                 let AuxBuffers { errors: own, codes: dense, pulls, w_dec, gradients } = &mut **buffers;
                 let own = sized(own, errors.len());
-                own.copy_from_slice(errors);
+                own.par_chunks_mut(self.d_out)
+                    .zip(errors.par_chunks(self.d_out))
+                    .for_each(|(own, x)| own.copy_from_slice(x));
                 let width = self.dead.len();
-                let dense = zeroed(dense, codes.rows() * width);
+                let dense = sized(dense, codes.rows() * width);
                 dense.par_chunks_mut(width).enumerate().for_each(|(row, dense)| {
+                    dense.fill(0.0);
                     let (latents, values) = codes.row(row);
                     for (latent, value) in latents.iter().zip(values) {
                         dense[self.places[*latent as usize] as usize] = *value;
@@ -179,10 +182,17 @@ fn gather(matrix: &[f32], rows: &[u32], width: usize, out: &mut Vec<f32>) {
         .for_each(|(out, &row)| out.copy_from_slice(&matrix[row as usize * width..][..width]));
 }
 
-/// Adds rows to those at `places`.
-fn scatter_add(to: &mut [f32], rows: &[f32], places: &[u32]) {
+/// Adds rows to those at `places`, which ascend.
+fn scatter_add(mut to: &mut [f32], rows: &[f32], places: &[u32]) {
     let width = rows.len() / places.len();
-    for (row, &place) in rows.chunks_exact(width).zip(places) {
-        to[place as usize * width..][..width].iter_mut().zip(row).for_each(|(to, x)| *to += x);
-    }
+    let mut passed = 0;
+    let at_places = places.iter().filter_map(|&place| {
+        to.split_off_mut(..(place as usize - passed) * width)?;
+        passed = place as usize + 1;
+        to.split_off_mut(..width)
+    });
+    let at_places: Vec<&mut [f32]> = at_places.collect();
+    at_places.into_par_iter().zip(rows.par_chunks(width)).for_each(|(to, row)| {
+        to.iter_mut().zip(row).for_each(|(to, x)| *to += x);
+    });
 }
