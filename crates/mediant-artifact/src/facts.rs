@@ -282,6 +282,9 @@ pub struct DictionaryFacts {
     /// The hook point it writes, where that is another: a transcoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook_out: Option<HookFact>,
+    /// Whether a transcoder has a matrix by which its input skips the latents.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skips: bool,
 }
 
 /// The facts of a table.

@@ -11,8 +11,8 @@ use mediant_artifact::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::format::saelens::{self, Metadata};
-use crate::format::{self, Foreign, Format, gemma_scope, sparsify, tensors};
+use crate::format::saelens::{self, HOOK_OUT, Metadata};
+use crate::format::{self, Foreign, Format, Held, gemma_scope, sparsify, tensors};
 use crate::train::Trained;
 use crate::{Activation, BatchChoice, Error, JumpRelu, Objective, Result, Sae, Sparsity, Training};
 
@@ -79,15 +79,15 @@ pub fn write(artifact: ArtifactWriter, trained: &Trained, training: &Training, o
     write_parts(artifact, &trained.sae, &trained.curve, &config, hooks, Some(origin.model))
 }
 
-/// Writes an autoencoder of another tool: its parameters and what its files say. `model` is the one whose activations it is
-/// said to read.
+/// Writes a dictionary of another tool: its parameters and what its files say, a transcoder if there is a hook that it
+/// writes. `model` is the one whose activations it is said to read.
 ///
 /// # Errors
 /// When it cannot be read or written.
 pub fn write_loaded(
     artifact: ArtifactWriter,
     foreign: &Foreign,
-    hook: &str,
+    hooks: (&str, Option<&str>),
     model: Option<Digest>,
 ) -> Result<Manifest> {
     let sae = foreign.load()?;
@@ -95,14 +95,14 @@ pub fn write_loaded(
     let config = Config {
         activation: sae.activation(),
         apply_b_dec_to_input: sae.apply_b_dec_to_input(),
-        skip: false,
+        skip: foreign.skips(),
         training: Value::Null,
         facts: Value::Null,
         context_size: said("context_size").and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok()),
         prepend_bos: said("prepend_bos").and_then(Value::as_bool),
         loaded: Some(Loaded { format: foreign.format, said: foreign.said.clone() }),
     };
-    write_parts(artifact, &sae, &[], &config, (hook, None), model)
+    write_parts(artifact, &sae, &[], &config, hooks, model)
 }
 
 fn write_parts(
@@ -162,12 +162,13 @@ pub fn read(artifact: &Artifact) -> Result<(Sae, DictionaryMeta)> {
 /// As [`read`]; when the format has no place for it; or when a file cannot be written.
 pub fn export(artifact: &Artifact, format: Format, fold_decoder_norms: bool, folder: &Path) -> Result<()> {
     let (mut sae, meta) = read(artifact)?;
-    if let Some(out) = &meta.hook_out {
-        return Err(Error::Data(format!(
-            "the dictionary is a transcoder to `{out}`, and export of transcoders is not built"
-        )));
-    }
-    if let Some((why, help)) = format::refusal(format, sae.activation().architecture()) {
+    let held = Held {
+        architecture: sae.activation().architecture(),
+        d_in: meta.d_in,
+        d_out: meta.d_out,
+        skips: sae.weights().w_skip.is_some(),
+    };
+    if let Some((why, help)) = format::refusal(format, held) {
         return Err(Error::Data(format!("{why}; {help}")));
     }
     if fold_decoder_norms {
@@ -175,7 +176,7 @@ pub fn export(artifact: &Artifact, format: Format, fold_decoder_norms: bool, fol
     }
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     match format {
-        Format::Sparsify => sparsify::save(&sae, folder),
+        Format::Sparsify => sparsify::save(&sae, meta.hook_out.is_some(), folder),
         Format::GemmaScope => gemma_scope::save(&sae, folder),
         Format::Saelens | Format::DictionaryLearning => saelens::save(&sae, &metadata(meta)?, folder),
     }
@@ -184,10 +185,17 @@ pub fn export(artifact: &Artifact, format: Format, fold_decoder_norms: bool, fol
 /// What SAELens' `cfg.json` is to say.
 fn metadata(meta: DictionaryMeta) -> Result<Metadata> {
     let config = config(&meta)?;
+    let with_hooks = |metadata: Metadata| {
+        let metadata = metadata.with("hook_name", meta.hook);
+        match meta.hook_out {
+            Some(out) => metadata.with(HOOK_OUT, out),
+            None => metadata,
+        }
+    };
     if let Some(Loaded { format: Format::Saelens, said }) = config.loaded {
-        return Ok(Metadata::of(said).with("hook_name", meta.hook));
+        return Ok(with_hooks(Metadata::of(said)));
     }
-    let mut metadata = Metadata::default().with("hook_name", meta.hook);
+    let mut metadata = with_hooks(Metadata::default());
     if let Some(context) = config.context_size {
         metadata = metadata.with("context_size", context);
     }

@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::train::not_on_devices;
 use crate::{Architecture, DecoderNorm, Objective, SaeConfig};
 
 /// The options of `train_sae`.
@@ -129,7 +130,7 @@ pub enum Normalize {
     /// As they are.
     #[default]
     None,
-    /// Times √d_in / E‖x‖ (Anthropic, April 2024 update).
+    /// Times √d_in / E‖x‖ (Anthropic, April 2024 update); what a transcoder is to make by a factor of its own, √d_out / E‖y‖.
     ExpectedAverageOnlyIn,
 }
 
@@ -289,7 +290,7 @@ impl TrainConfig {
         if !wrong.0.is_empty() {
             return Err(wrong.0);
         }
-        Ok(Training {
+        let training = Training {
             d_sae: self.d_sae,
             steps,
             batch: self.batch,
@@ -316,7 +317,15 @@ impl TrainConfig {
             compute_dtype: self.compute_dtype,
             log_every: self.log_every,
             seed: self.seed,
-        })
+        };
+        match not_on_devices(&training) {
+            Some(what) if !self.compute_dtype.is_f32() => {
+                let message = format!("{what} trains on the CPU on any device, and its products are of f32 numbers");
+                wrong.add("compute_dtype", message, Some("leave it out"));
+                Err(wrong.0)
+            }
+            _ => Ok(training),
+        }
     }
 }
 
@@ -376,16 +385,14 @@ impl Wrong {
         }
         let built = [Relu, Topk, Batchtopk, Matryoshka, Jumprelu];
         if !built.contains(&sae.architecture) {
-            let message = format!("transcoders are not built for `architecture: {}`", sae.architecture.name());
+            let name = sae.architecture.name();
+            let message = format!("there are no transcoders of `architecture: {name}`, here or in another tool");
             let names: Vec<&str> = built.iter().map(|family| family.name()).collect();
-            self.add("sae.architecture", message, Some(&format!("they are for `{}`", names.join("`, `"))));
+            self.add("sae.architecture", message, Some(&format!("they are of `{}`", names.join("`, `"))));
         }
         if sae.apply_b_dec_to_input == Some(true) {
             let message = "a transcoder's `b_dec` belongs to its output and cannot be subtracted from its input";
             self.add("sae.apply_b_dec_to_input", message, Some("leave it out"));
-        }
-        if sae.normalize_activations != Normalize::None {
-            self.add("sae.normalize_activations", "is not built for transcoders", Some("leave it out"));
         }
         Some(Transcoder { skip: sae.skip })
     }

@@ -29,4 +29,4 @@ pub use pursuit::MatchingPursuit;
 pub use sae::{Activation, Sae};
 pub use sae_config::{Architecture, SaeConfig, SparsityMode};
 pub use stability::{Alike, Match, match_decoders};
-pub use weights::{Extra, Weights};
+pub use weights::{Extra, Scales, Weights};

@@ -162,19 +162,24 @@ impl Sae {
     /// What is made of `x`, `[rows, d_in]`: `[rows, d_out]`.
     pub fn reconstruct(&self, x: &[f32]) -> Vec<f32> {
         let mut out = self.decode(&self.encode(x));
-        let Some(w_skip) = &self.weights.w_skip else { return out };
+        self.add_skipped(1.0, x, &mut out);
+        out
+    }
+
+    /// Adds `factor` times what skips the latents, x W_skipᵀ, to `out`, `[rows, d_out]`; nothing where nothing does.
+    pub fn add_skipped(&self, factor: f32, x: &[f32], out: &mut Vec<f32>) {
+        let Some(w_skip) = &self.weights.w_skip else { return };
         let (d_in, d_out) = (self.weights.d_in, self.weights.d_out);
         let (rows, least) = (x.len() / d_in, least_rows(d_out));
         if rows < least {
             let mut padded = x.to_vec();
             padded.resize(least * d_in, 0.0);
             out.resize(least * d_out, 0.0);
-            add_times_transposed(&mut out, 1.0, &padded, w_skip, d_in);
+            add_times_transposed(out, factor, &padded, w_skip, d_in);
             out.truncate(rows * d_out);
         } else {
-            add_times_transposed(&mut out, 1.0, x, w_skip, d_in);
+            add_times_transposed(out, factor, x, w_skip, d_in);
         }
-        out
     }
 }
 

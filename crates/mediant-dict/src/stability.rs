@@ -35,14 +35,14 @@ pub struct Alike {
 /// If the two are of vectors of different widths.
 pub fn match_decoders(a: &Sae, b: &Sae) -> Result<Alike> {
     let (first, second) = (a.weights(), b.weights());
-    if first.d_in != second.d_in {
-        let why = format!("decoder rows of {} and {} numbers cannot be compared", first.d_in, second.d_in);
+    if first.d_out != second.d_out {
+        let why = format!("decoder rows of {} and {} numbers cannot be compared", first.d_out, second.d_out);
         return Err(Error::Data(why));
     }
     let (rows, columns) = (first.d_sae, second.d_sae);
     let mut cosine = vec![0.0; rows * columns];
-    let (first, second) = (directions(&first.w_dec, first.d_in), directions(&second.w_dec, first.d_in));
-    add_times_transposed(&mut cosine, 1.0, &first, &second, a.weights().d_in);
+    let (first, second) = (directions(&first.w_dec, first.d_out), directions(&second.w_dec, first.d_out));
+    add_times_transposed(&mut cosine, 1.0, &first, &second, a.weights().d_out);
     let largest = |x: f32, y: f32| x.max(y);
     let nearest_in_b = cosine.par_chunks(columns).map(|row| row.iter().copied().fold(-1.0, largest)).collect();
     let mut nearest_in_a = vec![-1.0; columns];

@@ -28,6 +28,20 @@ pub struct Weights {
     pub extra: Extra,
 }
 
+/// What activations are multiplied by in training; of an autoencoder both are the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales {
+    /// What is read.
+    pub input: f32,
+    /// What is reconstructed.
+    pub target: f32,
+}
+
+impl Scales {
+    /// Activations as they are.
+    pub const NONE: Self = Self { input: 1.0, target: 1.0 };
+}
+
 /// Parameters that only some families have.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Extra {
@@ -179,15 +193,17 @@ impl Weights {
         self.w_dec.chunks_exact(self.d_out).map(norm).collect()
     }
 
-    /// Takes over the scale that activations were multiplied by in training: the result maps unscaled activations to
-    /// unscaled reconstructions (SAELens' `fold_activation_norm_scaling_factor`).
-    pub fn fold_scale(&mut self, scale: f32) {
+    /// Takes over the scales that activations were multiplied by in training: the result maps unscaled inputs to unscaled
+    /// outputs (SAELens' `fold_activation_norm_scaling_factor`). Codes stay those of training.
+    pub fn fold_scales(&mut self, scales: Scales) {
+        let Scales { input, target } = scales;
         // Codes of a pursuit scale with the input, and what they are multiplied by stays.
         if self.extra != Extra::Tied {
-            self.w_enc.iter_mut().for_each(|x| *x *= scale);
-            self.w_dec.iter_mut().for_each(|x| *x /= scale);
+            self.w_enc.iter_mut().for_each(|x| *x *= input);
+            self.w_dec.iter_mut().for_each(|x| *x /= target);
         }
-        self.b_dec.iter_mut().for_each(|x| *x /= scale);
+        self.b_dec.iter_mut().for_each(|x| *x /= target);
+        self.w_skip.iter_mut().flatten().for_each(|x| *x *= input / target);
     }
 
     /// Moves the norm of each decoder row into the encoder; rows are of norm 1 afterwards. Norms are clamped to 1e-8 as in

@@ -193,8 +193,8 @@ pub fn logit_weights<C: Compute>(
 ) -> Result<Vec<LogitWeights>> {
     let weights = sae.weights();
     let (d_model, vocabulary) = (model.config().d_model, model.config().vocab_size);
-    if weights.d_in != d_model {
-        let why = format!("the unembedding reads vectors of {d_model}, the decoder writes {}", weights.d_in);
+    if weights.d_out != d_model {
+        let why = format!("the unembedding reads vectors of {d_model}, the decoder writes {}", weights.d_out);
         return Err(Error::Data(why));
     }
     let (first, rows) = (latents.start, latents.len());

@@ -9,11 +9,11 @@ use mediant_tensor::Compute;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sae_input::{check_autoencoder, read_sae};
+use crate::sae_input::written;
 
 /// Where decoder rows come from.
 pub(crate) const DICTIONARY: Port =
-    Port::optional("dictionary", &[Kind::Dictionary], "An autoencoder, whose latents have directions.");
+    Port::optional("dictionary", &[Kind::Dictionary], "An autoencoder or transcoder, whose latents have directions.");
 
 /// A direction that the model or a dictionary has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -102,15 +102,15 @@ pub(crate) fn check_latent(field: &str, latent: usize, hook: &HookFact, inputs: 
         return Err(problem.help("connect an autoencoder to the input `dictionary`"));
     }
     let Some(dictionary) = inputs.dictionary("dictionary") else { return Ok(()) };
-    check_autoencoder("dictionary", dictionary)?;
     let mut problems = Problems::none();
     if latent >= dictionary.d_sae {
         let message = format!("there is no latent {latent}; the dictionary has {}", dictionary.d_sae);
         problems.push(Problems::config(field, message));
     }
-    if hook.width() != dictionary.d_in {
-        let (d_in, name, shape) = (dictionary.d_in, &hook.name, &hook.shape);
-        let message = format!("it has directions of {d_in} numbers, `{name}` has shape {shape:?}");
+    let (_, width) = written(dictionary);
+    if hook.width() != width {
+        let (name, shape) = (&hook.name, &hook.shape);
+        let message = format!("it has directions of {width} numbers, `{name}` has shape {shape:?}");
         problems.push(Problems::input("dictionary", message));
     }
     problems.finish()
@@ -118,9 +118,9 @@ pub(crate) fn check_latent(field: &str, latent: usize, hook: &HookFact, inputs: 
 
 /// The decoder row of a latent.
 pub(crate) fn latent_direction<T>(cx: &RunContext<'_, T>, latent: usize) -> Result<Vec<f32>, StageError> {
-    let (sae, ..) = read_sae(&cx.input("dictionary")?)?;
+    let (sae, _) = mediant_dict::artifact::read(&cx.input("dictionary")?)?;
     let weights = sae.weights();
-    let row = weights.w_dec.get(latent * weights.d_in..(latent + 1) * weights.d_in);
+    let row = weights.w_dec.get(latent * weights.d_out..(latent + 1) * weights.d_out);
     let missing = || StageError::new(format!("there is no latent {latent}; the dictionary has {}", weights.d_sae));
     Ok(row.ok_or_else(missing)?.to_vec())
 }

@@ -11,6 +11,7 @@ use mediant_dict::evaluate::{ByBatch, Variant};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
+use mediant_lm::HookPoint;
 use mediant_methods::sae_eval::{Options, SaeEvaluation, SpecialTokens, Spliced, sae_eval};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
 use crate::model_input::check_tokens;
-use crate::sae_input::{check_sae, foreign, read_sae};
+use crate::sae_input::{Dictionary, check_dictionary, foreign, read_dictionary, written};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -75,12 +76,12 @@ fn thousand() -> usize {
 }
 
 const PORTS: &[Port] = &[
-    Port::one("model", &[Kind::Model], "The model that autoencoders are spliced into."),
-    Port::optional("sae", &[Kind::Dictionary], "The autoencoder; it knows its hook point."),
+    Port::one("model", &[Kind::Model], "The model that dictionaries are spliced into."),
+    Port::optional("sae", &[Kind::Dictionary], "The autoencoder or transcoder; it knows its hook points."),
     Port::any(
         "saes",
         &[Kind::Dictionary],
-        "Instead of `sae`: several autoencoders of different hook points, spliced in together.",
+        "Instead of `sae`: several that write different hook points, spliced in together.",
     ),
     Port::one("tokens", &[Kind::Tokens], "What is measured on."),
 ];
@@ -143,13 +144,15 @@ impl Stage for EvaluateSae {
         let mut hooks: Vec<&str> = Vec::new();
         for (port, sae) in connected(inputs) {
             if let Some(model) = inputs.model("model") {
-                problems.check(check_sae(port, sae, model));
+                problems.check(check_dictionary(port, sae, model));
+                problems.check(check_order(port, sae));
             }
-            if hooks.contains(&sae.hook.as_str()) {
-                let twice = Problems::input(port, format!("two of them read `{}`", sae.hook));
+            let (out, _) = written(sae);
+            if hooks.contains(&out) {
+                let twice = Problems::input(port, format!("two of them write `{out}`"));
                 problems.push(twice.help("only one can be spliced in at a hook point; connect them to `sae` of stages of their own, or make a matrix of them"));
             }
-            hooks.push(&sae.hook);
+            hooks.push(out);
             if config.choose == Choose::Batch && sae.architecture != "jumprelu" {
                 let message = format!("a `{}` autoencoder does not choose by batch", sae.architecture);
                 problems.push(
@@ -179,7 +182,7 @@ impl Stage for EvaluateSae {
         let mut own_model = true;
         let members = cx.members("sae")?.into_iter().map(|member| (false, member));
         for (several, member) in members.chain(cx.members("saes")?.into_iter().map(|member| (true, member))) {
-            let (sae, meta, hook) = read_sae(&member.artifact)?;
+            let Dictionary { sae, meta, hook, out } = read_dictionary(&member.artifact)?;
             if let Some(note) = foreign(&meta, cx.input_digest("model")?) {
                 own_model = false;
                 cx.note(note);
@@ -191,7 +194,7 @@ impl Stage for EvaluateSae {
                 Choose::Inference => None,
                 Choose::Batch => Some(ByBatch::of_training(&meta)?),
             };
-            spliced.push(Spliced { name, sae, hook, batch });
+            spliced.push(Spliced { name, sae, hook, out, batch });
         }
         let tokens = Tokens::read(&cx.input("tokens")?)?;
         let options = Options {
@@ -220,7 +223,20 @@ impl Stage for EvaluateSae {
     }
 }
 
-/// The autoencoders and their ports.
+/// A transcoder can be spliced in where a pass comes to what it reads before it comes to what it writes.
+fn check_order(port: &str, sae: &DictionaryFacts) -> Result<(), Problems> {
+    let point = |name: &str| name.parse::<HookPoint>().ok();
+    match &sae.hook_out {
+        Some(out) if point(&out.name) < point(&sae.hook) => {
+            let (hook, out) = (&sae.hook, &out.name);
+            let message = format!("it writes `{out}`, which a forward pass reaches before `{hook}`, which it reads");
+            Err(Problems::input(port, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The dictionaries and their ports.
 fn connected(inputs: &InputFacts) -> impl Iterator<Item = (&'static str, &DictionaryFacts)> {
     ["sae", "saes"].into_iter().flat_map(|port| {
         let members = inputs.many(port).iter();
@@ -260,7 +276,7 @@ fn write_zf(artifact: ArtifactWriter, found: &SaeEvaluation) -> Result<(), Stage
     let types =
         [DataType::Utf8, DataType::Utf8, DataType::UInt32, DataType::UInt32, number.clone(), number.clone(), number];
     let meta =
-        ("Norms of inputs and codes", "‖z‖ of what the autoencoder reads, ‖f‖ of its code, and the bound eps_lbo");
+        ("Norms of inputs and codes", "‖z‖ of what the latents are to make, ‖f‖ of the code, and the bound eps_lbo");
     write(artifact, &ZF, types, columns, meta)
 }
 
@@ -283,7 +299,7 @@ fn write<const N: usize>(
 
 const DETAILS: &str = "\
 At the hook of each autoencoder, over all positions whose mask is set, with x the activation, f its code and x̂ its reconstruction (n \
-positions, d dimensions, h latents):
+positions, d dimensions, h latents; for transcoders see below):
 
 - `ev_mc` = 1 − E‖x − x̂‖² / (E‖x‖² − ‖E x‖²): explained variance about the mean (SAELens since 6.45.1). A reconstruction that is the \
   mean scores 0. Numerator and denominator are `mse` and the variance; `nmse` = 1 − `ev_mc` is their quotient (the normalised MSE of Gao et \
@@ -317,6 +333,12 @@ and denominator,
   `frac_recovered`), and `ce_score_mean` with `ce_mean_ablation` in the place of `ce_zero_ablation`: zeros are far from any activation, so that \
   nearly everything recovers much of what they cost;
 - `kl_score` = (`kl_zero_ablation` − `kl_sae`) / `kl_zero_ablation`, and `kl_score_mean`.
+
+**Transcoders.** f is of the activation x at `hook`, and what is measured is the output ŷ against the activation y at `hook_out`: y and ŷ stand for x \
+and x̂ in all metrics above, `l2_norm_in` = E‖y‖ among them, and in the table `zf`. What a skip connection makes is part of ŷ; ‖x‖ in `eps_lbo` and `zf` \
+is ‖y − x W_skipᵀ‖ then, the norm of what is left for the latents. In the model ŷ is put in at `hook_out`, made of what the pass with all dictionaries in place has at \
+`hook`; zeros and the mean of y are put in there too. Metrics have the tag `hook_out`. (SAELens 6.54 has no evaluation of transcoders; where it attaches them \
+to a model, `HookedSAETransformer`, it leaves W_skip out.)
 
 BOS and separators keep their activations when the autoencoder is spliced in and are not measured at the hook, as in SAELens and SAEBench; \
 `special_tokens: replaced` treats them like all others. (SAELens also leaves out the loss of predictions made at those positions, and \

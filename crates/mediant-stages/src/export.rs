@@ -1,15 +1,13 @@
 //! `export`: a dictionary as the files of another tool.
 
-use mediant_artifact::{Facts, FilesMeta, Kind, write_files};
+use mediant_artifact::{Facts, FilesMeta, HookFact, Kind, write_files};
 use mediant_dict::artifact::export;
-use mediant_dict::format::{Format, refusal};
+use mediant_dict::format::{Format, Held, refusal};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::sae_input::check_autoencoder;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -52,12 +50,15 @@ impl Stage for Export {
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
         if let Some(dictionary) = inputs.dictionary("dictionary") {
-            check_autoencoder("dictionary", dictionary)?;
-        }
-        if let Some(dictionary) = inputs.dictionary("dictionary")
-            && let Some((why, help)) = refusal(config.format, &dictionary.architecture)
-        {
-            return Err(Problems::config("format", why).help(help));
+            let held = Held {
+                architecture: &dictionary.architecture,
+                d_in: dictionary.d_in,
+                d_out: dictionary.hook_out.as_ref().map(HookFact::width),
+                skips: dictionary.skips,
+            };
+            if let Some((why, help)) = refusal(config.format, held) {
+                return Err(Problems::config("format", why).help(help));
+            }
         }
         Ok(vec![("files".to_owned(), Facts::Files)])
     }
@@ -79,9 +80,9 @@ impl Stage for Export {
 const DETAILS: &str = "\
 | `format` | files | what it holds |
 | --- | --- | --- |
-| `saelens` | `cfg.json`, `sae_weights.safetensors` | every architecture but `top_afa`, in SAELens 6's inference form, with hook point, context and the options of the training |
-| `sparsify` | `cfg.json`, `sae.safetensors` | `topk` alone |
-| `gemma_scope` | `params.npz` | `jumprelu`, and `relu` with thresholds of 0; no hook point |
+| `saelens` | `cfg.json`, `sae_weights.safetensors` | every architecture but `top_afa`, in SAELens 6's inference form, with hook points, context and the options of the training; of transcoders `relu` and `jumprelu` |
+| `sparsify` | `cfg.json`, `sae.safetensors` | `topk` alone; transcoders if they write vectors as wide as they read |
+| `gemma_scope` | `params.npz` | `jumprelu`, and `relu` with thresholds of 0; transcoders without a skip connection; no hook point |
 
 What a format has no place for is refused, before anything runs where the architecture says so. Where a format always, or never, subtracts \
 b_dec from the input and the dictionary does not, or does, the encoder's bias takes the difference over: `x W + b = (x − b_dec) W + (b + b_dec W)`. \

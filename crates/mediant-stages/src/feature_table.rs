@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
 use crate::model_input::check_tokens;
-use crate::sae_input::{check_sae, foreign, read_sae};
+use crate::sae_input::{Dictionary, check_dictionary, foreign, read_dictionary, written};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ const MOST: usize = 10_000;
 
 const PORTS: &[Port] = &[
     Port::one("model", &[Kind::Model], "The model."),
-    Port::one("sae", &[Kind::Dictionary], "The autoencoder whose latents are described."),
+    Port::one("sae", &[Kind::Dictionary], "The autoencoder or transcoder whose latents are described."),
     Port::one("tokens", &[Kind::Tokens], "Where contexts come from."),
 ];
 
@@ -110,16 +110,15 @@ impl Stage for FeatureTable {
         let mut problems = Problems::none();
         problems.check(check_tokens(inputs, "model", "tokens"));
         if let (Some(model), Some(sae)) = (inputs.model("model"), inputs.dictionary("sae")) {
-            problems.check(check_sae("sae", sae, model));
+            problems.check(check_dictionary("sae", sae, model));
             if config.logits > model.vocab_size {
                 problems.push(Problems::config("logits", format!("the model has only {} tokens", model.vocab_size)));
             }
-            match model.hook(&sae.hook) {
+            let (name, _) = written(sae);
+            match model.hook(name) {
                 Some(hook) if config.logits > 0 && hook.shape != [model.d_model] => {
-                    let message = format!(
-                        "the unembedding reads vectors of {}, `{}` has shape {:?}",
-                        model.d_model, sae.hook, hook.shape
-                    );
+                    let (d_model, shape) = (model.d_model, &hook.shape);
+                    let message = format!("the unembedding reads vectors of {d_model}, `{name}` has shape {shape:?}");
                     problems.push(Problems::config("logits", message).help("`logits: 0` leaves logit weights out"));
                 }
                 _ => {}
@@ -142,7 +141,7 @@ impl Stage for FeatureTable {
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let &Config { contexts: count, before, after, .. } = cx.config();
-        let (sae, meta, hook) = read_sae(&cx.input("sae")?)?;
+        let Dictionary { sae, meta, hook, out } = read_dictionary(&cx.input("sae")?)?;
         if let Some(note) = foreign(&meta, cx.input_digest("model")?) {
             cx.note(note);
         }
@@ -155,7 +154,7 @@ impl Stage for FeatureTable {
                 cx.progress(done, total, "tokens");
                 cx.check_cancelled()
             })?;
-            write_features(cx, &sae, &found)?;
+            write_features(cx, (&sae, hook != out), &found)?;
             write_contexts(cx, &found, &tokens, tokenizer.as_ref())?;
             write_logits(cx, &model, &sae, tokenizer.as_ref())
         })
@@ -171,7 +170,11 @@ fn meta(title: &str, description: &str) -> TableMeta {
     TableMeta { title: title.to_owned(), description: description.to_owned() }
 }
 
-fn write_features(cx: &RunContext<'_, Config>, sae: &Sae, found: &Features) -> Result<(), StageError> {
+fn write_features(
+    cx: &RunContext<'_, Config>,
+    (sae, transcodes): (&Sae, bool),
+    found: &Features,
+) -> Result<(), StageError> {
     use DataType::{Float32, Float64, UInt32, UInt64};
     let types = vec![UInt32, UInt64, Float64, Float64, Float32, Float32, Float32];
     let schema = schema(&FEATURES, types, &["mean", "max", "encoder_decoder_cosine"]);
@@ -184,7 +187,8 @@ fn write_features(cx: &RunContext<'_, Config>, sae: &Sae, found: &Features) -> R
         let latents = &found.latents[range.clone()];
         let cosines = range.clone().map(|latent| {
             let at = latent * weights.d_in..(latent + 1) * weights.d_in;
-            cosine(&weights.encoder()[at.clone()], &weights.w_dec[at])
+            // Vectors of two hook points have no angle.
+            if transcodes { None } else { cosine(&weights.encoder()[at.clone()], &weights.w_dec[at]) }
         });
         let columns: Vec<ArrayRef> = vec![
             Arc::new(UInt32Array::from_iter_values(range.clone().map(|latent| latent as u32))),
@@ -323,7 +327,8 @@ const DETAILS: &str = "\
 Over all positions whose mask is set, with f the code that the autoencoder gives at inference:
 
 - `features`, a row a latent: `active`, the positions at which it is active, and `density`, their share; `mean` and `max` of its activation \
-  where it is active (null if it never is); `decoder_norm` = ‖W_dec‖ of its row; `encoder_decoder_cosine`;
+  where it is active (null if it never is); `decoder_norm` = ‖W_dec‖ of its row; `encoder_decoder_cosine` (null of a \
+  transcoder, which reads and writes different vectors);
 - `contexts`: the `contexts` positions at which it is largest, the largest first (`place` 1), of each sequence one at most. `text` is \
   the token there, `before` and `after` are the texts of the tokens around it; `activations` has its activation at every token of the context, \
   which begins at position `start` (0 where the mask is not set);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use mediant_artifact::{Facts, Kind, TableFacts, TableMeta, write_metrics};
+use mediant_artifact::{DictionaryFacts, Facts, Kind, TableFacts, TableMeta, write_metrics};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -12,7 +12,7 @@ use mediant_methods::stability::{Compared, compare_dictionaries, stability};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sae_input::{check_autoencoder, read_sae};
+use crate::sae_input::written;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ pub(crate) struct Config {
 const PORTS: &[Port] = &[Port::many(
     "saes",
     &[Kind::Dictionary],
-    "Two or more autoencoders of one hook point, such as those of several seeds.",
+    "Two or more autoencoders of one hook point, or transcoders of one pair, such as those of several seeds.",
 )];
 
 const MATCHES: [&str; 5] = ["a", "b", "latent_a", "latent_b", "cosine"];
@@ -67,13 +67,10 @@ impl Stage for SaeStability {
             problems.push(one.help("give the stage that trains it a matrix of seeds, and collect them: `saes: { from: sae, over: [seed] }`"));
         }
         let facts: Vec<_> = saes.iter().filter_map(|member| member.facts.dictionary()).collect();
-        facts.iter().for_each(|sae| problems.check(check_autoencoder("saes", sae)));
-        if let Some(other) = facts.iter().find(|sae| sae.d_in != facts[0].d_in || sae.hook != facts[0].hook) {
-            let message = format!(
-                "they are of vectors of {} at `{}` and of {} at `{}`",
-                facts[0].d_in, facts[0].hook, other.d_in, other.hook
-            );
-            problems.push(Problems::input("saes", message).help("collect autoencoders of one hook point"));
+        let hooks = |sae: &DictionaryFacts| (sae.hook.clone(), sae.d_in, sae.hook_out.clone());
+        if let Some(other) = facts.iter().find(|sae| hooks(sae) != hooks(facts[0])) {
+            let message = format!("they are of {} and of {}", described(facts[0]), described(other));
+            problems.push(Problems::input("saes", message).help("collect dictionaries of one hook point"));
         }
         problems.finish()?;
         let columns = MATCHES.map(str::to_owned).to_vec();
@@ -85,8 +82,8 @@ impl Stage for SaeStability {
 
     fn resources(&self, _: &Config, inputs: &InputFacts) -> Resources {
         let facts = inputs.many("saes").iter().filter_map(|member| member.facts.dictionary());
-        let (widest, parameters) =
-            facts.fold((0, 0), |(widest, all), sae| (sae.d_sae.max(widest), all + 2 * sae.d_in * sae.d_sae));
+        let (widest, parameters) = facts
+            .fold((0, 0), |(widest, all), sae| (sae.d_sae.max(widest), all + (sae.d_in + written(sae).1) * sae.d_sae));
         Resources { memory: 4 * (widest * widest + 2 * parameters) as u64, gpus: 0, ..Resources::all_cpus() }
     }
 
@@ -97,7 +94,7 @@ impl Stage for SaeStability {
             let name = member.name.into_iter().chain(labels).collect::<Vec<_>>().join(",");
             // A list without names: by place.
             names.push(if name.is_empty() { saes.len().to_string() } else { name });
-            saes.push(read_sae(&member.artifact)?.0);
+            saes.push(mediant_dict::artifact::read(&member.artifact)?.0);
         }
         let pairs = (saes.len() * (saes.len() - 1) / 2) as u64;
         let artifact = cx.output("matches")?;
@@ -117,6 +114,15 @@ impl Stage for SaeStability {
         all.append(&mut metrics);
         write_metrics(cx.output("metrics")?, &all)?;
         Ok(())
+    }
+}
+
+/// What it reads and, if that is something else, writes.
+fn described(sae: &DictionaryFacts) -> String {
+    let read = format!("vectors of {} at `{}`", sae.d_in, sae.hook);
+    match &sae.hook_out {
+        None => read,
+        Some(out) => format!("{read} to vectors of {} at `{}`", out.width(), out.name),
     }
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
 use crate::model_input::{check_tokens, hooks_like};
-use crate::sae_input::{check_sae, foreign, read_sae};
+use crate::sae_input::{Dictionary, check_dictionary, foreign, read_dictionary};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -82,7 +82,7 @@ const MOST: usize = 256;
 
 const PORTS: &[Port] = &[
     Port::one("model", &[Kind::Model], "The model."),
-    Port::one("sae", &[Kind::Dictionary], "The autoencoder whose latents are probed."),
+    Port::one("sae", &[Kind::Dictionary], "The autoencoder or transcoder whose latents are probed."),
     Port::one("tokens", &[Kind::Tokens], "Tokens of the labelled documents, or of some of them."),
     Port::one(
         "labels",
@@ -155,7 +155,7 @@ impl Stage for SparseProbing {
         let mut problems = Problems::none();
         problems.check(check_tokens(inputs, "model", "tokens"));
         if let (Some(model), Some(sae)) = (inputs.model("model"), inputs.dictionary("sae")) {
-            problems.check(check_sae("sae", sae, model));
+            problems.check(check_dictionary("sae", sae, model));
             let neurons = config.neurons(&sae.hook, model);
             let width = match &neurons {
                 Ok(Some(hook)) => model.hook(hook).map(|hook| hook.width()),
@@ -182,7 +182,7 @@ impl Stage for SparseProbing {
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let (sae, meta, hook) = read_sae(&cx.input("sae")?)?;
+        let Dictionary { sae, meta, hook, .. } = read_dictionary(&cx.input("sae")?)?;
         if let Some(note) = foreign(&meta, cx.input_digest("model")?) {
             cx.note(note);
         }

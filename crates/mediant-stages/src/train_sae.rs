@@ -88,6 +88,7 @@ impl Stage for TrainSae {
             d_in: hook.width(),
             d_sae: training.d_sae,
             hook_out: hook_out.map(|out| HookFact { name: out.name.clone(), shape: vec![out.width()] }),
+            skips: config.sae.skip,
         };
         start::check_start(config, &facts, inputs)?;
         Ok(vec![("sae".to_owned(), Facts::Dictionary(facts))])
@@ -253,7 +254,10 @@ SAELens takes `hook_z`.
 `sae.skip: true` adds `x W_skipᵀ` to `ŷ`, W_skip `[d_out, d_in]`. These are SAELens' `transcoder`, `skip_transcoder`, `jumprelu_transcoder` and \
 `jumprelu_skip_transcoder`, and its initial values: W_dec as for an autoencoder, W_enc a Kaiming draw of its own (uniform in ±√(6/d_sae)), \
 W_skip and biases zero. SAELens does not train them; the losses are those of the family, with y for x, and AuxK has `d_out / 2` latents, as in sparsify. For `relu`, \
-`topk`, `batchtopk`, `matryoshka` and `jumprelu`; `gated` and `normalize_activations` are not built for transcoders, and neither are their evaluation and export.
+`topk`, `batchtopk`, `matryoshka` and `jumprelu`: no tool has transcoders of the other families. With `normalize_activations` x and y have scales of their own, \
+`√d_in / E‖x‖` and `√d_out / E‖y‖`, taken over at the end: `W_enc · s_x`, `W_dec / s_y`, `b_dec / s_y`, `W_skip · s_x / s_y`. This is what OpenMOSS' Language-Model-SAEs \
+does but for the unit of the codes, which stay those of the training until decoder norms are taken over, as with autoencoders; SAELens has no scale for \
+what a transcoder writes.
 
 **Warm start.** A dictionary at `start` gives the initial parameters, W_skip and thresholds included; the moments of Adam, the learning rate and the \
 order of the data begin anew. Its architecture must be the one that the training's is at inference (a `jumprelu` for `batchtopk` and `matryoshka`, whose \
@@ -282,8 +286,8 @@ The output holds W_enc, b_enc, W_dec and b_dec as SAELens saves them for inferen
 that a batch comes from. An interrupted training goes on from its last checkpoint and gives the same bytes.
 
 The CPU computes in f32, and touches only what is active. On a GPU (`--device cuda`) the whole step runs there, by the same formulas in dense \
-products, whose inputs its kernels round to TF32. `compute_dtype: bf16` or `f16` rounds the inputs of these products instead; \
+products, whose inputs its kernels round to TF32; `top_afa` and `matching_pursuit` are trained by the CPU there too, and a note says so. `compute_dtype: bf16` or `f16` rounds the inputs of these products instead; \
 sums, losses, gradients, moments and parameters stay f32. The loss is scaled by batch / 2 until the optimiser, which keeps \
-f16's products in its range; activations above 65,504 are beyond it and end the training (see `normalize_activations`). On the CPU any \
-`compute_dtype` but f32 is an error. A checkpoint is resumed on the kind of device that made it. The GPU's path is tested \
+f16's products in its range; activations above 65,504 are beyond it and end the training (see `normalize_activations`). On the CPU, and for \
+what it trains on any device, any `compute_dtype` but f32 is an error. A checkpoint is resumed on the kind of device that made it. The GPU's path is tested \
 against the CPU's on a CPU; it has not yet been run on a GPU.";

@@ -12,7 +12,7 @@ const ROWS: usize = 256;
 /// An autoencoder whose active latents are, of every batch, the ⌊k · batch⌋ largest activations together, where they are
 /// positive. The batches are found in one pass over all vectors ([`Self::look`], [`Self::end`]), with at most a few times as many
 /// numbers in memory as a batch has active latents; then any vector can be encoded by the batch it is in. Of activations
-/// that are equal to the least of a batch all are active.
+/// that are equal to the least of a batch all are active. Codes are decoded as those of the autoencoder are.
 #[derive(Clone, Debug)]
 pub struct ByBatch {
     /// The same parameters without thresholds.
@@ -127,11 +127,6 @@ impl ByBatch {
             }
         }
         all
-    }
-
-    /// Reconstructions from codes.
-    pub fn decode(&self, codes: &Codes) -> Vec<f32> {
-        self.sae.decode(codes)
     }
 }
 

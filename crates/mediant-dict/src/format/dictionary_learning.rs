@@ -16,7 +16,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::foreign::Foreign;
+use super::foreign::{Foreign, Writes};
 use super::input::Input;
 use super::json::Config;
 use super::layout::{Further, Layout, Matrix};
@@ -87,7 +87,9 @@ pub(super) fn open(path: &Path) -> Result<Foreign> {
         activation,
         apply_b_dec_to_input: !matches!(class, "AutoEncoderNew" | "JumpReluAutoEncoder"),
         d_in,
+        d_out: d_in,
         d_sae,
+        writes: Writes::WhatItReads,
         hook: trainer.as_ref().and_then(hook),
         said: config.map(|config| config.fields).unwrap_or_default(),
         file,
@@ -97,7 +99,8 @@ pub(super) fn open(path: &Path) -> Result<Foreign> {
 
 /// A class whose matrices are those of `nn.Linear`.
 fn linear(b_enc: &'static str, b_dec: &'static str, extra: Further) -> Layout {
-    Layout { w_enc: Matrix::Rows("encoder.weight"), b_enc, w_dec: Matrix::Columns("decoder.weight"), b_dec, extra }
+    let (w_enc, w_dec) = (Matrix::Rows("encoder.weight"), Matrix::Columns("decoder.weight"));
+    Layout { w_enc, b_enc, w_dec, b_dec, extra, w_skip: None }
 }
 
 /// The class by the names of the tensors, where they tell.

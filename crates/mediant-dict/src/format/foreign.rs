@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::layout::Layout;
 use super::stored::TensorFile;
+use super::tensors::Sizes;
 use super::{Format, dictionary_learning, gemma_scope, saelens, sparsify};
 use crate::{Activation, Result, Sae};
 
@@ -20,14 +21,29 @@ pub struct Foreign {
     pub apply_b_dec_to_input: bool,
     /// Width of its input.
     pub d_in: usize,
+    /// Width of its output.
+    pub d_out: usize,
     /// Number of latents.
     pub d_sae: usize,
     /// The hook that it reads, where the files say so.
     pub hook: Option<String>,
+    /// What it writes, as far as the files say.
+    pub writes: Writes,
     /// What the files say besides, as they say it.
     pub said: Map<String, Value>,
     pub(super) file: TensorFile,
     pub(super) layout: Layout,
+}
+
+/// What a dictionary writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// What it reads: an autoencoder.
+    WhatItReads,
+    /// Another hook, which the files may name: a transcoder.
+    Another(Option<String>),
+    /// One or the other: autoencoders and transcoders look alike.
+    NotSaid,
 }
 
 impl Foreign {
@@ -51,16 +67,16 @@ impl Foreign {
 
     /// Checks sizes and shapes.
     pub(super) fn checked(self) -> Result<Self> {
-        let (d_in, d_sae) = (self.d_in, self.d_sae);
-        if d_in < 2 || d_sae < 2 {
-            return Err(self.file.error(format!("an autoencoder of {d_in} dimensions and {d_sae} latents")));
+        let Self { d_in, d_out, d_sae, .. } = self;
+        if d_in.min(d_out) < 2 || d_sae < 2 {
+            return Err(self.file.error(format!("a dictionary of {} dimensions and {d_sae} latents", d_in.min(d_out))));
         }
         if let Activation::TopK { k, .. } = self.activation
             && (k == 0 || k > d_sae)
         {
             return Err(self.file.error(format!("{k} active latents of {d_sae}")));
         }
-        self.layout.check(&self.file, d_in, d_sae)?;
+        self.layout.check(&self.file, self.sizes())?;
         Ok(self)
     }
 
@@ -69,7 +85,16 @@ impl Foreign {
     /// # Errors
     /// When they cannot be read or one is not finite.
     pub fn load(&self) -> Result<Sae> {
-        let weights = self.layout.read(&self.file, self.d_in, self.d_sae)?;
+        let weights = self.layout.read(&self.file, self.sizes())?;
         Sae::new(weights, self.activation, self.apply_b_dec_to_input)
+    }
+
+    /// Whether something skips the latents.
+    pub fn skips(&self) -> bool {
+        self.layout.w_skip.is_some()
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes { d_in: self.d_in, d_out: self.d_out, d_sae: self.d_sae, skip: self.skips() }
     }
 }

@@ -1,5 +1,6 @@
-//! Gemma Scope's `params.npz`: W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_in]`, b_enc, b_dec and threshold of a JumpReLU
-//! autoencoder, whose input is the activation itself (Lieberum et al. 2024, arXiv:2408.05147).
+//! Gemma Scope's `params.npz`: W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_out]`, b_enc, b_dec and threshold of a JumpReLU
+//! autoencoder or transcoder, whose input is the activation itself (Lieberum et al. 2024, arXiv:2408.05147). The file does not
+//! say which it is.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -7,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Map;
 
-use super::foreign::Foreign;
+use super::foreign::{Foreign, Writes};
 use super::input::Input;
 use super::layout::{Layout, Matrix};
 use super::{Format, npz, tensors, write};
@@ -26,26 +27,29 @@ pub(super) fn open(path: &Path) -> Result<Foreign> {
     }
     file.only(&layout.names(), "an autoencoder of Gemma Scope")?;
     let (d_in, d_sae) = layout.w_enc.sizes(&file)?;
+    let (d_out, _) = layout.w_dec.sizes(&file)?;
     Ok(Foreign {
         format: Format::GemmaScope,
         activation: Activation::JumpRelu,
         apply_b_dec_to_input: false,
         d_in,
+        d_out,
         d_sae,
         hook: None,
+        writes: if d_in == d_out { Writes::NotSaid } else { Writes::Another(None) },
         said: Map::new(),
         file,
         layout,
     })
 }
 
-/// Writes a jumprelu autoencoder, or a relu one, whose thresholds are 0, into a folder that exists.
+/// Writes a jumprelu dictionary, or a relu one, whose thresholds are 0, into a folder that exists.
 ///
 /// # Errors
 /// When it is of another kind, or a file cannot be written.
 pub(crate) fn save(sae: &Sae, folder: &Path) -> Result<()> {
     if !matches!(sae.activation(), Activation::JumpRelu | Activation::Relu) {
-        return Err(Error::Data("Gemma Scope holds jumprelu autoencoders alone".to_owned()));
+        return Err(Error::Data("Gemma Scope holds jumprelu dictionaries alone".to_owned()));
     }
     let sae = write::subtracting_b_dec(sae, false)?;
     let mut weights = sae.weights().clone();

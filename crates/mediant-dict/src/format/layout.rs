@@ -1,9 +1,10 @@
-//! Which tensors of a file make the parameters of an autoencoder.
+//! Which tensors of a file make the parameters of a dictionary.
 
 use super::stored::TensorFile;
+use super::tensors::Sizes;
 use crate::{Activation, Extra, Result, Weights};
 
-/// The tensors of an autoencoder by their names in a file.
+/// The tensors of a dictionary by their names in a file.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) w_enc: Matrix,
@@ -11,14 +12,16 @@ pub(super) struct Layout {
     pub(super) w_dec: Matrix,
     pub(super) b_dec: &'static str,
     pub(super) extra: Further,
+    /// `[d_out, d_in]`.
+    pub(super) w_skip: Option<&'static str>,
 }
 
-/// A matrix, which has either a row or a column for each latent.
+/// A matrix, which has either a row or a column for each latent; `d` is the width of what is read or written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Matrix {
-    /// `[d_sae, d_in]`.
+    /// `[d_sae, d]`.
     Rows(&'static str),
-    /// `[d_in, d_sae]`.
+    /// `[d, d_sae]`.
     Columns(&'static str),
 }
 
@@ -43,10 +46,10 @@ impl Matrix {
         }
     }
 
-    fn check(self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<()> {
+    fn check(self, file: &TensorFile, d: usize, d_sae: usize) -> Result<()> {
         match self {
-            Self::Rows(name) => file.expect(name, &[d_sae, d_in]),
-            Self::Columns(name) => file.expect(name, &[d_in, d_sae]),
+            Self::Rows(name) => file.expect(name, &[d_sae, d]),
+            Self::Columns(name) => file.expect(name, &[d, d_sae]),
         }
     }
 
@@ -58,10 +61,10 @@ impl Matrix {
         }
     }
 
-    /// d_in and d_sae, by its shape.
+    /// d and d_sae, by its shape.
     pub(super) fn sizes(self, file: &TensorFile) -> Result<(usize, usize)> {
         match (self, file.shape(self.name())?) {
-            (Self::Rows(_), &[d_sae, d_in]) | (Self::Columns(_), &[d_in, d_sae]) => Ok((d_in, d_sae)),
+            (Self::Rows(_), &[d_sae, d]) | (Self::Columns(_), &[d, d_sae]) => Ok((d, d_sae)),
             (_, shape) => {
                 Err(file.error(format!("tensor `{}` has shape {shape:?}, not that of a matrix", self.name())))
             }
@@ -81,6 +84,7 @@ impl Layout {
             Further::Threshold(name) | Further::OneThreshold(name) => names.push(name),
             Further::Gate(bias, scale) => names.extend([bias, scale]),
         }
+        names.extend(self.w_skip);
         names
     }
 
@@ -89,13 +93,15 @@ impl Layout {
     }
 
     /// Checks that every tensor is there in its shape.
-    pub(super) fn check(&self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<()> {
+    pub(super) fn check(&self, file: &TensorFile, sizes: Sizes) -> Result<()> {
+        let Sizes { d_in, d_out, d_sae, .. } = sizes;
         if !self.is_tied() {
             self.w_enc.check(file, d_in, d_sae)?;
             file.expect(self.b_enc, &[d_sae])?;
         }
-        self.w_dec.check(file, d_in, d_sae)?;
-        file.expect(self.b_dec, &[d_in])?;
+        self.w_dec.check(file, d_out, d_sae)?;
+        file.expect(self.b_dec, &[d_out])?;
+        self.w_skip.map_or(Ok(()), |name| file.expect(name, &[d_out, d_in]))?;
         match self.extra {
             Further::None | Further::Tied => Ok(()),
             Further::Threshold(name) => file.expect(name, &[d_sae]),
@@ -105,16 +111,17 @@ impl Layout {
     }
 
     /// Reads the parameters.
-    pub(super) fn read(&self, file: &TensorFile, d_in: usize, d_sae: usize) -> Result<Weights> {
+    pub(super) fn read(&self, file: &TensorFile, sizes: Sizes) -> Result<Weights> {
+        let Sizes { d_in, d_out, d_sae, .. } = sizes;
         Ok(Weights {
             d_in,
-            d_out: d_in,
+            d_out,
             d_sae,
             w_enc: if self.is_tied() { Vec::new() } else { self.w_enc.read(file)? },
             b_enc: if self.is_tied() { Vec::new() } else { file.read(self.b_enc)? },
             w_dec: self.w_dec.read(file)?,
             b_dec: file.read(self.b_dec)?,
-            w_skip: None,
+            w_skip: self.w_skip.map(|name| file.read(name)).transpose()?,
             extra: match self.extra {
                 Further::None => Extra::None,
                 Further::Tied => Extra::Tied,
@@ -133,6 +140,7 @@ impl Layout {
             Activation::Gated => ("b_gate", Further::Gate("b_mag", "r_mag")),
             Activation::MatchingPursuit(_) => ("b_enc", Further::Tied),
         };
-        Self { w_enc: Matrix::Columns("W_enc"), b_enc, w_dec: Matrix::Rows("W_dec"), b_dec: "b_dec", extra }
+        let (w_enc, w_dec) = (Matrix::Columns("W_enc"), Matrix::Rows("W_dec"));
+        Self { w_enc, b_enc, w_dec, b_dec: "b_dec", extra, w_skip: None }
     }
 }

@@ -22,12 +22,12 @@ mod zip;
 
 use std::path::Path;
 
-pub use foreign::Foreign;
+pub use foreign::{Foreign, Writes};
 pub use input::Input;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use stored::TensorFile;
-pub use write::{fold_decoder_norms, refusal};
+pub use write::{Held, fold_decoder_norms, refusal};
 
 use crate::{Error, Result};
 

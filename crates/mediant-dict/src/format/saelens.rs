@@ -1,14 +1,15 @@
 //! SAELens' directories, version 6: `cfg.json` and `sae_weights.safetensors`, in the inference form.
 //!
 //! The architectures `standard`, `gated`, `topk`, `matching_pursuit` and `jumprelu`, which `batchtopk` and `matryoshka_batchtopk` are
-//! saved as. W_enc is `[d_in, d_sae]` there, W_dec `[d_sae, d_in]`.
+//! saved as, and the transcoders `transcoder`, `skip_transcoder`, `jumprelu_transcoder` and `jumprelu_skip_transcoder`. W_enc is
+//! `[d_in, d_sae]` there, W_dec `[d_sae, d_out]`, W_skip `[d_out, d_in]`.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::foreign::Foreign;
+use super::foreign::{Foreign, Writes};
 use super::json::Config;
 use super::layout::Layout;
 use super::{Format, safetensors, tensors, write};
@@ -20,7 +21,10 @@ pub(super) const WEIGHTS: &str = "sae_weights.safetensors";
 /// The version of SAELens whose form the written files have; it reads files without a version as older than 6.
 const VERSION: &str = "6.54.12";
 
-/// What `cfg.json` says about an autoencoder besides how it computes.
+/// Where the metadata name the hook that a transcoder writes.
+pub(crate) const HOOK_OUT: &str = "hook_name_out";
+
+/// What `cfg.json` says about a dictionary besides how it computes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata(Map<String, Value>);
 
@@ -42,18 +46,24 @@ impl Metadata {
         Self(entries)
     }
 
-    /// The hook that the autoencoder reads, where it is known.
+    /// The hook that the dictionary reads, where it is known.
     pub fn hook(&self) -> Option<&str> {
         self.get("hook_name").and_then(Value::as_str)
     }
+
+    /// The hook that it writes, if that is another: of a transcoder.
+    pub fn hook_out(&self) -> Option<&str> {
+        self.get(HOOK_OUT).and_then(Value::as_str)
+    }
 }
 
-/// Writes an autoencoder into a folder, which is made if it does not exist.
+/// Writes an autoencoder, or a transcoder if the metadata name the hook that it writes, into a folder, which is made if it
+/// does not exist.
 ///
 /// # Errors
 /// When SAELens has no such architecture, or a file cannot be written.
 pub fn save(sae: &Sae, metadata: &Metadata, folder: &Path) -> Result<()> {
-    let architecture = architecture(sae.activation())?;
+    let architecture = architecture(sae, metadata)?;
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let path = folder.join(CONFIG);
     fs::write(&path, config(sae, architecture, metadata).to_string()).map_err(Error::io(&path))?;
@@ -70,11 +80,15 @@ fn config(sae: &Sae, architecture: &str, metadata: &Metadata) -> Value {
     config.insert("normalize_activations".into(), "none".into());
     config.insert("apply_b_dec_to_input".into(), sae.apply_b_dec_to_input().into());
     config.insert("device".into(), "cpu".into());
-    // Heads are read as one vector.
-    let of_heads = metadata.hook().is_some_and(|hook| hook.ends_with("attn.hook_z"));
+    // Heads are read as one vector; SAELens' transcoders take no notice of the option.
+    let transcodes = metadata.hook_out().is_some();
+    let of_heads = !transcodes && metadata.hook().is_some_and(|hook| hook.ends_with("attn.hook_z"));
     config.insert("reshape_activations".into(), if of_heads { "hook_z" } else { "none" }.into());
     config.insert("d_sae".into(), sae.weights().d_sae.into());
     config.insert("d_in".into(), sae.weights().d_in.into());
+    if transcodes {
+        config.insert("d_out".into(), sae.weights().d_out.into());
+    }
     if let Activation::TopK { k, .. } = sae.activation() {
         config.insert("k".into(), k.into());
     }
@@ -91,14 +105,32 @@ fn config(sae: &Sae, architecture: &str, metadata: &Metadata) -> Value {
 }
 
 /// SAELens' name of an architecture.
-fn architecture(activation: Activation) -> Result<&'static str> {
-    Ok(match activation {
-        Activation::Relu => "standard",
-        Activation::Gated => "gated",
-        Activation::TopK { .. } => "topk",
-        Activation::JumpRelu => "jumprelu",
-        Activation::MatchingPursuit(_) => "matching_pursuit",
-        Activation::TopAfa => return Err(Error::Data("SAELens has no architecture like top_afa".to_owned())),
+fn architecture(sae: &Sae, metadata: &Metadata) -> Result<&'static str> {
+    let skips = sae.weights().w_skip.is_some();
+    Ok(match (sae.activation(), metadata.hook_out()) {
+        (Activation::Relu, None) => "standard",
+        (Activation::Relu, Some(_)) => {
+            if skips {
+                "skip_transcoder"
+            } else {
+                "transcoder"
+            }
+        }
+        (Activation::JumpRelu, None) => "jumprelu",
+        (Activation::JumpRelu, Some(_)) => {
+            if skips {
+                "jumprelu_skip_transcoder"
+            } else {
+                "jumprelu_transcoder"
+            }
+        }
+        (Activation::Gated, None) => "gated",
+        (Activation::TopK { .. }, None) => "topk",
+        (Activation::MatchingPursuit(_), None) => "matching_pursuit",
+        (other, out) => {
+            let what = if out.is_some() { "transcoders" } else { "architecture" };
+            return Err(Error::Data(format!("SAELens has no {what} like {}", other.architecture())));
+        }
     })
 }
 
@@ -112,7 +144,7 @@ pub fn load(folder: &Path) -> Result<(Sae, Metadata)> {
 }
 
 /// Architectures of SAELens 6 that are not built, each with what it is.
-const NOT_BUILT: [(&str, &str); 8] = [
+const NOT_BUILT: [(&str, &str); 4] = [
     ("batchtopk", "the training form; SAELens' `save_inference_model` writes the jumprelu that it is at inference"),
     (
         "matryoshka_batchtopk",
@@ -120,10 +152,6 @@ const NOT_BUILT: [(&str, &str); 8] = [
     ),
     ("abstopk", "latents of either sign"),
     ("temporal", "an autoencoder over positions"),
-    ("transcoder", "a transcoder"),
-    ("skip_transcoder", "a transcoder with a skip connection"),
-    ("jumprelu_transcoder", "a transcoder"),
-    ("jumprelu_skip_transcoder", "a transcoder with a skip connection"),
 ];
 
 fn matching_pursuit(config: &Config) -> Result<MatchingPursuit> {
@@ -160,15 +188,17 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
             return Err(config.error(format!("`{option}: {value}` is not supported, only `{known}`")));
         }
     }
-    if let Some(head) = metadata.get("hook_head_index").filter(|head| !head.is_null()) {
-        return Err(
-            config.error(format!("it reads head {head} of its hook, and autoencoders of one head are not built"))
-        );
+    for (index, verb) in [("hook_head_index", "reads"), ("hook_head_index_out", "writes")] {
+        if let Some(head) = metadata.get(index).filter(|head| !head.is_null()) {
+            let why = format!("it {verb} head {head} of its hook, and autoencoders of one head are not built");
+            return Err(config.error(why));
+        }
     }
-    let activation = match config.text("architecture")?.unwrap_or_default() {
-        "standard" => Activation::Relu,
+    let architecture = config.text("architecture")?.unwrap_or_default();
+    let activation = match architecture {
+        "standard" | "transcoder" | "skip_transcoder" => Activation::Relu,
         "gated" => Activation::Gated,
-        "jumprelu" => Activation::JumpRelu,
+        "jumprelu" | "jumprelu_transcoder" | "jumprelu_skip_transcoder" => Activation::JumpRelu,
         "topk" => {
             let rescale_acts_by_decoder_norm = config.flag("rescale_acts_by_decoder_norm", false)?;
             Activation::TopK { k: config.count("k")?, rescale_acts_by_decoder_norm }
@@ -177,22 +207,32 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
         other => {
             let what = NOT_BUILT.iter().find(|(name, _)| *name == other).map(|(_, what)| format!(" ({what})"));
             return Err(config.error(format!(
-                "architecture \"{}\" is not supported{}, only standard, gated, topk, jumprelu and matching_pursuit",
+                "architecture \"{}\" is not supported{}, only standard, gated, topk, jumprelu, matching_pursuit and transcoders",
                 other.escape_debug(),
                 what.unwrap_or_default()
             )));
         }
     };
     let file = safetensors::open(&folder.join(WEIGHTS))?;
-    let layout = Layout::saelens(activation);
+    let transcodes = architecture.ends_with("transcoder");
+    let w_skip = architecture.ends_with("skip_transcoder").then_some("W_skip");
+    let layout = Layout { w_skip, ..Layout::saelens(activation) };
     file.only(&layout.names(), "this architecture")?;
+    let apply_b_dec_to_input = config.flag("apply_b_dec_to_input", true)?;
+    if transcodes && apply_b_dec_to_input {
+        return Err(config.error("`apply_b_dec_to_input` is not false, as it is of every transcoder"));
+    }
+    let d_in = config.count("d_in")?;
+    let hook = |name: &str| metadata.get(name).and_then(Value::as_str).map(str::to_owned);
     Ok(Foreign {
         format: Format::Saelens,
         activation,
-        apply_b_dec_to_input: config.flag("apply_b_dec_to_input", true)?,
-        d_in: config.count("d_in")?,
+        apply_b_dec_to_input,
+        d_in,
+        d_out: if transcodes { config.count("d_out")? } else { d_in },
         d_sae: config.count("d_sae")?,
-        hook: metadata.get("hook_name").and_then(Value::as_str).map(str::to_owned),
+        writes: if transcodes { Writes::Another(hook(HOOK_OUT)) } else { Writes::WhatItReads },
+        hook: hook("hook_name"),
         said: metadata,
         file,
         layout,

@@ -11,27 +11,54 @@ use super::Format;
 use super::tensors::Named;
 use crate::{Activation, Error, Result, Sae, Weights};
 
-/// Whether a format has a place for an architecture.
-fn holds(format: Format, architecture: &str) -> bool {
-    let architectures: &[&str] = match format {
-        Format::Saelens => &["relu", "gated", "topk", "jumprelu", "matching_pursuit"],
-        Format::Sparsify => &["topk"],
-        Format::GemmaScope => &["jumprelu", "relu"],
-        Format::DictionaryLearning => &[],
-    };
-    architectures.contains(&architecture)
+/// What a format is to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The activation rule.
+    pub architecture: &'a str,
+    /// Width of the input.
+    pub d_in: usize,
+    /// Width of the output, of a transcoder.
+    pub d_out: Option<usize>,
+    /// Whether something skips the latents.
+    pub skips: bool,
 }
 
-/// Why autoencoders of an architecture cannot be written in a format, and what to do instead; `None` if they can.
-pub fn refusal(format: Format, architecture: &str) -> Option<(String, String)> {
-    if holds(format, architecture) {
+impl Held<'_> {
+    /// Whether a format has a place for it.
+    fn fits(self, format: Format) -> bool {
+        let architectures: &[&str] = match (format, self.d_out) {
+            (Format::Saelens, None) => &["relu", "gated", "topk", "jumprelu", "matching_pursuit"],
+            (Format::Saelens, Some(_)) => &["relu", "jumprelu"],
+            (Format::Sparsify, d_out) if d_out.is_none_or(|d_out| d_out == self.d_in) => &["topk"],
+            (Format::GemmaScope, _) if !self.skips => &["jumprelu", "relu"],
+            _ => &[],
+        };
+        architectures.contains(&self.architecture)
+    }
+
+    /// In words, several of them.
+    fn name(self) -> String {
+        let Self { architecture, d_in, .. } = self;
+        let what = match self.d_out {
+            None => format!("{architecture} autoencoders"),
+            Some(d_out) if d_out == d_in => format!("{architecture} transcoders"),
+            Some(d_out) => format!("{architecture} transcoders of vectors of {d_in} to vectors of {d_out}"),
+        };
+        if self.skips { format!("{what} with a skip connection") } else { what }
+    }
+}
+
+/// Why such dictionaries cannot be written in a format, and what to do instead; `None` if they can.
+pub fn refusal(format: Format, held: Held<'_>) -> Option<(String, String)> {
+    if held.fits(format) {
         return None;
     }
     let why = match format {
         Format::DictionaryLearning => "writing dictionary_learning's `ae.pt` is not built".to_owned(),
-        _ => format!("the format `{}` has no place for {architecture} autoencoders", format.name()),
+        _ => format!("the format `{}` has no place for {}", format.name(), held.name()),
     };
-    let others = Format::ALL.into_iter().filter(|other| holds(*other, architecture));
+    let others = Format::ALL.into_iter().filter(|other| held.fits(*other));
     let others: Vec<String> = others.map(|other| format!("`{}`", other.name())).collect();
     let help = if others.is_empty() { "no format has".to_owned() } else { format!("write {}", others.join(" or ")) };
     Some((why, help))

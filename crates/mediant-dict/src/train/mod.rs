@@ -3,6 +3,7 @@
 mod cpu;
 mod curve;
 mod device;
+mod either;
 mod feed;
 mod learner;
 mod order;
@@ -13,6 +14,7 @@ mod trainer;
 
 pub use cpu::{Buffers, CpuLearner, Pass, pass};
 pub use device::{DeviceLearner, not_on_devices};
+pub use either::EitherLearner;
 pub use feed::{Batch, Feed};
 pub use learner::{Learner, Losses, Now, Outcome, Samples};
 pub use source::{Activations, Cached, InMemory};

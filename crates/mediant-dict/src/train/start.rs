@@ -9,7 +9,7 @@ use super::source::Activations;
 use super::trainer::Places;
 use crate::config::{BDecInit, Normalize, Training, Transcoder};
 use crate::weights::sum_of_squares;
-use crate::{Error, Extra, Result, Sae, Weights};
+use crate::{Error, Extra, Result, Sae, Scales, Weights};
 
 /// What trainings with the same batches need to know of their data, each thing found out once.
 pub struct Estimates<'s> {
@@ -29,12 +29,22 @@ impl<'s> Estimates<'s> {
         self.source
     }
 
-    /// The factor that activations are multiplied by during training.
+    /// The factors that activations are multiplied by during training.
     ///
     /// `expected_average_only_in`: √d_in / E‖x‖ over the first batches of the data order, at most one epoch (SAELens'
-    /// `estimate_scaling_factor`; it draws those batches apart from the training's).
-    pub(super) fn scale(&mut self, training: &Training, hook: usize) -> Result<f32> {
-        let Normalize::ExpectedAverageOnlyIn = training.normalize_activations else { return Ok(1.0) };
+    /// `estimate_scaling_factor`; it draws those batches apart from the training's). The target of a transcoder has a
+    /// factor of its own, √d_out / E‖y‖, as in OpenMOSS' Language-Model-SAEs.
+    pub(super) fn scales(&mut self, training: &Training, places: Places) -> Result<Scales> {
+        match training.normalize_activations {
+            Normalize::None => Ok(Scales::NONE),
+            Normalize::ExpectedAverageOnlyIn => Ok(Scales {
+                input: self.expected_average(training, places.read)?,
+                target: self.expected_average(training, places.written)?,
+            }),
+        }
+    }
+
+    fn expected_average(&mut self, training: &Training, hook: usize) -> Result<f32> {
         let batches = training.norm_estimate_batches.unwrap_or(1);
         let norms = match self.norms.get(&batches) {
             Some(norms) => norms,
@@ -53,7 +63,7 @@ impl<'s> Estimates<'s> {
     }
 
     /// The initial weights.
-    pub(super) fn weights(&self, training: &Training, places: Places, scale: f32) -> Result<Weights> {
+    pub(super) fn weights(&self, training: &Training, places: Places, scales: Scales) -> Result<Weights> {
         let width = self.source.widths()[places.written];
         let (norm, seed) = (training.decoder_init_norm, training.seed);
         let mut weights = match training.transcoder {
@@ -66,7 +76,7 @@ impl<'s> Estimates<'s> {
         training.objective.extend(&mut weights);
         if training.b_dec_init != BDecInit::Zeros {
             let mut feed = Feed::new(self.source, training);
-            let x: Vec<f32> = feed.batch(0)?.vectors(places.written).iter().map(|x| x * scale).collect();
+            let x: Vec<f32> = feed.batch(0)?.vectors(places.written).iter().map(|x| x * scales.target).collect();
             let centre = match training.b_dec_init {
                 BDecInit::GeometricMedian => geometric_median(&x, width),
                 _ => weighted_mean(&x, width, |_| 1.0),
@@ -79,7 +89,7 @@ impl<'s> Estimates<'s> {
 
 /// Weights that begin a training, from a dictionary in its inference form. What `objective` compares with a running threshold
 /// learns that anew.
-pub(super) fn warm(training: &Training, widths: [usize; 2], sae: &Sae, scale: f32) -> Result<Weights> {
+pub(super) fn warm(training: &Training, widths: [usize; 2], sae: &Sae, scales: Scales) -> Result<Weights> {
     let mut weights = sae.weights().clone();
     let (has, wanted) = (sae.activation().architecture(), training.objective.activation().architecture());
     let shape = |[d_in, d_out]: [usize; 2], d_sae: usize, skip: bool| {
@@ -99,9 +109,9 @@ pub(super) fn warm(training: &Training, widths: [usize; 2], sae: &Sae, scale: f3
     if training.objective.batch_choice().is_some() {
         weights.extra = Extra::None;
     }
-    // In training, activations are multiplied by the scale.
-    if scale != 1.0 {
-        weights.fold_scale(scale.recip());
+    // In training, activations are multiplied by the scales.
+    if scales != Scales::NONE {
+        weights.fold_scales(Scales { input: scales.input.recip(), target: scales.target.recip() });
     }
     Ok(weights)
 }

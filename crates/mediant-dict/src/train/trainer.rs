@@ -14,7 +14,7 @@ use super::source::Activations;
 use super::start::{self, Estimates};
 use super::steering::Steering;
 use crate::config::{Normalize, Training};
-use crate::{Activation, Error, Extra, Result, Sae, Weights};
+use crate::{Activation, Error, Extra, Result, Sae, Scales, Weights};
 
 /// The file of a checkpoint.
 const STATE: &str = "state.safetensors";
@@ -39,7 +39,7 @@ pub struct Trainer<L> {
     training: Training,
     places: Places,
     learner: L,
-    scale: f32,
+    scales: Scales,
     step: u64,
     /// Of the sparsity coefficient, where there is a wanted L0.
     steering: Option<Steering>,
@@ -48,8 +48,8 @@ pub struct Trainer<L> {
     curve: Curve,
     /// Vectors of an epoch.
     rows: u64,
-    /// The batch times `scale`, where that is not 1.
-    scaled: Vec<f32>,
+    /// What of the batch is scaled: what is read, and of a transcoder what is reconstructed.
+    scaled: [Vec<f32>; 2],
 }
 
 /// The result of a training.
@@ -76,6 +76,9 @@ pub struct TrainingFacts {
     pub epochs: f64,
     /// The factor that activations were multiplied by.
     pub activation_scale: f32,
+    /// That of the target of a transcoder, where they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_scale: Option<f32>,
     /// Latents that had not fired within the window at the end.
     pub dead_latents: usize,
 }
@@ -118,13 +121,13 @@ impl<L: Learner> Trainer<L> {
     ) -> Result<Self> {
         let source = estimates.source();
         check_source(source, places)?;
-        let scale = estimates.scale(&training, places.read)?;
+        let scales = estimates.scales(&training, places)?;
         let weights = match sae {
-            None => estimates.weights(&training, places, scale)?,
-            Some(sae) => start::warm(&training, widths(source, places), sae, scale)?,
+            None => estimates.weights(&training, places, scales)?,
+            Some(sae) => start::warm(&training, widths(source, places), sae, scales)?,
         };
         let learner = learner(&training, weights);
-        Ok(Self::at(training, places, source, learner, scale, 0))
+        Ok(Self::at(training, places, source, learner, scales, 0))
     }
 
     /// Goes on from a checkpoint of the same training.
@@ -141,8 +144,9 @@ impl<L: Learner> Trainer<L> {
         let places = places.into();
         check_source(source, places)?;
         let mut checkpoint = Checkpoint::load(&folder.join(STATE))?;
-        let [step, scale] = checkpoint.words("step")?;
-        let scale = f32::from_bits(scale as u32);
+        let [step] = checkpoint.words("step")?;
+        let [input, target] = checkpoint.words("scales")?.map(|bits: u64| f32::from_bits(bits as u32));
+        let scales = Scales { input, target };
         // The weights are replaced below; drawing them again is the simplest way to have some of the right shape.
         let [d_in, d_out] = widths(source, places);
         let mut weights = match training.transcoder {
@@ -151,7 +155,7 @@ impl<L: Learner> Trainer<L> {
         };
         training.objective.extend(&mut weights);
         let learner = learner(&training, weights);
-        let mut trainer = Self::at(training, places, source, learner, scale, step);
+        let mut trainer = Self::at(training, places, source, learner, scales, step);
         trainer.learner.restore(&mut checkpoint)?;
         trainer.curve.restore(&mut checkpoint)?;
         if let Some(steering) = &mut trainer.steering {
@@ -165,20 +169,20 @@ impl<L: Learner> Trainer<L> {
         Ok(trainer)
     }
 
-    fn at(training: Training, places: Places, source: &dyn Activations, learner: L, scale: f32, step: u64) -> Self {
+    fn at(training: Training, places: Places, source: &dyn Activations, learner: L, scales: Scales, step: u64) -> Self {
         let shared = ["loss", "mse_loss", "ev_trainer", "l0", "dead_fraction", "grad_norm", "lr", "examples_in_batch"];
         let mut names: Vec<String> = shared.iter().map(|name| (*name).to_owned()).collect();
         names.extend(training.objective.other_losses());
         names.extend(training.objective.coefficient_name().map(str::to_owned));
         Self {
             places,
-            scale,
+            scales,
             step,
             steering: training.l0_target.map(Steering::to),
             since_fired: vec![0; training.d_sae],
             curve: Curve::new(names),
             rows: source.offsets().last().copied().unwrap_or(0),
-            scaled: Vec::new(),
+            scaled: Default::default(),
             learner,
             training,
         }
@@ -205,15 +209,10 @@ impl<L: Learner> Trainer<L> {
     /// [`Error::NotFinite`] when a loss or the norm of the gradients is not finite.
     pub fn step(&mut self, batch: &Batch) -> Result<()> {
         let Places { read, written } = self.places;
-        let mut x = batch.vectors(read);
-        if self.scale != 1.0 {
-            self.scaled.clear();
-            self.scaled.extend_from_slice(x);
-            self.scaled.par_iter_mut().for_each(|x| *x *= self.scale);
-            x = &self.scaled;
-        }
-        // Only autoencoders have a scale.
-        let target = if written == read { x } else { batch.vectors(written) };
+        let mut scaled = std::mem::take(&mut self.scaled);
+        let [of_input, of_target] = &mut scaled;
+        let x = times(self.scales.input, batch.vectors(read), of_input);
+        let target = if written == read { x } else { times(self.scales.target, batch.vectors(written), of_target) };
         let window = self.training.dead_feature_window;
         let dead: Vec<bool> = self.since_fired.iter().map(|&steps| steps > window).collect();
         let steered = self.steering.map_or(1.0, |steering| steering.factor());
@@ -236,6 +235,7 @@ impl<L: Learner> Trainer<L> {
             let ev_trainer = 1.0 - outcome.losses.mse / variance(target, batch.rows());
             self.log(&outcome, &now, ev_trainer, batch.examples());
         }
+        self.scaled = scaled;
         Ok(())
     }
 
@@ -271,7 +271,9 @@ impl<L: Learner> Trainer<L> {
             steering.save(&mut state);
         }
         // The place in the data follows from the number of steps.
-        state.words("step", &[self.step, u64::from(self.scale.to_bits())]);
+        state.words("step", &[self.step]);
+        let Scales { input, target } = self.scales;
+        state.words("scales", &[input, target].map(|scale| u64::from(scale.to_bits())));
         Ok(checkpoint::save(&folder.join(STATE), &state)?)
     }
 
@@ -283,11 +285,12 @@ impl<L: Learner> Trainer<L> {
         let mut weights = self.learner.weights();
         let objective = &self.training.objective;
         let mut threshold = self.learner.threshold();
-        if self.training.normalize_activations != Normalize::None {
-            weights.fold_scale(self.scale);
+        let normalised = self.training.normalize_activations != Normalize::None;
+        if normalised {
+            weights.fold_scales(self.scales);
             // It is compared with activations times decoder norms, which have become smaller.
             if objective.rescales() {
-                threshold /= f64::from(self.scale);
+                threshold /= f64::from(self.scales.target);
             }
         }
         if objective.rescales() {
@@ -299,8 +302,9 @@ impl<L: Learner> Trainer<L> {
         let mut activation = objective.activation();
         if let Activation::MatchingPursuit(rule) = &mut activation {
             // It is compared with what is left of an input that is not scaled any more.
-            rule.residual_threshold /= f64::from(self.scale);
+            rule.residual_threshold /= f64::from(self.scales.input);
         }
+        let target_scale = normalised && self.training.transcoder.is_some();
         let tokens = self.step * self.training.batch as u64;
         let rows = self.rows;
         Ok(Trained {
@@ -311,11 +315,23 @@ impl<L: Learner> Trainer<L> {
                 tokens,
                 rows,
                 epochs: tokens as f64 / rows as f64,
-                activation_scale: self.scale,
+                activation_scale: self.scales.input,
+                target_scale: target_scale.then_some(self.scales.target),
                 dead_latents: self.dead_latents(),
             },
         })
     }
+}
+
+/// Vectors times `scale`, in the buffer where that is not 1.
+fn times<'a>(scale: f32, x: &'a [f32], buffer: &'a mut Vec<f32>) -> &'a [f32] {
+    if scale == 1.0 {
+        return x;
+    }
+    buffer.clear();
+    buffer.extend_from_slice(x);
+    buffer.par_iter_mut().for_each(|x| *x *= scale);
+    buffer
 }
 
 /// Those of what is read and of what is reconstructed.

@@ -1,12 +1,15 @@
 //! The learner of burn's backends, on burn's CPU backend, against the CPU's own learner.
 
-use mediant_dict::train::{DeviceLearner, Estimates, Feed, InMemory, Now, Trained, Trainer, not_on_devices};
-use mediant_dict::{ComputeDtype, Objective, Sparsity, TrainConfig, Training, Weights};
+use mediant_dict::train::{
+    Activations, CpuLearner, DeviceLearner, EitherLearner, Estimates, Feed, InMemory, Learner, Now, Places, Samples,
+    Trained, Trainer, not_on_devices,
+};
+use mediant_dict::{ComputeDtype, Objective, Sparsity, TrainConfig, Training, Transcoder, Weights};
 use mediant_tensor::Flex;
 use serde_json::{Value, json};
 
-use crate::gradients::{choice, distance, jump_relu, weights};
-use crate::support::{config, normal, run, start, steps, synthetic};
+use crate::gradients::{choice, distance, jump_relu, transcoder, weights};
+use crate::support::{config, normal, run_on, start, steps, synthetic, synthetic_pair};
 use crate::training::families;
 
 type OnFlex = DeviceLearner<Flex>;
@@ -28,24 +31,52 @@ fn check([d_in, d_sae, rows]: [usize; 3], bias: f32, objective: &Objective, dead
     let weights = weights(d_in, d_sae, bias, objective);
     let x = normal(rows * d_in, 1, 1.0);
     let dead: Vec<bool> = (0..d_sae).map(dead).collect();
-    let now = Now { lr: 0.0, coefficient: objective.coefficient_at(u64::MAX), dead: &dead };
     for subtract in [true, false] {
-        let (expected, by_hand, _) = run(&weights, objective, subtract, &x, &dead);
-        let device = learner(&training(objective, subtract, d_sae, ComputeDtype::F32), weights.clone());
-        let (found, gradients) = device.gradients(&x, &now);
-        assert_eq!(found.losses.others.len(), objective.other_losses().len());
-        let losses = [(found.losses.mse, expected.losses.mse)].into_iter();
-        for (a, b) in losses.chain(found.losses.others.into_iter().zip(expected.losses.others)) {
-            assert!((a - b).abs() <= TOLERANCE * b.abs(), "{objective:?}: {a} is not {b}");
+        let training = training(objective, subtract, d_sae, ComputeDtype::F32);
+        compare(&weights, &training, x[..].into(), &dead);
+    }
+}
+
+fn compare(weights: &Weights, training: &Training, samples: Samples<'_>, dead: &[bool]) {
+    let objective = &training.objective;
+    let now = Now { lr: 0.0, coefficient: objective.coefficient_at(u64::MAX), dead };
+    let (expected, by_hand, _) = run_on(weights, objective, training.apply_b_dec_to_input, samples, dead);
+    let (found, gradients) = learner(training, weights.clone()).gradients(samples, &now);
+    assert_eq!(found.losses.others.len(), objective.other_losses().len());
+    let losses = [(found.losses.mse, expected.losses.mse)].into_iter();
+    for (a, b) in losses.chain(found.losses.others.into_iter().zip(expected.losses.others)) {
+        assert!((a - b).abs() <= TOLERANCE * b.abs(), "{objective:?}: {a} is not {b}");
+    }
+    for (((name, _), a), b) in weights.shapes().into_iter().zip(gradients.each()).zip(by_hand.each()) {
+        let distance = distance(a, b);
+        assert!(distance <= TOLERANCE, "{objective:?}, {name}: {distance}");
+    }
+    assert_eq!(found.fired, expected.fired, "{objective:?}");
+    assert_eq!(found.l0, expected.active as f64 / (samples.input.len() / weights.d_in) as f64);
+    let norm = mediant_tensor::optim::global_norm(by_hand.each());
+    assert!((found.grad_norm - norm).abs() <= TOLERANCE * norm);
+}
+
+/// To more dimensions than are read, and to fewer.
+#[test]
+fn transcoders_are_those_of_the_cpu() {
+    let choice = choice(true);
+    for objective in [
+        Objective::Relu { l1: 0.3, l1_warm_up_steps: 0 },
+        Objective::TopK { k: 6, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 },
+        Objective::BatchTopK { choice },
+        Objective::Matryoshka { choice, widths: vec![1, 40], aux_by_width: true },
+        jump_relu(Sparsity::Tanh { scale: 4.0 }, true, None),
+    ] {
+        let (d_in, d_sae, rows) = (20, 130, 70);
+        for (d_out, skip) in [(27, false), (27, true), (12, true)] {
+            let weights = transcoder([d_in, d_out], d_sae, skip, 0.0, &objective);
+            let plain = training(&objective, false, d_sae, ComputeDtype::F32);
+            let training = Training { transcoder: Some(Transcoder { skip }), ..plain };
+            let (input, target) = (normal(rows * d_in, 1, 1.0), normal(rows * d_out, 2, 1.0));
+            let dead: Vec<bool> = (0..d_sae).map(|i| i.is_multiple_of(3)).collect();
+            compare(&weights, &training, Samples { input: &input, target: &target }, &dead);
         }
-        for (((name, _), a), b) in weights.shapes().into_iter().zip(gradients.each()).zip(by_hand.each()) {
-            let distance = distance(a, b);
-            assert!(distance <= TOLERANCE, "{objective:?}, {name}: {distance}");
-        }
-        assert_eq!(found.fired, expected.fired, "{objective:?}");
-        assert_eq!(found.l0, expected.active as f64 / rows as f64);
-        let norm = mediant_tensor::optim::global_norm(by_hand.each());
-        assert!((found.grad_norm - norm).abs() <= TOLERANCE * norm);
     }
 }
 
@@ -71,8 +102,8 @@ fn the_largest_and_the_dead_are_those_of_the_cpu() {
     for rescale_acts_by_decoder_norm in [true, false] {
         let topk = Objective::TopK { k: 6, rescale_acts_by_decoder_norm, aux_loss_coefficient: 0.7 };
         let choice = choice(rescale_acts_by_decoder_norm);
-        let nested = Objective::Matryoshka { choice, widths: vec![1, 40, 130], aux_by_width: false };
-        for objective in [topk, Objective::BatchTopK { choice }, nested] {
+        let nested = |aux_by_width| Objective::Matryoshka { choice, widths: vec![1, 40, 130], aux_by_width };
+        for objective in [topk, Objective::BatchTopK { choice }, nested(false), nested(true)] {
             // None dead; one; 75, and 270, of which ten are chosen for a row.
             check([20, 300, 50], 0.0, &objective, |_| false);
             check([20, 300, 50], 0.0, &objective, |i| i == 7);
@@ -86,15 +117,17 @@ fn the_largest_and_the_dead_are_those_of_the_cpu() {
 fn of_devices() -> Vec<Value> {
     let (built, others): (Vec<Value>, Vec<Value>) =
         families().into_iter().partition(|own| not_on_devices(&config(own).resolve().unwrap()).is_none());
-    assert_eq!((built.len(), others.len()), (7, 4));
-    built
+    assert_eq!((built.len(), others.len()), (9, 2));
+    let before =
+        json!({ "sae": { "architecture": "topk", "k": 4, "decoder_norm": "one_before_step" }, "max_grad_norm": 0.5 });
+    built.into_iter().chain([before]).collect()
 }
 
 fn begin(config: &TrainConfig, source: &InMemory) -> Trainer<OnFlex> {
     Trainer::start(config.resolve().unwrap(), 0, &mut Estimates::new(source), learner).unwrap()
 }
 
-fn advance(trainer: &mut Trainer<OnFlex>, source: &InMemory, until: u64) {
+fn advance<L: Learner>(trainer: &mut Trainer<L>, source: &dyn Activations, until: u64) {
     let mut feed = Feed::new(source, trainer.training());
     while trainer.steps_done() < until {
         trainer.step(feed.batch(trainer.steps_done()).unwrap()).unwrap();
@@ -152,6 +185,42 @@ fn resuming_gives_the_bits_of_no_interruption() {
 }
 
 #[test]
+fn transcoders_stay_with_those_of_the_cpu() {
+    let data = synthetic_pair(1000, [32, 20], 48, 20);
+    let places = Places { read: 0, written: 1 };
+    let own = json!({ "hook_out": "out", "sae": { "architecture": "batchtopk", "k": 4, "skip": true,
+        "normalize_activations": "expected_average_only_in" }, "dead_feature_window": 5 });
+    let training = config(&own).resolve().unwrap();
+    let mut device = Trainer::start(training.clone(), places, &mut Estimates::new(&data), learner).unwrap();
+    let mut cpu = Trainer::start(training, places, &mut Estimates::new(&data), CpuLearner::new).unwrap();
+    advance(&mut device, &data, 30);
+    advance(&mut cpu, &data, 30);
+    let (device, cpu) = (device.finish().unwrap(), cpu.finish().unwrap());
+    assert_eq!(device.facts, cpu.facts);
+    let (a, b) = (device.sae.weights(), cpu.sae.weights());
+    for (((name, _), a), b) in a.shapes().into_iter().zip(a.each()).zip(b.each()) {
+        let distance = distance(a, b);
+        assert!(distance <= 1e-3, "{name}: {distance}");
+    }
+}
+
+/// What the learner of devices has not is trained by the CPU's, with its bits.
+#[test]
+fn what_devices_lack_is_trained_by_the_cpu() {
+    let data = synthetic(333, 16, 24, 10);
+    let lacking = families().into_iter().filter(|own| not_on_devices(&config(own).resolve().unwrap()).is_some());
+    for own in lacking {
+        let config = config(&own);
+        let either = |training: &Training, weights| EitherLearner::<Flex>::new(training, weights, &Default::default());
+        let mut trainer = Trainer::start(config.resolve().unwrap(), 0, &mut Estimates::new(&data), either).unwrap();
+        advance(&mut trainer, &data, 30);
+        assert_eq!(trainer.finish().unwrap().sae, crate::support::train(&config, &data).sae, "{own}");
+        let half = TrainConfig { compute_dtype: ComputeDtype::Bf16, ..config };
+        assert_eq!(half.resolve().unwrap_err()[0].path, "compute_dtype");
+    }
+}
+
+#[test]
 fn each_learner_refuses_the_checkpoints_of_the_other() {
     let data = synthetic(333, 16, 24, 10);
     let [topk, ..] = families().map(|own| config(&own));
@@ -173,7 +242,7 @@ fn half_precision_rounds_what_is_multiplied_and_nothing_else() {
     let x = normal(rows * d_in, 1, 0.1);
     let dead = vec![false; d_sae];
     let now = Now { lr: 0.0, coefficient: 0.3, dead: &dead };
-    let of = |dtype| learner(&training(&objective, true, d_sae, dtype), weights.clone()).gradients(&x, &now);
+    let of = |dtype| learner(&training(&objective, true, d_sae, dtype), weights.clone()).gradients(x[..].into(), &now);
     let (exact, gradients) = of(ComputeDtype::F32);
     // Numbers of 8 and 11 significant bits: half a unit of the last is 2^-9 and 2^-12 of them.
     for (dtype, bits) in [(ComputeDtype::Bf16, 8), (ComputeDtype::F16, 11)] {

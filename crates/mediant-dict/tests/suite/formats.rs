@@ -84,14 +84,8 @@ fn refused(folder: &Path) -> String {
 #[test]
 fn what_cannot_be_honoured_is_refused() {
     for (case, file, from, to, expected) in [
-        ("sparsify", "cfg.json", r#""transcode": false"#, r#""transcode": true"#, "makes a transcoder"),
-        (
-            "sparsify",
-            "cfg.json",
-            r#""skip_connection": false"#,
-            r#""skip_connection": true"#,
-            "makes a skip connection",
-        ),
+        ("sparsify", "cfg.json", r#""skip_connection": false"#, r#""skip_connection": true"#, "skip an autoencoder"),
+        ("sparsify", "cfg.json", r#""transcode": false"#, r#""signed": true"#, "makes latents of either sign"),
         ("sparsify", "cfg.json", r#""activation": "topk""#, r#""activation": "groupmax""#, "groupmax"),
         ("sparsify", "cfg.json", r#""multi_topk""#, r#""hyper_topk""#, "`hyper_topk` is not a field that is known"),
         ("sparsify", "cfg.json", r#""k": 5"#, r#""k": 25"#, "25 active latents of 24"),

@@ -101,15 +101,26 @@ pub(crate) fn jump_relu(sparsity: Sparsity, ste_to_input: bool, pre_act_loss_coe
     })
 }
 
+/// Those of a transcoder.
+pub(crate) fn transcoder(
+    [d_in, d_out]: [usize; 2],
+    d_sae: usize,
+    skip: bool,
+    bias: f32,
+    objective: &Objective,
+) -> Weights {
+    let mut start = Weights::init_transcoder([d_in, d_out], d_sae, Some(0.6), skip, 5);
+    // SAELens' encoder is small: with it the work would not be what a case is for.
+    start.w_enc = Weights::init(d_in, d_sae, Some(0.6), 6).w_enc;
+    disturbed(start, bias, objective)
+}
+
 /// To more dimensions than are read, and to fewer.
 fn check_transcoders(bias: f32, objective: &Objective, work: Work, dead: impl Fn(usize) -> bool) {
     let (d_in, d_sae, rows) = (20, 130, 70);
     let dead: Vec<bool> = (0..d_sae).map(dead).collect();
     for (d_out, skip) in [(27, false), (27, true), (12, true)] {
-        let mut start = Weights::init_transcoder([d_in, d_out], d_sae, Some(0.6), skip, 5);
-        // SAELens' encoder is small: with it the work would not be what the case is for.
-        start.w_enc = Weights::init(d_in, d_sae, Some(0.6), 6).w_enc;
-        let weights = disturbed(start, bias, objective);
+        let weights = transcoder([d_in, d_out], d_sae, skip, bias, objective);
         let (input, target) = (normal(rows * d_in, 1, 1.0), normal(rows * d_out, 2, 1.0));
         compare(&weights, objective, false, Samples { input: &input, target: &target }, &dead, work);
     }

@@ -113,6 +113,16 @@ impl Activations for Two {
     }
 }
 
+impl Two {
+    /// The vectors of each hook point times a factor.
+    pub(crate) fn times(mut self, factors: [f32; 2]) -> Self {
+        for (hook, factor) in self.data.iter_mut().zip(factors) {
+            hook.data.iter_mut().for_each(|x| *x *= factor);
+        }
+        self
+    }
+}
+
 /// [`synthetic`] vectors, and a linear function of them: something for a transcoder to learn.
 pub(crate) fn synthetic_pair(rows: usize, [width, out]: [usize; 2], features: usize, length: usize) -> Two {
     let x = synthetic(rows, width, features, length);

@@ -1,6 +1,6 @@
-//! Evaluation of autoencoders on the model they were trained on.
+//! Evaluation of autoencoders and transcoders on the model they were trained on.
 //!
-//! Reconstruction is measured at the hook of each autoencoder. The model runs four times: as it is, with all reconstructions in
+//! Reconstruction is measured at the hook that each writes. The model runs four times: as it is, with all reconstructions in
 //! the place of the activations, with zeros there, and with the mean activations there; each time its cross-entropy is taken,
 //! and how far its predictions are from those of the model as it is. A first, shorter pass learns the means and what else
 //! has to be known beforehand.
@@ -10,6 +10,7 @@ mod pass;
 mod report;
 mod survey;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use mediant_artifact::Tokens;
@@ -47,15 +48,17 @@ impl SpecialTokens {
     }
 }
 
-/// An autoencoder and where it is spliced in.
+/// A dictionary and where it is spliced in.
 #[derive(Clone, Debug)]
 pub struct Spliced {
     /// What tells it from the others, where there are several.
     pub name: Option<String>,
-    /// The autoencoder.
+    /// The autoencoder or transcoder.
     pub sae: Sae,
-    /// The hook point that it reads and writes.
+    /// The hook point that it reads.
     pub hook: HookPoint,
+    /// The hook point that it writes, which a pass reaches after the other if it is another.
+    pub out: HookPoint,
     /// k and batch, if active latents are to be chosen over batches of positions instead of as the autoencoder does it.
     pub batch: Option<(f64, usize)>,
 }
@@ -76,7 +79,7 @@ pub struct Options {
 /// Sums over some sequences.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// At the hook of each autoencoder.
+    /// At the hook that each dictionary writes.
     pub reconstruction: Vec<Reconstruction>,
     /// Predicted tokens.
     pub predicted: u64,
@@ -142,14 +145,15 @@ pub struct SaeEvaluation {
     measured: usize,
 }
 
-/// What belongs to one autoencoder.
+/// What belongs to one dictionary.
 #[derive(Clone, Debug)]
 struct Part {
     name: Option<String>,
     hook: HookPoint,
+    out: HookPoint,
     sae: Sae,
     by_batch: Option<ByBatch>,
-    /// Of the activations.
+    /// Of what is reconstructed.
     mean: Vec<f64>,
     density: Density,
     quantised: Quantised,
@@ -159,8 +163,16 @@ struct Part {
 }
 
 impl Part {
-    fn width(&self) -> usize {
+    fn transcodes(&self) -> bool {
+        self.hook != self.out
+    }
+
+    fn width_in(&self) -> usize {
         self.sae.weights().d_in
+    }
+
+    fn width_out(&self) -> usize {
+        self.sae.weights().d_out
     }
 
     /// Codes of activations, which are those of the measured positions with these numbers.
@@ -171,22 +183,22 @@ impl Part {
         }
     }
 
-    fn decode(&self, codes: &Codes) -> Vec<f32> {
-        match &self.by_batch {
-            Some(by_batch) => by_batch.decode(codes),
-            None => self.sae.decode(codes),
-        }
+    /// What is made of activations with these codes.
+    fn output(&self, x: &[f32], codes: &Codes) -> Vec<f32> {
+        let mut out = self.sae.decode(codes);
+        self.sae.add_skipped(1.0, x, &mut out);
+        out
     }
 }
 
-/// Evaluates autoencoders, all spliced in at once, on token sequences, batch by batch. `progress` hears how many tokens of how
-/// many are done. Besides sums, what stays is four bytes a position and autoencoder, for quantiles.
+/// Evaluates dictionaries, all spliced in at once, on token sequences, batch by batch. `progress` hears how many tokens of how
+/// many are done. Besides sums, what stays is four bytes a position and dictionary, for quantiles.
 ///
 /// A predicted token counts for cross-entropies and divergences when its mask is set, as in the evaluation of the model alone.
 ///
 /// # Errors
-/// When an autoencoder does not fit its hook, two have one hook, nothing can be measured, or the model refuses the
-/// tokens; whatever `progress` gives.
+/// When a dictionary does not fit its hooks, two write one hook, one writes before it reads, nothing can be measured, or the
+/// model refuses the tokens; whatever `progress` gives.
 pub fn sae_eval<C: Compute, E: From<Error>>(
     model: &Model<C>,
     spliced: Vec<Spliced>,
@@ -218,22 +230,27 @@ pub fn sae_eval<C: Compute, E: From<Error>>(
 
 /// Numbers a token that a pass leaves in memory.
 fn numbers_kept<C: Compute>(model: &Model<C>, parts: &[Part]) -> usize {
-    4 * model.config().d_model + parts.iter().map(|part| 4 * part.width()).sum::<usize>()
+    4 * model.config().d_model + parts.iter().map(|part| 4 * part.width_in().max(part.width_out())).sum::<usize>()
 }
 
 fn check<C: Compute>(model: &Model<C>, spliced: &[Spliced]) -> Result<()> {
     if spliced.is_empty() {
         return Err(Error::Data("there is no autoencoder to evaluate".to_owned()));
     }
-    for (index, Spliced { sae, hook, .. }) in spliced.iter().enumerate() {
-        let (shape, d_in) = (hook.shape(model.config(), 1), sae.weights().d_in);
-        if hook.per_key() || shape.iter().product::<usize>() != d_in {
-            return Err(Error::Data(format!(
-                "the autoencoder reads vectors of {d_in} numbers, `{hook}` has shape {shape:?}"
-            )));
+    for (index, Spliced { sae, hook, out, .. }) in spliced.iter().enumerate() {
+        for (verb, point, width) in [("reads", hook, sae.weights().d_in), ("writes", out, sae.weights().d_out)] {
+            let shape = point.shape(model.config(), 1);
+            if point.per_key() || shape.iter().product::<usize>() != width {
+                return Err(Error::Data(format!(
+                    "the dictionary {verb} vectors of {width} numbers, `{point}` has shape {shape:?}"
+                )));
+            }
         }
-        if spliced[..index].iter().any(|other| other.hook == *hook) {
-            return Err(Error::Data(format!("two autoencoders read `{hook}`; only one can be spliced in there")));
+        if out < hook {
+            return Err(Error::Data(format!("it reads `{hook}`, which a pass reaches after `{out}`, which it writes")));
+        }
+        if spliced[..index].iter().any(|other| other.out == *out) {
+            return Err(Error::Data(format!("two dictionaries write `{out}`; only one can be spliced in there")));
         }
     }
     Ok(())
@@ -252,26 +269,26 @@ fn places(
     })
 }
 
-/// The activations at some hook points, `[rows, width]` each, as a pass hands them over.
-struct Read<C: Compute>(Vec<(HookPoint, Option<Tensor<C, 3>>)>);
+/// Activations, one row a position, as a pass hands them over.
+#[derive(Default)]
+struct Read(BTreeMap<HookPoint, Vec<f32>>);
 
-impl<C: Compute> Read<C> {
-    fn new(parts: &[Part]) -> Self {
-        Self(parts.iter().map(|part| (part.hook, None)).collect())
+impl Read {
+    fn take<C: Compute>(&mut self, point: HookPoint, x: Tensor<C, 3>) {
+        // `Compute` fixes the float element to f32, so the conversion cannot fail.
+        self.0.insert(point, x.into_data().into_vec::<f32>().unwrap_or_default());
     }
 
-    fn take(&mut self, point: HookPoint, x: Tensor<C, 3>) {
-        self.0.iter_mut().filter(|(hook, _)| *hook == point).for_each(|(_, read)| *read = Some(x.clone()));
+    /// Those at a hook point, at some positions.
+    fn at(&self, point: HookPoint, width: usize, rows: &[usize]) -> Result<Vec<f32>> {
+        let x = self.0.get(&point).ok_or_else(|| Error::Data(format!("the pass did not reach `{point}`")))?;
+        Ok(gathered(x, width, rows))
     }
+}
 
-    fn values(self) -> Result<Vec<Vec<f32>>> {
-        let values = self.0.into_iter().map(|(hook, x)| {
-            let x = x.ok_or_else(|| Error::Data(format!("the pass did not reach `{hook}`")))?;
-            // `Compute` fixes the float element to f32, so the conversion cannot fail.
-            Ok(x.into_data().into_vec::<f32>().unwrap_or_default())
-        });
-        values.collect()
-    }
+/// The hook points of parts.
+fn hooks(parts: &[Part]) -> impl Iterator<Item = HookPoint> {
+    parts.iter().flat_map(|part| [part.hook, part.out])
 }
 
 /// Some rows of a `[rows, width]` matrix.

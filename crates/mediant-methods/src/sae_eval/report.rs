@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mediant_artifact::MetricRow;
 use mediant_dict::Activation;
 use mediant_dict::evaluate::{DensityBin, Sums as Reconstruction, mdl_l0_bits};
+use mediant_lm::HookPoint;
 
 use super::{Part, Run, SaeEvaluation, Sums, ZfRow};
 use crate::bootstrap::{intervals, quantile};
@@ -72,6 +73,9 @@ impl SaeEvaluation {
     fn tags(&self, part: &Part) -> Tags {
         let mut tags = self.joint_tags(&[]);
         tags.insert("hook".to_owned(), part.hook.to_string());
+        if part.transcodes() {
+            tags.insert("hook_out".to_owned(), part.out.to_string());
+        }
         tags.insert("latents".to_owned(), part.chosen().to_owned());
         if let Some(name) = &part.name {
             tags.insert("sae".to_owned(), name.clone());
@@ -84,13 +88,19 @@ impl SaeEvaluation {
         match parts {
             [one] => one.clone(),
             _ => {
-                let mut hooks: Vec<_> = self.parts.iter().map(|part| part.hook).collect();
-                hooks.sort_unstable();
-                let hooks: Vec<String> = hooks.iter().map(ToString::to_string).collect();
-                Tags::from([
-                    ("hook".to_owned(), hooks.join(" + ")),
+                let joined = |hook: fn(&Part) -> HookPoint| {
+                    let mut hooks: Vec<HookPoint> = self.parts.iter().map(hook).collect();
+                    hooks.sort_unstable();
+                    hooks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ")
+                };
+                let mut tags = Tags::from([
+                    ("hook".to_owned(), joined(|part| part.hook)),
                     ("special_tokens".to_owned(), self.options.special_tokens.name().to_owned()),
-                ])
+                ]);
+                if self.parts.iter().any(Part::transcodes) {
+                    tags.insert("hook_out".to_owned(), joined(|part| part.out));
+                }
+                tags
             }
         }
     }
@@ -177,12 +187,12 @@ impl SaeEvaluation {
         rows
     }
 
-    /// How many latents are how dense, of each autoencoder by hook and name.
+    /// How many latents are how dense, of each dictionary by the hook that it reads and its name.
     pub fn density(&self) -> impl Iterator<Item = (String, Option<&str>, Vec<DensityBin>)> {
         self.parts.iter().map(|part| (part.hook.to_string(), part.name.as_deref(), part.density.histogram()))
     }
 
-    /// Norms of inputs and codes, of each autoencoder by hook and name.
+    /// Norms of inputs and codes, of each dictionary by the hook that it reads and its name.
     pub fn zf(&self) -> impl Iterator<Item = (String, Option<&str>, &[ZfRow])> {
         self.parts.iter().map(|part| (part.hook.to_string(), part.name.as_deref(), &part.zf[..]))
     }

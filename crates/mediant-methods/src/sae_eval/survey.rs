@@ -5,7 +5,7 @@ use mediant_dict::evaluate::{ByBatch, Density, Largest, Quantised, Zf};
 use mediant_lm::{Batch, Hooks, Model, batches};
 use mediant_tensor::Compute;
 
-use super::{Options, Part, Read, Spliced, gathered, numbers_kept, places};
+use super::{Options, Part, Read, Spliced, hooks, numbers_kept, places};
 use crate::{Error, Result};
 
 /// Runs the model as far as the last hook. At each hook that gives the mean, the largest activation of each latent, and the
@@ -23,19 +23,19 @@ pub(super) fn survey<C: Compute, E: From<Error>>(
     for range in batches(tokens, model.config(), numbers_kept(model, &parts)) {
         let ids: Vec<&[i32]> = range.clone().map(|i| tokens.sequence(i)).collect();
         let batch = Batch::new(model.config(), &ids, &model.device()).map_err(Error::from)?;
-        let mut read = Read::new(&parts);
+        let mut read = Read::default();
         let mut reader = |point, x| {
             read.take(point, x);
             Ok(())
         };
-        let hooks = parts.iter().map(|part| part.hook);
-        model.read(&batch, Hooks::none().read(hooks, &mut reader)).map_err(Error::from)?;
+        model.read(&batch, Hooks::none().read(hooks(&parts), &mut reader)).map_err(Error::from)?;
         let first = tokens.offsets[range.start];
         let rows = places(tokens, options.special_tokens, range.clone());
         let rows: Vec<usize> = rows.map(|(sequence, position)| tokens.offsets[sequence] + position - first).collect();
         measured += rows.len();
-        for ((part, largest), x) in parts.iter_mut().zip(&mut largest).zip(read.values()?) {
-            part.look(&gathered(&x, part.width(), &rows), largest);
+        for (part, largest) in parts.iter_mut().zip(&mut largest) {
+            part.look(&read.at(part.hook, part.width_in(), &rows)?, largest);
+            part.sum(&read.at(part.out, part.width_out(), &rows)?);
         }
         progress(tokens.offsets[range.end] as u64)?;
     }
@@ -50,14 +50,15 @@ pub(super) fn survey<C: Compute, E: From<Error>>(
 }
 
 /// Before any activation.
-fn part(Spliced { name, sae, hook, batch }: Spliced) -> Result<Part> {
+fn part(Spliced { name, sae, hook, out, batch }: Spliced) -> Result<Part> {
     let by_batch = batch.map(|(k, batch)| ByBatch::new(&sae, k, batch)).transpose()?;
-    let (d_in, d_sae) = (sae.weights().d_in, sae.weights().d_sae);
+    let (d_out, d_sae) = (sae.weights().d_out, sae.weights().d_sae);
     Ok(Part {
         name,
         hook,
+        out,
         by_batch,
-        mean: vec![0.0; d_in],
+        mean: vec![0.0; d_out],
         density: Density::new(d_sae),
         quantised: Quantised::new(Largest::new(d_sae), 1),
         norms: Zf::new(&sae),
@@ -68,11 +69,15 @@ fn part(Spliced { name, sae, hook, batch }: Spliced) -> Result<Part> {
 }
 
 impl Part {
-    /// Looks at the next activations, `[rows, width]`; the mean is a sum as yet.
-    fn look(&mut self, x: &[f32], largest: &mut Largest) {
-        for row in x.chunks_exact(self.width()) {
-            self.mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+    /// Adds the next activations that are reconstructed, `[rows, d_out]`, to what is to be their mean.
+    fn sum(&mut self, y: &[f32]) {
+        for row in y.chunks_exact(self.width_out()) {
+            self.mean.iter_mut().zip(row).for_each(|(sum, y)| *sum += f64::from(*y));
         }
+    }
+
+    /// Looks at the next activations that are read, `[rows, d_in]`.
+    fn look(&mut self, x: &[f32], largest: &mut Largest) {
         match &mut self.by_batch {
             Some(by_batch) => by_batch.look(x, largest),
             None => largest.add(&self.sae.encode(x)),

@@ -3,7 +3,7 @@
 use mediant_artifact::MetricRow;
 use mediant_dict::evaluate::Variant;
 use mediant_dict::{Activation, Extra, Sae, Weights};
-use mediant_lm::{Batch, Edit, HookPoint, Hooks, Positions, Rows, State, batches};
+use mediant_lm::{Batch, BlockSlot, Edit, HookPoint, Hooks, Positions, Rows, Slot, State, batches};
 use mediant_methods::sae_eval::{Options, SaeEvaluation, SpecialTokens, Spliced, sae_eval};
 use mediant_methods::{Error, SaeSplice};
 use mediant_tensor::Flex;
@@ -37,7 +37,13 @@ fn options(special_tokens: SpecialTokens) -> Options {
 }
 
 fn spliced(sae: Sae, hook: &str) -> Spliced {
-    Spliced { name: None, sae, hook: hook.parse().unwrap(), batch: None }
+    let hook = hook.parse().unwrap();
+    Spliced { name: None, sae, hook, out: hook, batch: None }
+}
+
+/// Written elsewhere than read.
+fn transcoder(sae: Sae, hook: &str, out: &str) -> Spliced {
+    Spliced { out: out.parse().unwrap(), ..spliced(sae, hook) }
 }
 
 fn run(all: Vec<Spliced>, special: SpecialTokens) -> Result<SaeEvaluation, Error> {
@@ -194,7 +200,7 @@ fn several_at_once_are_what_their_splices_give_together() {
 fn one_hook_takes_one() {
     let hook = "blocks.0.hook_resid_post";
     let error = run(vec![spliced(mirror(1.0), hook), spliced(mirror(0.5), hook)], SpecialTokens::Original).unwrap_err();
-    assert!(error.to_string().contains("two autoencoders read `blocks.0.hook_resid_post`"), "{error}");
+    assert!(error.to_string().contains("two dictionaries write `blocks.0.hook_resid_post`"), "{error}");
 }
 
 #[test]
@@ -235,6 +241,88 @@ fn a_batch_has_its_k_largest() {
     let relu = evaluate(&mirror(1.0), hook, SpecialTokens::Original);
     assert_eq!(value(&all, "l0"), value(&relu, "l0"));
     assert_eq!(value(&all, "ce_sae"), value(&relu, "ce_sae"));
+}
+
+/// The second projection of an MLP as a transcoder: what skips the latents makes all, and no latent is active.
+#[test]
+fn a_transcoder_that_is_what_lies_between_costs_nothing() {
+    let model = model();
+    let parameter = |slot: BlockSlot| {
+        let parameters = model.parameters();
+        let found = parameters.into_iter().find(|(other, _)| *other == Slot::Block(0, slot)).unwrap();
+        found.1.into_values()
+    };
+    // [4 D, D], and one that is not zero.
+    let down = parameter(BlockSlot::DownWeight);
+    let w_skip: Vec<f32> = (0..D).flat_map(|out| (0..4 * D).map(move |i| i * D + out)).map(|at| down[at]).collect();
+    let weights = Weights {
+        d_in: 4 * D,
+        w_enc: vec![0.0; 3 * 4 * D],
+        b_enc: vec![0.0; 3],
+        b_dec: parameter(BlockSlot::DownBias),
+        w_skip: Some(w_skip),
+        ..Weights::init(D, 3, Some(1.0), 0)
+    };
+    let exact = Sae::new(weights.clone(), Activation::Relu, false).unwrap();
+    let (hook, out) = ("blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out");
+    for special in [SpecialTokens::Original, SpecialTokens::Replaced] {
+        let found = run(vec![transcoder(exact.clone(), hook, out)], special).unwrap();
+        let rows = found.metrics(0);
+        assert!((value(&rows, "ev_mc") - 1.0).abs() < 1e-10 && value(&rows, "l0") == 0.0);
+        // Two matrix products round differently.
+        assert!((value(&rows, "ce_sae") - value(&rows, "ce_clean")).abs() < 1e-5);
+        assert!(value(&rows, "kl_sae").abs() < 1e-8 && value(&rows, "kl_zero_ablation") > 1e-4);
+        assert!((value(&rows, "kl_score") - 1.0).abs() < 1e-4 && (value(&rows, "ce_score") - 1.0).abs() < 1e-3);
+        assert!((value(&rows, "l2_ratio") - 1.0).abs() < 1e-5);
+        // Nothing is left for the latents.
+        assert!(found.zf().next().unwrap().2.iter().all(|row| row.point.z_norm < 1e-4));
+        assert!(rows.iter().all(|row| row.tags["hook"] == hook && row.tags["hook_out"] == out));
+        // What is ablated is what is written.
+        let written = evaluate(&mirror(1.0), out, special);
+        for name in ["ce_zero_ablation", "ce_mean_ablation", "kl_zero_ablation", "kl_mean_ablation", "l2_norm_in"] {
+            assert_eq!(value(&rows, name), value(&written, name), "{name}");
+        }
+    }
+    let without = Sae::new(Weights { w_skip: None, ..weights }, Activation::Relu, false).unwrap();
+    let rows = run(vec![transcoder(without, hook, out)], SpecialTokens::Original).unwrap().metrics(0);
+    assert!(value(&rows, "ev_mc") < 0.1 && value(&rows, "kl_sae") > 1e-4);
+}
+
+/// One hook point is a copy of another: reading the one and writing the other is what an autoencoder at either does.
+#[test]
+fn a_transcoder_to_a_copy_is_an_autoencoder() {
+    let (hook, copy) = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_pre");
+    let sae = || mirror(0.8);
+    let before = || Spliced { name: Some("before".to_owned()), ..spliced(mirror(0.6), "blocks.0.hook_mlp_out") };
+    let after = || Spliced { name: Some("after".to_owned()), ..spliced(mirror(0.9), "blocks.1.attn.hook_z") };
+    let named = |part: Spliced| Spliced { name: Some("it".to_owned()), ..part };
+    let numbers = |rows: Vec<MetricRow>| -> Vec<(String, f64, Option<f64>)> {
+        rows.into_iter().map(|row| (row.name, row.value, row.high)).collect()
+    };
+    for special in [SpecialTokens::Original, SpecialTokens::Replaced] {
+        let alone = run(vec![transcoder(sae(), hook, copy)], special).unwrap();
+        assert_eq!(numbers(alone.metrics(0)), numbers(evaluate(&sae(), hook, special)));
+        // With others before and after it, it reads what those before it leave.
+        let one = vec![before(), named(transcoder(sae(), hook, copy)), after()];
+        let other = vec![before(), named(spliced(sae(), hook)), after()];
+        let (one, other) = (run(one, special).unwrap().metrics(0), run(other, special).unwrap().metrics(0));
+        let joint = one.iter().find(|row| row.name == "ce_sae").unwrap();
+        assert_eq!(joint.tags["hook"], format!("blocks.0.hook_mlp_out + {hook} + blocks.1.attn.hook_z"));
+        assert_eq!(joint.tags["hook_out"], format!("blocks.0.hook_mlp_out + {copy} + blocks.1.attn.hook_z"));
+        assert_eq!(numbers(one), numbers(other));
+    }
+}
+
+#[test]
+fn what_is_written_before_it_is_read_is_refused() {
+    let back = transcoder(mirror(1.0), "blocks.1.hook_resid_pre", "blocks.0.hook_resid_post");
+    let error = run(vec![back], SpecialTokens::Original).unwrap_err();
+    assert!(error.to_string().contains("which a pass reaches after"), "{error}");
+    let both = vec![
+        spliced(mirror(1.0), "blocks.0.hook_mlp_out"),
+        transcoder(mirror(1.0), "blocks.0.hook_mlp_in", "blocks.0.hook_mlp_out"),
+    ];
+    assert!(run(both, SpecialTokens::Original).unwrap_err().to_string().contains("two dictionaries write"));
 }
 
 #[test]

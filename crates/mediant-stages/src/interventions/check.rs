@@ -8,7 +8,6 @@ use super::{Action, ErrorTerm, Intervention, Spliced};
 use crate::direction::check_latent;
 use crate::model_input::hooks_like;
 use crate::prompts_input;
-use crate::sae_input::check_autoencoder;
 
 /// What a stage does with interventions.
 #[derive(Clone, Copy, Debug, Default)]
@@ -256,12 +255,18 @@ impl Item<'_> {
             let problem = self.problem("do", "`splice` takes a dictionary, and none is connected");
             return Err(problem.help("connect an autoencoder to the input `dictionary`"));
         }
+        if let Some(dictionary) = self.inputs.dictionary("dictionary")
+            && let Some(out) = &dictionary.hook_out
+        {
+            let message = format!(
+                "it is a transcoder from `{}` to `{}`, and `splice` reads and changes one hook point",
+                dictionary.hook, out.name
+            );
+            return Err(Problems::input("dictionary", message).help("`evaluate_sae` splices transcoders"));
+        }
         for (j, latent) in spliced.zero_latents.iter().enumerate() {
             let field = format!("{}.do.splice.zero_latents[{j}]", self.field);
             check_latent(&field, *latent, hook, self.inputs)?;
-        }
-        if let Some(dictionary) = self.inputs.dictionary("dictionary") {
-            check_autoencoder("dictionary", dictionary)?;
         }
         match self.inputs.dictionary("dictionary") {
             Some(dictionary) if dictionary.hook != hook.name => {

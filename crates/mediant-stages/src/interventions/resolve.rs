@@ -11,7 +11,6 @@ use mediant_tensor::Compute;
 
 use super::{Action, Addition, ErrorTerm, Intervention};
 use crate::model_input::{hooks_like, loaded_facts};
-use crate::sae_input::read_sae;
 
 /// Edits, and where each is made.
 pub(crate) struct Edits<'m, C: Compute> {
@@ -93,7 +92,7 @@ fn shared<'m, C: Compute, T>(
         }
         Action::FreezeScale => Box::new(Frozen::new(model, points.to_vec(), positions)),
         Action::Splice(spliced) => Box::new(SaeSplice {
-            sae: read_sae(&cx.input("dictionary")?)?.0,
+            sae: mediant_dict::artifact::read(&cx.input("dictionary")?)?.0,
             keep_error: spliced.error == ErrorTerm::Keep,
             zeroed: spliced.zero_latents.clone(),
             positions,

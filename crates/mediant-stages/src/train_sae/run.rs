@@ -7,7 +7,7 @@ use mediant_artifact::{ActivationsReader, HookFact, Tokens};
 use mediant_dict::artifact::{Origin, write};
 use mediant_dict::synth::{self, Generated};
 use mediant_dict::train::{
-    Activations, Batch, Cached, CpuLearner, DeviceLearner, Estimates, Feed, Learner, Places, Trainer, not_on_devices,
+    Activations, Batch, Cached, CpuLearner, EitherLearner, Estimates, Feed, Learner, Places, Trainer, not_on_devices,
 };
 use mediant_dict::{Error, TrainConfig, Training, Weights};
 use mediant_engine::{GangDone, RunContext, StageError};
@@ -171,7 +171,7 @@ impl<'a> Gang<'_, 'a, '_> {
             // Sparse work with kernels of our own.
             Device::Cpu => self.train_with(source, chosen, origin, &CpuLearner::new),
             device => on_device!(device, C, handle => {
-                let learner = |training: &Training, weights| DeviceLearner::<C>::new(training, weights, &handle);
+                let learner = |training: &Training, weights| EitherLearner::<C>::new(training, weights, &handle);
                 self.train_with(source, chosen, origin, &learner)
             }),
         }
@@ -234,7 +234,7 @@ impl<'a> Gang<'_, 'a, '_> {
             let begun = (|| {
                 let cx = &self.members[*place];
                 let training = resolve(cx.config())?;
-                check_device(&training, cx.device())?;
+                check_device(&training, cx)?;
                 let index = |hook: &String| names.iter().position(|name| name == hook).unwrap_or(0);
                 let read = index(hook);
                 let places = Places { read, written: hook_out.as_ref().map_or(read, index) };
@@ -293,13 +293,14 @@ fn resolve(config: &TrainConfig) -> Result<Training, StageError> {
     config.resolve().map_err(joined)
 }
 
-/// What only the CPU has, and what only others have: the CPU's products are of f32 numbers, and slower of any other.
-fn check_device(training: &Training, device: mediant_engine::Device) -> Result<(), StageError> {
+/// Says what trains on the CPU on any device. The CPU's products are of f32 numbers, and slower of any other.
+fn check_device(training: &Training, cx: &Context<'_>) -> Result<(), StageError> {
+    let device = cx.device();
     if device != mediant_engine::Device::Cpu {
-        return match not_on_devices(training) {
-            None => Ok(()),
-            Some(what) => Err(StageError::new(format!("{what} trains on the CPU only: run with --device cpu"))),
-        };
+        if let Some(what) = not_on_devices(training) {
+            cx.note(format!("{what} is trained by the CPU: there is no training of it for {}", device.kind()));
+        }
+        return Ok(());
     }
     let dtype = training.compute_dtype;
     if dtype.is_f32() {

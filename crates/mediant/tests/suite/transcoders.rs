@@ -38,6 +38,14 @@ stages:
   heads_streamed: {{ uses: train_sae, {streamed}, with: {{ hook: blocks.1.attn.hook_z, {topk}, {over} }} }}
   eval: {{ uses: evaluate_sae, inputs: {{ model: model, sae: heads, tokens: tokens.test }} }}
   files: {{ uses: export, inputs: {{ dictionary: heads }}, with: {{ format: saelens }} }}
+  eval_transcoder: {{ uses: evaluate_sae, inputs: {{ model: model, sae: transcoder, tokens: tokens.test }} }}
+  eval_both: {{ uses: evaluate_sae, inputs: {{ model: model, saes: {{ heads: heads, mlp: transcoder }}, tokens: tokens.test }} }}
+  features:
+    uses: feature_table
+    inputs: {{ model: model, sae: transcoder, tokens: tokens.test }}
+    with: {{ contexts: 2, logits: 3 }}
+  stability: {{ uses: sae_stability, inputs: {{ saes: {{ one: transcoder, same: transcoder_streamed }} }} }}
+  transcoder_files: {{ uses: export, inputs: {{ dictionary: transcoder }}, with: {{ format: saelens }} }}
   longer:
     uses: train_sae
     inputs: {{ activations: acts, start: heads }}
@@ -77,4 +85,42 @@ fn transcoders_heads_and_warm_starts() {
     assert!(kl("sae") > 0.0 && kl("sae") < kl("zero_ablation"));
     let config = std::fs::read_to_string(project.object("files").join("cfg.json")).unwrap();
     assert!(config.contains(r#""reshape_activations":"hook_z""#), "{config}");
+
+    let metric = |stage: &str, name: &str| number(&format!("SELECT value FROM \"{stage}\" WHERE name = '{name}'"));
+    // It makes something of the MLP, and takes part: not all that zeros cost.
+    assert!(metric("eval_transcoder", "ev_mc") > 0.3);
+    let kl = |run: &str| metric("eval_transcoder", &format!("kl_{run}"));
+    assert!(kl("sae") > 0.0 && kl("sae") < 0.9 * kl("zero_ablation"));
+    // In the file the training ended with these.
+    let l0 = metric("eval_transcoder", "l0");
+    assert!((l0 - curve("transcoder", "l0", 150)).abs() < 0.3 * l0, "{l0}");
+    // Both cost more than one alone; together with it each has the reconstruction that it has alone.
+    assert!(metric("eval_both", "kl_sae") > kl("sae"));
+    let alone = metric("eval_transcoder", "mse");
+    assert_eq!(number("SELECT value FROM \"eval_both\" WHERE name = 'mse' AND tags LIKE '%mlp%'"), alone);
+    // Trained alike they are the same.
+    assert!((metric("stability", "matched_cosine") - 1.0).abs() < 1e-6);
+    let cosines = "SELECT count(*) FROM \"features.features\" WHERE encoder_decoder_cosine IS NULL";
+    assert_eq!(number(cosines), 96.0);
+    assert_eq!(number("SELECT count(*) FROM \"features.logits\""), 96.0 * 6.0);
+
+    // SAELens' files of it are the same transcoder.
+    let files = project.object("transcoder_files");
+    project.write("pipeline.yaml", &loaded(&files));
+    project.ran(&[]);
+    let again = |name: &str| metric("eval_loaded", name);
+    assert_eq!((again("mse"), again("l0")), (alone, l0));
+    assert_eq!(again("kl_sae"), metric("eval_transcoder", "kl_sae"));
+}
+
+/// Evaluates a transcoder from files of SAELens, beside the one that they were made of.
+fn loaded(files: &Path) -> String {
+    let loaded = format!(
+        r#"
+  loaded: {{ uses: load_sae, inputs: {{ model: model }}, with: {{ source: {} }} }}
+  eval_loaded: {{ uses: evaluate_sae, inputs: {{ model: model, sae: loaded, tokens: tokens.test }} }}
+"#,
+        files.display()
+    );
+    pipeline() + &loaded
 }

@@ -69,6 +69,8 @@ fn autoencoders(project: &Project) {
     };
     copy("saelens/standard", "sae-relu");
     copy("formats/sparsify", "sae-sparsify");
+    copy("transcoders/sparsify_transcoder", "transcoder-sparsify");
+    copy("transcoders/jumprelu_transcoder", "transcoder-saelens");
     copy("saelens/topk", "sae-temporal");
     edit("sae-temporal/cfg.json", |bytes| {
         String::from_utf8(bytes).unwrap().replace("\"architecture\": \"topk\"", "\"architecture\": \"temporal\"").into()

@@ -1,5 +1,7 @@
 //! The AuxK loss: dead latents reconstruct what the living ones leave. See [`super::super::cpu`]'s.
 
+use std::ops::Range;
+
 use mediant_tensor::burn::tensor::TensorData;
 use mediant_tensor::{Compute, Int, Tensor};
 
@@ -7,23 +9,24 @@ use super::fold::column_sums;
 use super::frame::{Frame, Loss, only, squares};
 use super::largest::{Among, Scope, largest};
 
-/// Adds its gradients and gives the loss; `hidden` holds the pre-activations `pre` as they are compared.
+/// Adds its gradients and gives the loss: dead ones of some latents reconstruct what `errors` leave. `hidden` holds the
+/// pre-activations `pre` as they are compared.
 pub(super) fn add<C: Compute>(
     frame: &Frame<'_, C>,
-    pre: Tensor<C, 2>,
-    hidden: Tensor<C, 2>,
-    errors: &Tensor<C, 2>,
+    pre: &Tensor<C, 2>,
+    hidden: &Tensor<C, 2>,
+    (latents, errors): (Range<usize>, &Tensor<C, 2>),
     coefficient: f64,
     gradients: &mut [Tensor<C, 2>; 3],
 ) -> Loss<C> {
     let half = errors.dims()[1] / 2;
-    let dead: Vec<i32> = (0..).zip(frame.dead).filter_map(|(latent, &dead)| dead.then_some(latent)).collect();
+    let dead: Vec<usize> = latents.filter(|latent| frame.dead[*latent]).collect();
     let k = half.min(dead.len());
     if coefficient == 0.0 || k == 0 {
         return frame.mean(errors.clone().narrow(1, 0, 1), 0.0);
     }
     let coefficient = coefficient * (dead.len() as f64 / half as f64).min(1.0);
-    let latents = Latents::new(&dead, frame.dead, &errors.device());
+    let latents = Latents::new(&dead, frame.dead.len(), &errors.device());
     let chosen = largest(&latents.columns(hidden), k, Scope::Row, Among::All);
     let codes = only(&chosen, latents.columns(pre));
     let w_dec = latents.rows(frame.w_dec);
@@ -46,23 +49,19 @@ struct Latents<C: Compute> {
 }
 
 impl<C: Compute> Latents<C> {
-    fn new(some: &[i32], marked: &[bool], device: &C::Device) -> Self {
-        let mut next = 0;
-        let places = marked.iter().map(|&marked| {
-            let place = if marked { next } else { some.len() as i32 };
-            next += i32::from(marked);
-            place
-        });
+    fn new(some: &[usize], d_sae: usize, device: &C::Device) -> Self {
+        let mut places = vec![some.len() as i32; d_sae];
+        some.iter().zip(0..).for_each(|(latent, place)| places[*latent] = place);
         let list = |latents: Vec<i32>| {
             let length = latents.len();
             Tensor::from_data(TensorData::new(latents, [length]), device)
         };
-        Self { some: list(some.to_vec()), places: list(places.collect()) }
+        Self { some: list(some.iter().map(|latent| *latent as i32).collect()), places: list(places) }
     }
 
     /// Their columns of `[batch, d_sae]`.
-    fn columns(&self, x: Tensor<C, 2>) -> Tensor<C, 2> {
-        x.select(1, self.some.clone())
+    fn columns(&self, x: &Tensor<C, 2>) -> Tensor<C, 2> {
+        x.clone().select(1, self.some.clone())
     }
 
     /// Their rows of `[d_sae, n]`.

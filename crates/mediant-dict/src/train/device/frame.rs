@@ -17,7 +17,7 @@ pub(super) struct Frame<'a, C: Compute> {
     pub(super) norms: Tensor<C, 2>,
     /// What the encoder reads, `[batch, d_in]`.
     pub(super) inputs: Tensor<C, 2>,
-    /// b_dec − x, to which latents add their part: x̂ − x, `[batch, d_in]`.
+    /// b_dec − x, of a skip transcoder plus what skips the latents, to which these add their part: x̂ − x, `[batch, d_out]`.
     pub(super) base: Tensor<C, 2>,
     /// The sparsity coefficient.
     pub(super) coefficient: f64,
@@ -31,6 +31,12 @@ pub(super) struct Frame<'a, C: Compute> {
 pub(super) struct Loss<C: Compute> {
     pub(super) rows: Tensor<C, 2>,
     pub(super) factor: f64,
+}
+
+impl<C: Compute> Loss<C> {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows * self.factor + other.rows * other.factor, factor: 1.0 }
+    }
 }
 
 /// What a family's function gives. Gradients are of batch / 2 times the loss.
@@ -47,7 +53,7 @@ pub(super) struct Found<C: Compute> {
     pub(super) gradients: [Tensor<C, 2>; 3],
     /// Those of the family's own parameters.
     pub(super) extra: Vec<Tensor<C, 2>>,
-    /// Σ_b ∂L/∂x̂, `[1, d_in]`.
+    /// ∂L/∂x̂, `[batch, d_out]`.
     pub(super) output_pull: Tensor<C, 2>,
     /// Σ_b ∂L/∂(x' W_enc), `[1, d_sae]`, where that is not the gradient of b_enc.
     pub(super) input_pull: Option<Tensor<C, 2>>,

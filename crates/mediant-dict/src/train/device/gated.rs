@@ -33,7 +33,7 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>) -> Found<C> {
         least: None,
         gradients: [frame.of_encoder(&encoder), column_sums(gate_pulls), w_dec],
         extra: vec![column_sums(pulls.clone()), column_sums(pulls * stretched)],
-        output_pull: column_sums(errors + gate_errors),
+        output_pull: errors + gate_errors,
         input_pull: Some(column_sums(encoder)),
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>, options: &JumpRelu) -> Foun
         least: None,
         gradients: [frame.of_encoder(&of_pre), column_sums(of_pre), w_dec],
         extra: vec![column_sums(of_threshold)],
-        output_pull: column_sums(errors),
+        output_pull: errors,
         input_pull: None,
     }
 }

@@ -2,10 +2,12 @@
 
 use mediant_tensor::burn::tensor::{FloatDType, TensorData, Transaction};
 use mediant_tensor::checkpoint::{Checkpoint, State};
+use mediant_tensor::ops::matmul_rounded;
 use mediant_tensor::optim::{Adam, TensorMoments, clip_factor};
 use mediant_tensor::{Compute, Tensor};
 
 use super::choose::Choice;
+use super::constraint::{normalise, remove_parallel};
 use super::fold::{column_sums, row_sums};
 use super::frame::{Found, Frame, Loss, activity, squares};
 use super::largest::Scope;
@@ -14,10 +16,16 @@ use crate::config::{ComputeDtype, Training};
 use crate::train::learner::{Learner, Losses, Now, Outcome, Samples};
 use crate::{BatchChoice, DecoderNorm, Extra, Objective, Result, Weights};
 
+/// The place of W_dec among the parameters.
+const W_DEC: usize = 2;
+
 /// Trains on a backend of burn.
 pub struct DeviceLearner<C: Compute> {
     objective: Objective,
+    /// Whether what is reconstructed is not what is read.
+    transcodes: bool,
     apply_b_dec_to_input: bool,
+    decoder_norm: DecoderNorm,
     max_grad_norm: Option<f64>,
     adam: Adam,
     rounding: FloatDType,
@@ -37,9 +45,6 @@ pub fn not_on_devices(training: &Training) -> Option<&'static str> {
     match &training.objective {
         Objective::TopAfa(_) => Some("`architecture: top_afa`"),
         Objective::MatchingPursuit(_) => Some("`architecture: matching_pursuit`"),
-        Objective::Matryoshka { aux_by_width: true, .. } => Some("`use_matryoshka_aux_loss`"),
-        _ if training.transcoder.is_some() => Some("a transcoder (`hook_out`)"),
-        _ if training.decoder_norm != DecoderNorm::Free => Some("a `decoder_norm` other than `free`"),
         _ => None,
     }
 }
@@ -60,7 +65,9 @@ impl<C: Compute> DeviceLearner<C> {
         let zeros = |like: &Tensor<C, 2>| TensorMoments { first: like.zeros_like(), second: like.zeros_like() };
         Self {
             objective: training.objective.clone(),
+            transcodes: training.transcoder.is_some(),
             apply_b_dec_to_input: training.apply_b_dec_to_input,
+            decoder_norm: training.decoder_norm,
             max_grad_norm: training.max_grad_norm,
             adam: Adam { betas: training.adam_betas, ..Adam::default() },
             rounding: match training.compute_dtype {
@@ -77,25 +84,36 @@ impl<C: Compute> DeviceLearner<C> {
         }
     }
 
-    /// Losses and gradients of a batch `[batch, d_in]`, without a step.
-    pub fn gradients(&self, batch: &[f32], now: &Now<'_>) -> (Outcome, Weights) {
+    /// Losses and gradients of a batch, without a step.
+    pub fn gradients(&self, batch: Samples<'_>, now: &Now<'_>) -> (Outcome, Weights) {
         let Passed { outcome, gradients, .. } = self.pass(batch, now);
         let gain = self.gain(batch) as f32;
         (outcome, self.fetch(gradients.into_iter().map(|gradient| gradient * gain)))
     }
 
     /// 2 / batch: what gradients are still to be multiplied by.
-    fn gain(&self, batch: &[f32]) -> f64 {
-        2.0 / (batch.len() / self.layout.d_in) as f64
+    fn gain(&self, batch: Samples<'_>) -> f64 {
+        2.0 / (batch.input.len() / self.layout.d_in) as f64
     }
 
-    fn pass(&self, batch: &[f32], now: &Now<'_>) -> Passed<C> {
-        let d_in = self.layout.d_in;
-        let rows = batch.len() / d_in;
+    fn pass(&self, batch: Samples<'_>, now: &Now<'_>) -> Passed<C> {
+        let Weights { d_in, d_out, .. } = self.layout;
+        let rows = batch.input.len() / d_in;
         let [w_enc, b_enc, w_dec, b_dec, extra @ ..] = &self.parameters[..] else {
             unreachable!("`Weights::each` gives at least four")
         };
-        let x = upload(batch.to_vec(), &[rows, d_in], &self.device);
+        // It comes last.
+        let (extra, skip) = extra.split_at(extra.len() - usize::from(self.layout.w_skip.is_some()));
+        let x = upload(batch.input.to_vec(), &[rows, d_in], &self.device);
+        // Of an autoencoder it is what is read.
+        let target = match self.transcodes {
+            true => upload(batch.target.to_vec(), &[rows, d_out], &self.device),
+            false => x.clone(),
+        };
+        let mut base = b_dec.clone() - target;
+        for w_skip in skip {
+            base = base + matmul_rounded(x.clone(), w_skip.clone().transpose(), self.rounding);
+        }
         let frame = Frame {
             w_enc,
             b_enc,
@@ -103,13 +121,13 @@ impl<C: Compute> DeviceLearner<C> {
             extra,
             norms: squares(w_dec).sqrt().transpose(),
             inputs: if self.apply_b_dec_to_input { x.clone() - b_dec.clone() } else { x.clone() },
-            base: b_dec.clone() - x,
+            base,
             coefficient: now.coefficient,
             dead: now.dead,
             rounding: self.rounding,
         };
         let found = self.family(&frame);
-        let mut of_b_dec = found.output_pull;
+        let mut of_b_dec = column_sums(found.output_pull.clone());
         if self.apply_b_dec_to_input {
             // − W_enc Σ ∂L/∂z.
             let pull = found.input_pull.unwrap_or_else(|| found.gradients[1].clone());
@@ -118,6 +136,10 @@ impl<C: Compute> DeviceLearner<C> {
         let mut gradients = found.gradients.to_vec();
         gradients.push(of_b_dec);
         gradients.extend(found.extra);
+        gradients.extend(skip.iter().map(|_| frame.product(found.output_pull.clone().transpose(), x.clone())));
+        if self.decoder_norm == DecoderNorm::OneAfterStep {
+            gradients[W_DEC] = remove_parallel(w_dec, gradients[W_DEC].clone());
+        }
 
         let (per_row, per_latent) = activity(found.active);
         let mse = Loss { rows: found.mse, factor: 1.0 / rows as f64 };
@@ -156,6 +178,7 @@ impl<C: Compute> DeviceLearner<C> {
             rescale: choice.rescale_acts_by_decoder_norm,
             aux_loss_coefficient: choice.aux_loss_coefficient,
             widths: &[],
+            aux_by_width: false,
         };
         match &self.objective {
             Objective::Relu { .. } => relu::pass(frame),
@@ -167,14 +190,21 @@ impl<C: Compute> DeviceLearner<C> {
                     rescale: *rescale_acts_by_decoder_norm,
                     aux_loss_coefficient: *aux_loss_coefficient,
                     widths: &[],
+                    aux_by_width: false,
                 };
                 choose::pass(frame, &choice)
             }
             Objective::BatchTopK { choice } => choose::pass(frame, &of_batch(choice)),
-            Objective::Matryoshka { choice, widths, .. } => choose::pass(frame, &Choice { widths, ..of_batch(choice) }),
+            Objective::Matryoshka { choice, widths, aux_by_width } => {
+                choose::pass(frame, &Choice { widths, aux_by_width: *aux_by_width, ..of_batch(choice) })
+            }
             Objective::JumpRelu(options) => jump_relu::pass(frame, options),
             Objective::TopAfa(_) | Objective::MatchingPursuit(_) => unreachable!("`not_on_devices` names it"),
         }
+    }
+
+    fn normalise_decoder(&mut self) {
+        self.parameters[W_DEC] = normalise(self.parameters[W_DEC].clone());
     }
 
     /// As weights on the host.
@@ -189,13 +219,11 @@ impl<C: Compute> DeviceLearner<C> {
 
 impl<C: Compute> Learner for DeviceLearner<C> {
     fn step(&mut self, batch: Samples<'_>, now: &Now<'_>) -> Outcome {
-        // There are no transcoders here.
-        let batch = batch.input;
         // Below zero, negative pre-activations would pass; SAELens' projection.
         if let (Extra::Threshold(_), Some(threshold)) = (&self.layout.extra, self.parameters.get_mut(4)) {
             *threshold = threshold.clone().clamp_min(0.0);
         }
-        let Passed { outcome, least, gradients } = self.pass(batch, now);
+        let Passed { outcome, least, mut gradients } = self.pass(batch, now);
         if outcome.losses.total().is_finite() && outcome.grad_norm.is_finite() {
             if let (Some(choice), Some(least)) = (self.objective.batch_choice(), least) {
                 self.threshold += choice.threshold_lr * (least - self.threshold);
@@ -203,9 +231,16 @@ impl<C: Compute> Learner for DeviceLearner<C> {
             self.updates += 1;
             let clip = self.max_grad_norm.map_or(1.0, |max| clip_factor(outcome.grad_norm, max));
             let scale = (f64::from(clip) * self.gain(batch)) as f32;
+            if self.decoder_norm == DecoderNorm::OneBeforeStep {
+                gradients[W_DEC] = remove_parallel(&self.parameters[W_DEC], gradients[W_DEC].clone());
+                self.normalise_decoder();
+            }
             for ((parameter, moments), gradient) in self.parameters.iter_mut().zip(&mut self.moments).zip(gradients) {
                 let old = (parameter.clone(), moments.clone());
                 (*parameter, *moments) = self.adam.step_tensor(self.updates, now.lr, old.0, gradient, scale, old.1);
+            }
+            if self.decoder_norm == DecoderNorm::OneAfterStep {
+                self.normalise_decoder();
             }
         }
         outcome

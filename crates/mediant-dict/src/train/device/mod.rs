@@ -19,6 +19,7 @@
 
 mod aux;
 mod choose;
+mod constraint;
 mod fold;
 mod frame;
 mod gated;

@@ -21,7 +21,7 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>) -> Found<C> {
         least: None,
         gradients: [frame.of_encoder(&pulls), column_sums(pulls), w_dec],
         extra: Vec::new(),
-        output_pull: column_sums(errors),
+        output_pull: errors,
         input_pull: None,
     }
 }
