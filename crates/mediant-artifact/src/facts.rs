@@ -282,6 +282,9 @@ pub struct DictionaryFacts {
     /// The hook point it writes, where that is another: a transcoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook_out: Option<HookFact>,
+    /// Whether it is a `topk` that chooses by pre-activations as they are, not times decoder norms.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_topk: bool,
 }
 
 /// The facts of a table.

@@ -59,6 +59,7 @@ impl Stage for SynthSaeBench {
             d_in: config.hidden_dim,
             d_sae: config.num_features,
             hook_out: None,
+            plain_topk: false,
         };
         let mut facts = vec![("truth".to_owned(), Facts::Dictionary(truth))];
         if config.cache {

@@ -3,10 +3,11 @@
 
 use mediant_tensor::{Compute, Tensor};
 
-use super::aux;
+use super::aux::{self, Rule};
 use super::fold::{along_rows, column_sums};
 use super::frame::{Found, Frame, only, squares};
 use super::largest::{Among, Scope, largest};
+use crate::AuxLoss;
 
 /// How the active latents are chosen.
 pub(super) struct Choice<'a> {
@@ -16,6 +17,7 @@ pub(super) struct Choice<'a> {
     /// Whether activations are compared after multiplication by decoder norms.
     pub(super) rescale: bool,
     pub(super) aux_loss_coefficient: f64,
+    pub(super) aux_loss: AuxLoss,
     /// The inner widths of `matryoshka`.
     pub(super) widths: &'a [usize],
 }
@@ -32,7 +34,8 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>, choice: &Choice<'_>) -> Fou
     let Nested { inner, errors, pulls, w_dec, output_pull } = nested(frame, &codes, choice.widths);
     let pulls = only(&active, pulls);
     let mut gradients = [frame.of_encoder(&pulls), column_sums(pulls), w_dec];
-    let aux = aux::add(frame, pre, hidden, &errors, choice.aux_loss_coefficient, &mut gradients);
+    let rule = Rule { form: choice.aux_loss, coefficient: choice.aux_loss_coefficient };
+    let aux = aux::add(frame, pre, hidden, &errors, rule, &mut gradients);
     let mut others = vec![aux];
     others.extend(inner.into_iter().map(|rows| frame.mean(rows, 1.0)));
     Found { mse: squares(&errors), others, active, least, gradients, extra: Vec::new(), output_pull, input_pull: None }
