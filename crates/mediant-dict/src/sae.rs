@@ -35,6 +35,11 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Whether it is a top-k that chooses by pre-activations as they are.
+    pub fn is_plain_topk(self) -> bool {
+        matches!(self, Self::TopK { rescale_acts_by_decoder_norm: false, .. })
+    }
+
     /// The name of the architecture: `relu`, `gated`, `topk`, `jumprelu`, `top_afa`, `matching_pursuit`.
     pub fn architecture(self) -> &'static str {
         match self {

@@ -104,6 +104,11 @@ impl SparseTerm {
         squares.iter().sum()
     }
 
+    /// Multiplies what was noted of the entries' gradients.
+    pub(super) fn scale(&mut self, factor: f32) {
+        self.pulls.iter_mut().for_each(|pull| *pull *= factor);
+    }
+
     /// Adds rows without active latents.
     pub(super) fn skip_rows(&mut self, rows: usize) {
         (0..rows).for_each(|_| self.codes.push_row([]));
