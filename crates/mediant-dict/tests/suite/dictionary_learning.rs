@@ -54,6 +54,10 @@ fn parameters(tensors: &Tensors, when: &str) -> Weights {
     }
 }
 
+/// A few hundred roundings of f32, where Adam divides a gradient of a decoder by the root of its own square after most of it, what
+/// lies along the rows, was removed.
+const TOLERANCE: f64 = 5e-5;
+
 /// A trainer of dictionary_learning, and the options here that do what it does.
 struct Case {
     name: &'static str,
@@ -62,10 +66,13 @@ struct Case {
     max_grad_norm: Option<f64>,
     /// Its loss is the one here divided by this.
     scale: f64,
+    /// How far off the way that the parameters went, of its length.
+    tolerance: f64,
 }
 
 fn cases() -> Vec<Case> {
-    let case = |name, sae| Case { name, sae, adam_beta1: 0.9, max_grad_norm: Some(1.0), scale: 1.0 };
+    let case =
+        |name, sae| Case { name, sae, adam_beta1: 0.9, max_grad_norm: Some(1.0), scale: 1.0, tolerance: TOLERANCE };
     let largest = |family: &str, coefficient: f64| {
         json!({ "architecture": family, "k": 4, "rescale_acts_by_decoder_norm": false, "decoder_norm": "one_after_step",
             "aux_loss": "dictionary_learning", "aux_loss_coefficient": coefficient })
@@ -94,7 +101,8 @@ fn cases() -> Vec<Case> {
         },
         case("topk", largest("topk", 0.5)),
         case("batchtopk", with_threshold(largest("batchtopk", 0.5))),
-        Case { max_grad_norm: Some(9.0), scale: 9.0, ..case("matryoshka", matryoshka) },
+        // Adam's epsilon is nine times what it is here, of gradients that are small.
+        Case { max_grad_norm: Some(9.0), scale: 9.0, tolerance: 2e-3, ..case("matryoshka", matryoshka) },
         Case {
             adam_beta1: 0.0,
             ..case(
@@ -113,7 +121,7 @@ fn training(case: &Case) -> Training {
     config(&options).resolve().unwrap()
 }
 
-fn follows<L: Learner>(case: &Case, tolerance: f64, learner: impl Fn(&Training, Weights) -> L) {
+fn follows<L: Learner>(case: &Case, learner: impl Fn(&Training, Weights) -> L) {
     let (tensors, training) = (made(case.name), training(case));
     let mut learner = learner(&training, parameters(&tensors, "start"));
     let none = vec![0.0; STEPS * D_SAE];
@@ -133,7 +141,7 @@ fn follows<L: Learner>(case: &Case, tolerance: f64, learner: impl Fn(&Training, 
         // How far off the way that the steps went.
         let way = |x: &[f32]| x.iter().zip(start).map(|(x, start)| x - start).collect::<Vec<f32>>();
         let distance = distance(&way(a), &way(b));
-        assert!(distance <= tolerance, "{}, {name}: {distance}", case.name);
+        assert!(distance <= case.tolerance, "{}, {name}: {distance}", case.name);
     }
     let threshold = tensors.get("end.threshold").filter(|threshold| threshold.len() == 1);
     if let (Some(found), Some(expected)) = (learner.threshold(), threshold) {
@@ -142,14 +150,10 @@ fn follows<L: Learner>(case: &Case, tolerance: f64, learner: impl Fn(&Training, 
     }
 }
 
-/// Adam divides by the root of a gradient's own square: where a gradient is little more than rounding errors it moves as far as
-/// anywhere.
-const TOLERANCE: f64 = 1e-3;
-
 #[test]
 fn trainings_follow_those_of_dictionary_learning() {
     for case in cases() {
-        follows(&case, TOLERANCE, CpuLearner::new);
+        follows(&case, CpuLearner::new);
     }
 }
 
@@ -158,9 +162,7 @@ fn so_do_those_of_devices_where_they_are_built() {
     let built = cases().into_iter().filter(|case| not_on_devices(&training(case)).is_none());
     let names: Vec<&str> = built
         .map(|case| {
-            follows(&case, TOLERANCE, |training, weights| {
-                DeviceLearner::<Flex>::new(training, weights, &Default::default())
-            });
+            follows(&case, |training, weights| DeviceLearner::<Flex>::new(training, weights, &Default::default()));
             case.name
         })
         .collect();

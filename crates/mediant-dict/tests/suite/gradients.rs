@@ -74,6 +74,7 @@ fn compare(weights: &Weights, objective: &Objective, subtract: bool, samples: Sa
         assert_eq!(work == Work::Dense, oracle.touched * 20 > all, "{} entries", oracle.touched);
     }
     assert_eq!(found.losses.others.len(), objective.other_losses().len());
+    assert_eq!(found.losses.others.len(), oracle.losses.others.len());
     let losses = [found.losses.mse].into_iter().chain(found.losses.others);
     for (a, b) in losses.zip([oracle.losses.mse].iter().chain(&oracle.losses.others)) {
         assert!((a - b).abs() <= TOLERANCE * b.abs(), "{a} is not {b}");
@@ -218,14 +219,14 @@ fn jumprelu_dense_and_sparse() {
 #[test]
 fn the_relative_jumprelu_dense_and_sparse() {
     check([20, 130, 70], 0.3, &relative(None), Work::Dense, |_| false);
-    check([20, 130, 70], -1.2, &relative(None), Work::Sparse, |_| false);
-    check([20, 130, 70], -1.2, &relative(Some(0.2)), Work::Dense, |i| i % 10 == 0);
-    check([20, 130, 70], -1.2, &relative(Some(0.2)), Work::Sparse, |i| i == 50);
+    check([20, 130, 70], -1.8, &relative(None), Work::Sparse, |_| false);
+    check([20, 130, 70], -1.8, &relative(Some(0.2)), Work::Dense, |i| i % 10 == 0);
+    check([20, 130, 70], -1.8, &relative(Some(0.2)), Work::Sparse, |i| i == 50);
     // Thresholds away from zero, as those of a training soon are.
     let away = jump_relu(Sparsity::Relative { target_l0: 9.0 }, false, None);
     check([20, 130, 70], 0.3, &away, Work::Dense, |_| false);
     check([20, 130, 70], -1.2, &away, Work::Sparse, |_| false);
-    check_transcoders(-1.2, &relative(None), Work::Sparse, |_| false);
+    check_transcoders(-1.8, &relative(None), Work::Sparse, |_| false);
 }
 
 /// Cases of dead latents: none, one, 75 of which ten are chosen (dense products), and 270 of which ten are (sparse).

@@ -298,21 +298,20 @@ impl Oracle {
         let codes = self.pre.clone() * above.clone() + moved.clone() * constant(&threshold);
         let l0 = (above + moved).sum_dim(1);
         self.reconstruct(codes.clone());
-        if let Sparsity::Relative { target_l0 } = options.sparsity {
-            let counted = where_true(&codes, |latent, f| f > values[latent]);
-            let near = where_true(&codes, |latent, f| ((f - values[latent]) / bandwidth).abs() < 0.5);
-            let moved = (constant(&threshold) - threshold.clone()) * near * (1.0 / bandwidth);
-            let off = (counted + moved).sum_dim(1).mean() / target_l0 as f32 - 1.0;
-            self.add(off.powf_scalar(2.0) * options.l0 as f32);
-            return;
-        }
         let sparsity = match options.sparsity {
-            Sparsity::Step => l0,
-            Sparsity::Tanh { scale } => (codes * self.norms.clone() * scale as f32).tanh().sum_dim(1),
-            Sparsity::Relative { .. } => unreachable!("has returned"),
-            Sparsity::Quadratic { target_l0 } => (l0 - target_l0 as f32).powf_scalar(2.0) * (2.0 / target_l0) as f32,
+            Sparsity::Step => l0.mean(),
+            Sparsity::Tanh { scale } => (codes * self.norms.clone() * scale as f32).tanh().sum_dim(1).mean(),
+            Sparsity::Quadratic { target_l0 } => {
+                (l0 - target_l0 as f32).powf_scalar(2.0).mean() * (2.0 / target_l0) as f32
+            }
+            Sparsity::Relative { target_l0 } => {
+                let counted = where_true(&codes, |latent, f| f > values[latent]);
+                let near = where_true(&codes, |latent, f| ((f - values[latent]) / bandwidth).abs() < 0.5);
+                let moved = (constant(&threshold) - threshold.clone()) * near * (1.0 / bandwidth);
+                ((counted + moved).sum_dim(1).mean() / target_l0 as f32 - 1.0).powf_scalar(2.0)
+            }
         };
-        self.add(sparsity.mean() * options.l0 as f32);
+        self.add(sparsity * options.l0 as f32);
         if let Some(coefficient) = options.pre_act_loss_coefficient {
             let of_dead = where_true(&self.pre, |latent, _| dead[latent]);
             let below = relu(threshold - self.pre.clone()) * of_dead * self.norms.clone();
