@@ -11,7 +11,7 @@ import argparse, json, os, pathlib, statistics, subprocess, sys, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Family, part of the latents that is dead, options of both sides.
-ROWS = [("topk", 0.25), ("topk", 0.0), ("batchtopk", 0.0), ("matryoshka", 0.0), ("relu", 0.0), ("gated", 0.0), ("jumprelu", 0.0)]
+ROWS = [("topk", 0.25), ("topk", 0.0), ("batchtopk", 0.0), ("matryoshka", 0.0), ("relu", 0.0), ("gated", 0.0), ("jumprelu", 0.0), ("matching_pursuit", 0.0)]
 
 
 def peer(family, dead, steps, threads, d_in, d_sae, k, batch):
@@ -29,6 +29,7 @@ def peer(family, dead, steps, threads, d_in, d_sae, k, batch):
         "relu": (S.StandardTrainingSAE, lambda: S.StandardTrainingSAEConfig(**shape)),
         "gated": (S.GatedTrainingSAE, lambda: S.GatedTrainingSAEConfig(**shape)),
         "jumprelu": (S.JumpReLUTrainingSAE, lambda: S.JumpReLUTrainingSAEConfig(**shape)),
+        "matching_pursuit": (S.MatchingPursuitTrainingSAE, lambda: S.MatchingPursuitTrainingSAEConfig(residual_threshold=0.0, max_iterations=k, **shape)),
     }[family]
     sae = kind(config())
     optimiser = torch.optim.Adam(sae.parameters(), lr=3e-4, betas=(0.9, 0.999))

@@ -285,6 +285,9 @@ pub struct DictionaryFacts {
     /// Whether a transcoder has a matrix by which its input skips the latents.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skips: bool,
+    /// Whether it is a `topk` that chooses by pre-activations as they are, not times decoder norms.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_topk: bool,
 }
 
 /// The facts of a table.

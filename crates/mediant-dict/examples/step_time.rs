@@ -1,6 +1,7 @@
 //! Seconds of a training step on random activations, with the dense product beside it.
 //!
-//! `cargo run --release -p mediant-dict --example step_time -- [--arch topk|relu|gated|batchtopk|matryoshka|jumprelu]
+//! `cargo run --release --workspace --example step_time -- [--arch topk|relu|gated|batchtopk|matryoshka|jumprelu|
+//! matching_pursuit|top_afa]
 //! [--d-in 768] [--d-sae 12288] [--k 32] [--batch 4096] [--steps 7] [--dead 0.25]`
 //!
 //! A step is all of it: forward, losses, backward, clipping, Adam. `--dead` is the part of the latents that counts as dead,
@@ -44,6 +45,9 @@ fn main() {
         "matryoshka" => {
             let widths = [d_sae / 8, d_sae / 4, d_sae / 2];
             json!({ "architecture": arch, "k": number::<f64>("--k", "32"), "matryoshka_widths": widths })
+        }
+        "matching_pursuit" => {
+            json!({ "architecture": arch, "residual_threshold": 0, "max_iterations": number::<u32>("--k", "32") })
         }
         _ => json!({ "architecture": arch }),
     };

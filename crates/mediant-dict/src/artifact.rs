@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::format::saelens::{self, HOOK_OUT, Metadata};
-use crate::format::{self, Foreign, Format, Held, gemma_scope, sparsify, tensors};
+use crate::format::{self, Foreign, Format, Held, dictionary_learning, gemma_scope, sparsify, tensors};
 use crate::train::Trained;
-use crate::{Activation, BatchChoice, Error, JumpRelu, Objective, Result, Sae, Sparsity, Training};
+use crate::{Activation, AuxLoss, BatchChoice, Error, JumpRelu, Objective, Result, Sae, Sparsity, Training};
 
 /// The `config` of a dictionary's meta.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -178,7 +178,11 @@ pub fn export(artifact: &Artifact, format: Format, fold_decoder_norms: bool, fol
     match format {
         Format::Sparsify => sparsify::save(&sae, meta.hook_out.is_some(), folder),
         Format::GemmaScope => gemma_scope::save(&sae, folder),
-        Format::Saelens | Format::DictionaryLearning => saelens::save(&sae, &metadata(meta)?, folder),
+        Format::DictionaryLearning => {
+            let said = sections(&meta)?;
+            dictionary_learning::save(&sae, &meta.hook, said, folder)
+        }
+        Format::Saelens => saelens::save(&sae, &metadata(meta)?, folder),
     }
 }
 
@@ -211,23 +215,54 @@ fn metadata(meta: DictionaryMeta) -> Result<Metadata> {
     Ok(metadata.with("training_architecture_details", training_details(&part)))
 }
 
+/// What dictionary_learning's `config.json` is to say besides how it computes: of the training, and of its data.
+fn sections(meta: &DictionaryMeta) -> Result<Map<String, Value>> {
+    let config = config(meta)?;
+    if let Some(Loaded { format: Format::DictionaryLearning, said }) = config.loaded
+        && said.contains_key("trainer")
+    {
+        return Ok(said);
+    }
+    // dictionary_learning names the model here, of which a digest is known.
+    let mut trainer = json!({ "lm_name": null });
+    for (name, path) in [("lr", "/lr/lr"), ("steps", "/steps"), ("seed", "/seed")] {
+        if let Some(value) = config.training.pointer(path) {
+            trainer[name] = value.clone();
+        }
+    }
+    let buffer = json!({ "d_submodule": meta.d_in, "io": "out", "ctx_len": config.context_size });
+    Ok(Map::from_iter([("trainer".to_owned(), trainer), ("buffer".to_owned(), buffer)]))
+}
+
 fn config(meta: &DictionaryMeta) -> Result<Config> {
     serde_json::from_value(meta.config.clone())
         .map_err(|error| Error::Data(format!("the config of the dictionary: {error}")))
+}
+
+/// Options that SAELens has not, by the names that they have here; none of a training as SAELens does it.
+fn with<const N: usize>(mut details: Value, others: [Option<(&str, Value)>; N]) -> Value {
+    others.into_iter().flatten().for_each(|(name, value)| details[name] = value);
+    details
+}
+
+fn aux_loss(form: AuxLoss) -> Option<(&'static str, Value)> {
+    (!form.is_saelens()).then(|| ("aux_loss", json!(form)))
 }
 
 /// The training options that SAELens keeps, by its names.
 fn training_details(part: &Part) -> Value {
     let decoder_init_norm = part.decoder_init_norm;
     let choice = |choice: &BatchChoice| {
-        json!({
+        let details = json!({
             "decoder_init_norm": decoder_init_norm,
             "k": choice.k,
             "use_sparse_activations": true,
             "aux_loss_coefficient": choice.aux_loss_coefficient,
             "rescale_acts_by_decoder_norm": choice.rescale_acts_by_decoder_norm,
             "topk_threshold_lr": choice.threshold_lr,
-        })
+        });
+        let start = choice.threshold_start_step.map(|step| ("topk_threshold_start_step", step.into()));
+        with(details, [aux_loss(choice.aux_loss), start])
     };
     match &part.objective {
         Objective::Relu { l1, l1_warm_up_steps } => json!({
@@ -236,16 +271,22 @@ fn training_details(part: &Part) -> Value {
             "lp_norm": 1.0,
             "l1_warm_up_steps": l1_warm_up_steps,
         }),
-        Objective::Gated { l1, l1_warm_up_steps } => json!({
-            "decoder_init_norm": decoder_init_norm,
-            "l1_coefficient": l1,
-            "l1_warm_up_steps": l1_warm_up_steps,
-        }),
-        Objective::TopK { aux_loss_coefficient, .. } => json!({
-            "decoder_init_norm": decoder_init_norm,
-            "use_sparse_activations": true,
-            "aux_loss_coefficient": aux_loss_coefficient,
-        }),
+        Objective::Gated { l1, l1_warm_up_steps, detach_decoder } => {
+            let details = json!({
+                "decoder_init_norm": decoder_init_norm,
+                "l1_coefficient": l1,
+                "l1_warm_up_steps": l1_warm_up_steps,
+            });
+            with(details, [detach_decoder.then(|| ("gated_detach_decoder", true.into()))])
+        }
+        Objective::TopK { aux_loss_coefficient, aux_loss: form, .. } => {
+            let details = json!({
+                "decoder_init_norm": decoder_init_norm,
+                "use_sparse_activations": true,
+                "aux_loss_coefficient": aux_loss_coefficient,
+            });
+            with(details, [aux_loss(*form)])
+        }
         Objective::BatchTopK { choice: of } => choice(of),
         Objective::Matryoshka { choice: of, widths, aux_by_width } => {
             let mut details = choice(of);
@@ -266,6 +307,7 @@ fn training_details(part: &Part) -> Value {
                 Sparsity::Step => ("step", 4.0, None),
                 Sparsity::Tanh { scale } => ("tanh", scale, None),
                 Sparsity::Quadratic { target_l0 } => ("quadratic", 4.0, Some(target_l0)),
+                Sparsity::Relative { target_l0 } => ("relative", 4.0, Some(target_l0)),
             };
             json!({
                 "decoder_init_norm": decoder_init_norm,

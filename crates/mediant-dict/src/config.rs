@@ -94,6 +94,26 @@ pub struct Transcoder {
     pub skip: bool,
 }
 
+/// How long the encoder's columns are at the start; they point where the decoder's rows do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EncoderInit {
+    /// As long as those rows (SAELens).
+    #[default]
+    Transposed,
+    /// All of this norm.
+    Norm(f64),
+    /// As uniform numbers in ±√(6/d_sae) make them, of which the rows are the directions.
+    Kaiming,
+}
+
+impl EncoderInit {
+    /// Whether it is the default.
+    pub fn is_transposed(&self) -> bool {
+        *self == Self::Transposed
+    }
+}
+
 /// What the inputs of dense products are rounded to. Sums, losses, gradients, moments and the parameters themselves are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -214,7 +234,10 @@ pub struct Training {
     pub transcoder: Option<Transcoder>,
     /// Norm of the decoder's rows at the start.
     pub decoder_init_norm: Option<f64>,
-    /// What happens to these norms.
+    /// Norm of the encoder's columns at the start.
+    #[serde(skip_serializing_if = "EncoderInit::is_transposed")]
+    pub encoder_init: EncoderInit,
+    /// What happens to the norms of the decoder's rows.
     pub decoder_norm: DecoderNorm,
     /// Whether the encoder's input is the activation minus `b_dec`.
     pub apply_b_dec_to_input: bool,
@@ -278,8 +301,10 @@ impl TrainConfig {
         let decoder_norm = self.sae.decoder_norm.unwrap_or(objective.decoder_norm());
         let decoder_init_norm = wrong.decoder_init_norm(&self.sae, &objective, decoder_norm);
         wrong.empty_choice(&objective, self.batch);
+        let encoder_init = wrong.encoder_init(&self.sae);
         let transcoder = wrong.transcoder(self);
         let steps = wrong.steps(self);
+        wrong.threshold_start(&objective, steps);
         let estimates = self.sae.normalize_activations != Normalize::None;
         if self.norm_estimate_batches.is_some() && !estimates {
             wrong.add("norm_estimate_batches", "does nothing without `sae.normalize_activations`", None);
@@ -307,6 +332,7 @@ impl TrainConfig {
             block: self.block,
             l0_target: self.sae.l0_target,
             decoder_init_norm,
+            encoder_init,
             decoder_norm,
             objective,
             transcoder,
@@ -394,6 +420,10 @@ impl Wrong {
         if sae.apply_b_dec_to_input == Some(true) {
             let message = "a transcoder's `b_dec` belongs to its output and cannot be subtracted from its input";
             self.add("sae.apply_b_dec_to_input", message, Some("leave it out"));
+        }
+        if sae.encoder_init_norm.is_some() {
+            let message = "a transcoder's encoder does not begin as its decoder's transpose: it is drawn by itself";
+            self.add("sae.encoder_init_norm", message, Some("leave it out"));
         }
         Some(Transcoder { skip: sae.skip })
     }

@@ -38,20 +38,40 @@ pub(crate) fn pre_activations<'a>(weights: &Weights, inputs: &[f32], buffer: &'a
     hidden
 }
 
-/// Cuts at zero; how many entries stay above it.
-pub(crate) fn rectify(hidden: &mut [f32], width: usize) -> usize {
-    let rows = hidden.par_chunks_mut(width);
-    rows.map(|row| {
-        simd(|| {
-            let mut active = 0u32;
-            for x in row {
-                *x = if *x > 0.0 { *x } else { 0.0 };
-                active += u32::from(*x > 0.0);
-            }
-            active as usize
-        })
+/// Calls `work(row, values, sums)` for every row of a matrix. What the calls add to `sums` is added to `totals`, one number
+/// a column, in an order that does not depend on the threads. Returns the sum of what they return.
+pub(crate) fn each_row_adding(
+    matrix: &mut [f32],
+    totals: &mut [f32],
+    work: impl Fn(usize, &mut [f32], &mut [f32]) -> usize + Sync,
+) -> usize {
+    const ROWS: usize = 64;
+    let width = totals.len();
+    let blocks = matrix.par_chunks_mut(ROWS * width).enumerate().map(|(block, rows)| {
+        let mut sums = vec![0.0; width];
+        let rows = rows.chunks_exact_mut(width).enumerate();
+        let count: usize = rows.map(|(row, values)| simd(|| work(block * ROWS + row, values, &mut sums))).sum();
+        (count, sums)
+    });
+    let mut count = 0;
+    for (of_block, sums) in blocks.collect::<Vec<_>>() {
+        count += of_block;
+        totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+    }
+    count
+}
+
+/// Cuts at zero and adds every column to `totals`; how many entries stay above zero.
+pub(crate) fn rectify_adding(hidden: &mut [f32], totals: &mut [f32]) -> usize {
+    each_row_adding(hidden, totals, |_, row, sums| {
+        let mut active = 0u32;
+        for (x, sum) in row.iter_mut().zip(sums) {
+            *x = if *x > 0.0 { *x } else { 0.0 };
+            *sum += *x;
+            active += u32::from(*x > 0.0);
+        }
+        active as usize
     })
-    .sum()
 }
 
 /// The magnitude of `gated` where its gate is open: max((π − b_gate) e^r_mag + b_mag, 0).

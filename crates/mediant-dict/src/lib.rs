@@ -20,11 +20,12 @@ mod weights;
 
 pub use assignment::assignment;
 pub use config::{
-    BDecInit, ComputeDtype, ConfigProblem, LearningRate, LrSchedule, Normalize, TrainConfig, Training, Transcoder,
+    BDecInit, ComputeDtype, ConfigProblem, EncoderInit, LearningRate, LrSchedule, Normalize, TrainConfig, Training,
+    Transcoder,
 };
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
-pub use objective::{BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};
+pub use objective::{AuxLoss, BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};
 pub use pursuit::MatchingPursuit;
 pub use sae::{Activation, Sae};
 pub use sae_config::{Architecture, SaeConfig, SparsityMode};

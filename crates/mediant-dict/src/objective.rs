@@ -26,6 +26,9 @@ pub enum Objective {
         l1: f64,
         /// Steps in which λ rises from 0.
         l1_warm_up_steps: u64,
+        /// Whether W_dec and b_dec are held constant in x̂_π.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        detach_decoder: bool,
     },
     /// `mse + c · scale · ‖(x − x̂) − ê‖²`, ê made by dead latents.
     TopK {
@@ -35,6 +38,9 @@ pub enum Objective {
         rescale_acts_by_decoder_norm: bool,
         /// c.
         aux_loss_coefficient: f64,
+        /// How ê is made and what its error is divided by.
+        #[serde(default, skip_serializing_if = "AuxLoss::is_saelens")]
+        aux_loss: AuxLoss,
     },
     /// As `topk`, the k·batch largest of a whole batch (Bussmann et al. 2024, arXiv:2412.06410); at inference a
     /// threshold.
@@ -88,6 +94,24 @@ pub enum DecoderNorm {
     OneAfterStep,
 }
 
+/// The AuxK loss of a tool: dead latents, at most half as many as the output has dimensions, reconstruct the residual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuxLoss {
+    /// Those of the largest pre-activations; `c · min(n_dead / (d / 2), 1) · ‖(x − x̂) − ê‖²`.
+    #[default]
+    Saelens,
+    /// Those of the largest activations, after ReLU; `c · ‖(x − x̂) − ê‖²` over the variance of the batch's residuals.
+    DictionaryLearning,
+}
+
+impl AuxLoss {
+    /// Whether it is the default.
+    pub fn is_saelens(&self) -> bool {
+        *self == Self::Saelens
+    }
+}
+
 /// How active latents of a batch are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BatchChoice {
@@ -97,8 +121,15 @@ pub struct BatchChoice {
     pub rescale_acts_by_decoder_norm: bool,
     /// Coefficient of the AuxK loss.
     pub aux_loss_coefficient: f64,
+    /// Its form.
+    #[serde(default, skip_serializing_if = "AuxLoss::is_saelens")]
+    pub aux_loss: AuxLoss,
     /// Weight of a batch's smallest chosen activation in the running threshold.
     pub threshold_lr: f64,
+    /// The last step, counted from 0, that the threshold does not see: it is then the first smallest activation, and a batch
+    /// without active latents has one of 0 (dictionary_learning). `None`: it sees all steps, and is 0 before (SAELens).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold_start_step: Option<u64>,
 }
 
 impl BatchChoice {
@@ -143,13 +174,20 @@ pub enum Sparsity {
         /// t.
         target_l0: f64,
     },
+    /// (L0/t − 1)² of the batch's mean L0, whose step is that of activations (dictionary_learning).
+    Relative {
+        /// t.
+        target_l0: f64,
+    },
 }
 
 impl Objective {
     /// The sparsity coefficient after warm-up, and the steps of warm-up, if there is one.
     fn coefficient(&self) -> Option<(f64, u64)> {
         match *self {
-            Self::Relu { l1, l1_warm_up_steps } | Self::Gated { l1, l1_warm_up_steps } => Some((l1, l1_warm_up_steps)),
+            Self::Relu { l1, l1_warm_up_steps } | Self::Gated { l1, l1_warm_up_steps, .. } => {
+                Some((l1, l1_warm_up_steps))
+            }
             Self::JumpRelu(JumpRelu { l0, l0_warm_up_steps, .. }) => Some((l0, l0_warm_up_steps)),
             Self::TopK { .. }
             | Self::BatchTopK { .. }
@@ -262,6 +300,11 @@ impl Objective {
     /// Whether b_enc is trained; it is zero otherwise.
     pub fn has_encoder_bias(&self) -> bool {
         !matches!(self, Self::TopAfa(_))
+    }
+
+    /// Whether thresholds are kept at 0 or above, as in SAELens. dictionary_learning's loss pushes them back by itself.
+    pub(crate) fn keeps_thresholds_positive(&self) -> bool {
+        !matches!(self, Self::JumpRelu(JumpRelu { sparsity: Sparsity::Relative { .. }, .. }))
     }
 
     /// SAELens' name of the family, or ours if SAELens has none.

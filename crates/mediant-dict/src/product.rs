@@ -1,12 +1,19 @@
 //! Dense products of row-major matrices in slices.
 
-use mediant_tensor::kernels::{Matrix, MatrixMut, matmul_into};
+use mediant_tensor::kernels::{Matrix, MatrixMut, matmul_into, matmul_over};
 
 /// `out += scale · a · bᵀ`: `a` is `[rows, inner]`, `b` `[cols, inner]`.
 pub(crate) fn add_times_transposed(out: &mut [f32], scale: f32, a: &[f32], b: &[f32], inner: usize) {
     let (rows, cols) = (a.len() / inner, b.len() / inner);
     let (a, b) = (Matrix::new(a, rows, inner, inner), Matrix::new(b, cols, inner, inner).t());
     matmul_into(&mut MatrixMut::new(out, rows, cols, cols), scale, a, b, true);
+}
+
+/// `out = scale · a · bᵀ`: `a` is `[rows, inner]`, `b` `[cols, inner]`.
+pub(crate) fn times_transposed(out: &mut [f32], scale: f32, a: &[f32], b: &[f32], inner: usize) {
+    let (rows, cols) = (a.len() / inner, b.len() / inner);
+    let (a, b) = (Matrix::new(a, rows, inner, inner), Matrix::new(b, cols, inner, inner).t());
+    matmul_over(&mut MatrixMut::new(out, rows, cols, cols), scale, a, b, true);
 }
 
 /// `out += scale · a · b`: `a` is `[rows, inner]`, `b` `[inner, cols]`.

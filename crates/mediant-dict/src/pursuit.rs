@@ -8,8 +8,8 @@ use mediant_tensor::kernels::{least_rows, simd};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::encode::zeroed;
-use crate::product::add_times_transposed;
+use crate::encode::sized;
+use crate::product::times_transposed;
 use crate::weights::sum_of_squares;
 
 /// When a pursuit ends.
@@ -47,8 +47,8 @@ impl MatchingPursuit {
             }
             // Products of few rows would have other bits.
             residuals.resize(under.len().max(least_rows(d_sae)) * d_in, 0.0);
-            let products = zeroed(buffer, residuals.len() / d_in * d_sae);
-            add_times_transposed(products, 1.0, &residuals, w_dec, d_in);
+            let products = sized(buffer, residuals.len() / d_in * d_sae);
+            times_transposed(products, 1.0, &residuals, w_dec, d_in);
             residuals.truncate(under.len() * d_in);
             let rows = under.par_iter_mut().zip(residuals.par_chunks_mut(d_in)).zip(products.par_chunks(d_sae));
             let goes_on: Vec<bool> =

@@ -5,7 +5,7 @@ use mediant_tensor::kernels::sparse::Codes;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{choose, magnitude, positive_entries, pre_activations, rectify, scaled_plus_rows};
+use crate::encode::{choose, magnitude, positive_entries, pre_activations, scaled_plus_rows};
 use crate::product::{add_times_transposed, pieces};
 use crate::{Error, Extra, MatchingPursuit, Result, Weights, afa, pursuit};
 
@@ -35,6 +35,11 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Whether it is a top-k that chooses by pre-activations as they are.
+    pub fn is_plain_topk(self) -> bool {
+        matches!(self, Self::TopK { rescale_acts_by_decoder_norm: false, .. })
+    }
+
     /// The name of the architecture: `relu`, `gated`, `topk`, `jumprelu`, `top_afa`, `matching_pursuit`.
     pub fn architecture(self) -> &'static str {
         match self {
@@ -135,10 +140,7 @@ impl Sae {
             all.append(&match (self.activation, &self.weights.extra) {
                 (Activation::TopAfa, _) => afa::choose(hidden, self.norms.as_deref().unwrap_or_default(), inputs),
                 (Activation::TopK { k, .. }, _) => choose(hidden, d_sae, self.norms.as_deref(), k),
-                (_, Extra::None | Extra::Tied) => {
-                    rectify(hidden, d_sae);
-                    positive_entries(hidden, d_sae)
-                }
+                (_, Extra::None | Extra::Tied) => positive_entries(hidden, d_sae),
                 (_, Extra::Threshold(threshold)) => {
                     entries(hidden, d_sae, |i, z| if z > threshold[i] { z } else { 0.0 })
                 }

@@ -5,8 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::config::{BDecInit, Normalize, Wrong};
-use crate::{BatchChoice, DecoderNorm, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa};
+use crate::config::{BDecInit, EncoderInit, Normalize, Wrong};
+use crate::{AuxLoss, BatchChoice, DecoderNorm, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa};
 
 /// The `sae:` options of `train_sae`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,13 +22,21 @@ pub struct SaeConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescale_acts_by_decoder_norm: Option<bool>,
     /// topk, batchtopk, matryoshka, top_afa: coefficient of the AuxK loss, in which dead latents reconstruct the residual;
-    /// by default 1, for top_afa 1/32, and 0 for none.
+    /// by default 1, for top_afa and with `aux_loss: dictionary_learning` 1/32, as there, and 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aux_loss_coefficient: Option<f64>,
+    /// topk, batchtopk, matryoshka: whose AuxK loss; by default `saelens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aux_loss: Option<AuxLoss>,
     /// batchtopk, matryoshka: weight of each batch's smallest chosen activation in the running threshold that
-    /// inference uses; by default 0.01.
+    /// inference uses; by default 0.01 (dictionary_learning: 0.001).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topk_threshold_lr: Option<f64>,
+    /// batchtopk, matryoshka: the threshold begins after this step, counted from 0, with that step's smallest chosen activation
+    /// as it is, and takes a batch without active latents for one of 0 (dictionary_learning, after step 1000). By default it
+    /// begins with the first step, from 0, and passes over such a batch (SAELens).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topk_threshold_start_step: Option<u64>,
     /// matryoshka: how many latents, from the first, reconstruct by themselves, rising; `d_sae` is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matryoshka_widths: Option<Vec<usize>>,
@@ -42,16 +50,21 @@ pub struct SaeConfig {
     /// relu, gated: steps in which the L1 coefficient rises linearly from 0, by default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l1_warm_up_steps: Option<u64>,
+    /// gated: hold W_dec and b_dec constant in the reconstruction from the gate, as the paper and dictionary_learning do; by
+    /// default false, as in SAELens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gated_detach_decoder: Option<bool>,
     /// jumprelu: coefficient of the sparsity loss, by default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l0_coefficient: Option<f64>,
     /// jumprelu: steps in which that coefficient rises linearly from 0, by default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l0_warm_up_steps: Option<u64>,
-    /// jumprelu: the thresholds at the start, by default 0.01.
+    /// jumprelu: the thresholds at the start, by default 0.01, and 0.001 with `relative` (dictionary_learning).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jumprelu_init_threshold: Option<f64>,
-    /// jumprelu: width around a threshold in which it has a gradient, by default 0.05.
+    /// jumprelu: width around a threshold in which it has a gradient, by default 0.05, and 0.001 with `relative`
+    /// (dictionary_learning).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jumprelu_bandwidth: Option<f64>,
     /// jumprelu: what is penalised; by default `step`.
@@ -60,7 +73,8 @@ pub struct SaeConfig {
     /// jumprelu with `tanh`: its scale, by default 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jumprelu_tanh_scale: Option<f64>,
-    /// jumprelu with `quadratic`: the number of active latents that is aimed at.
+    /// jumprelu with `quadratic` or `relative`: the number of active latents that is aimed at; with `relative` by default 20
+    /// (dictionary_learning).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_l0: Option<f64>,
     /// jumprelu: whether the estimator's gradient reaches pre-activations too (Anthropic) or the thresholds alone
@@ -100,7 +114,14 @@ pub struct SaeConfig {
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<f64>")]
     pub decoder_init_norm: Option<Option<f64>>,
-    /// Subtract `b_dec` from the input before encoding; by default true, and not of transcoders.
+    /// Norm of the encoder's columns at the start, which point where the decoder's rows do; by default that of these rows
+    /// (dictionary_learning: 0.1 for its `AutoEncoder`). `null` makes them as long as a Kaiming draw of the encoder, uniform in
+    /// ±√(6/d_sae) (top-AFA's code). No option of transcoders and of matching_pursuit.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>")]
+    pub encoder_init_norm: Option<Option<f64>>,
+    /// Subtract `b_dec` from the input before encoding; by default true, and not of transcoders. (dictionary_learning's
+    /// `JumpReluAutoEncoder` does not.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply_b_dec_to_input: Option<bool>,
     /// Transcoders: add `x W_skipᵀ` to the output, W_skip trained from zero.
@@ -154,6 +175,19 @@ pub enum SparsityMode {
     Tanh,
     /// 2/t (L0 − t)² with `target_l0` t (Gemma Scope 2).
     Quadratic,
+    /// (L0/t − 1)² of the batch's mean L0, with `target_l0` t (dictionary_learning).
+    Relative,
+}
+
+impl SparsityMode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Tanh => "tanh",
+            Self::Quadratic => "quadratic",
+            Self::Relative => "relative",
+        }
+    }
 }
 
 impl Architecture {
@@ -182,7 +216,10 @@ impl Wrong {
                 self.not_negative(l1, "sae.l1");
                 let l1_warm_up_steps = sae.l1_warm_up_steps.unwrap_or(0);
                 match sae.architecture {
-                    Architecture::Gated => Objective::Gated { l1, l1_warm_up_steps },
+                    Architecture::Gated => {
+                        let detach_decoder = sae.gated_detach_decoder.unwrap_or(false);
+                        Objective::Gated { l1, l1_warm_up_steps, detach_decoder }
+                    }
                     _ => Objective::Relu { l1, l1_warm_up_steps },
                 }
             }
@@ -192,6 +229,7 @@ impl Wrong {
                     k: choice.k as usize,
                     rescale_acts_by_decoder_norm: choice.rescale_acts_by_decoder_norm,
                     aux_loss_coefficient: choice.aux_loss_coefficient,
+                    aux_loss: choice.aux_loss,
                 }
             }
             Architecture::Batchtopk => Objective::BatchTopK { choice: self.choice(sae, d_sae) },
@@ -282,16 +320,44 @@ impl Wrong {
         }
     }
 
+    /// How long the encoder's columns are at the start.
+    pub(crate) fn encoder_init(&mut self, sae: &SaeConfig) -> EncoderInit {
+        match sae.encoder_init_norm {
+            None => EncoderInit::Transposed,
+            Some(None) => EncoderInit::Kaiming,
+            Some(Some(norm)) => {
+                let possible = norm > 0.0 && norm.is_finite();
+                self.require(
+                    possible,
+                    "sae.encoder_init_norm",
+                    "must be a positive number, or null for a Kaiming draw",
+                );
+                EncoderInit::Norm(norm)
+            }
+        }
+    }
+
+    /// A threshold that would never begin.
+    pub(crate) fn threshold_start(&mut self, objective: &Objective, steps: u64) {
+        if let Some(start) = objective.batch_choice().and_then(|choice| choice.threshold_start_step)
+            && steps > 0
+            && start.saturating_add(1) >= steps
+        {
+            let message = format!(
+                "the threshold would never begin: the last of the {steps} steps is step {}",
+                steps.saturating_sub(1)
+            );
+            self.add("sae.topk_threshold_start_step", message, Some("train longer, or begin earlier"));
+        }
+    }
+
     fn l0_target(&mut self, sae: &SaeConfig, d_sae: usize) {
         let Some(target) = sae.l0_target else { return };
         let possible = target > 0.0 && target <= d_sae as f64;
         self.require(possible, "sae.l0_target", "must be above 0 and at most `d_sae`");
-        if sae.jumprelu_sparsity_loss_mode == Some(SparsityMode::Quadratic) {
-            self.add(
-                "sae.l0_target",
-                "the quadratic loss aims at `target_l0` by itself",
-                Some("leave one of them out"),
-            );
+        if let Some(mode @ (SparsityMode::Quadratic | SparsityMode::Relative)) = sae.jumprelu_sparsity_loss_mode {
+            let message = format!("the {} loss aims at `target_l0` by itself", mode.name());
+            self.add("sae.l0_target", message, Some("leave one of them out"));
         }
         if sae.l1 == Some(0.0) || sae.l0_coefficient == Some(0.0) {
             let help = "the coefficient is multiplied until the target is met";
@@ -300,12 +366,23 @@ impl Wrong {
     }
 
     fn choice(&mut self, sae: &SaeConfig, d_sae: usize) -> BatchChoice {
+        let aux_loss = sae.aux_loss.unwrap_or_default();
+        let aux_loss_coefficient = match aux_loss {
+            AuxLoss::Saelens => 1.0,
+            AuxLoss::DictionaryLearning => 1.0 / 32.0,
+        };
         let choice = BatchChoice {
             k: sae.k.unwrap_or(100.0),
             rescale_acts_by_decoder_norm: sae.rescale_acts_by_decoder_norm.unwrap_or(true),
-            aux_loss_coefficient: sae.aux_loss_coefficient.unwrap_or(1.0),
+            aux_loss_coefficient: sae.aux_loss_coefficient.unwrap_or(aux_loss_coefficient),
+            aux_loss,
             threshold_lr: sae.topk_threshold_lr.unwrap_or(0.01),
+            threshold_start_step: sae.topk_threshold_start_step,
         };
+        if sae.aux_loss.is_some() && choice.aux_loss_coefficient == 0.0 {
+            let message = "does nothing with an `aux_loss_coefficient` of 0";
+            self.add("sae.aux_loss", message, Some("leave one of them out"));
+        }
         if sae.architecture == Architecture::Topk {
             let whole = choice.k >= 1.0 && choice.k.fract() == 0.0;
             self.require(whole, "sae.k", "must be a whole number of at least 1; a mean is for `batchtopk`");
@@ -342,14 +419,19 @@ impl Wrong {
             let help = "add `jumprelu_sparsity_loss_mode: tanh`";
             self.add("sae.jumprelu_tanh_scale", "does nothing without the tanh loss", Some(help));
         }
-        if sae.target_l0.is_some() && mode != SparsityMode::Quadratic {
-            let help = "add `jumprelu_sparsity_loss_mode: quadratic`";
-            self.add("sae.target_l0", "does nothing without the quadratic loss", Some(help));
+        if sae.target_l0.is_some() && !matches!(mode, SparsityMode::Quadratic | SparsityMode::Relative) {
+            let help = "add `jumprelu_sparsity_loss_mode: quadratic` or `relative`";
+            self.add("sae.target_l0", "does nothing without the quadratic or the relative loss", Some(help));
+        }
+        if sae.jumprelu_ste_to_input == Some(true) && mode == SparsityMode::Relative {
+            let message = "the relative loss has gradients towards thresholds alone, as in dictionary_learning";
+            self.add("sae.jumprelu_ste_to_input", message, Some("leave one of them out"));
         }
         let sparsity = match (mode, sae.target_l0) {
             (SparsityMode::Step, _) => Sparsity::Step,
             (SparsityMode::Tanh, _) => Sparsity::Tanh { scale: sae.jumprelu_tanh_scale.unwrap_or(4.0) },
             (SparsityMode::Quadratic, Some(target_l0)) => Sparsity::Quadratic { target_l0 },
+            (SparsityMode::Relative, target) => Sparsity::Relative { target_l0: target.unwrap_or(20.0) },
             (SparsityMode::Quadratic, None) => {
                 let help = "add `target_l0: 50`, for example";
                 self.add("sae.jumprelu_sparsity_loss_mode", "the quadratic loss needs `target_l0`", Some(help));
@@ -359,13 +441,15 @@ impl Wrong {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         self.require(sae.jumprelu_tanh_scale.is_none_or(positive), "sae.jumprelu_tanh_scale", "must be above 0");
         let possible = |l0: f64| l0 > 0.0 && l0 <= d_sae as f64;
-        self.require(sae.target_l0.is_none_or(possible), "sae.target_l0", "must be above 0 and at most `d_sae`");
+        let target = if let Sparsity::Relative { target_l0 } = sparsity { Some(target_l0) } else { sae.target_l0 };
+        self.require(target.is_none_or(possible), "sae.target_l0", "must be above 0 and at most `d_sae`");
         self.require(sae.jumprelu_bandwidth.is_none_or(positive), "sae.jumprelu_bandwidth", "must be above 0");
+        let (threshold_init, bandwidth) = if mode == SparsityMode::Relative { (0.001, 0.001) } else { (0.01, 0.05) };
         let jump_relu = JumpRelu {
             l0: sae.l0_coefficient.unwrap_or(1.0),
             l0_warm_up_steps: sae.l0_warm_up_steps.unwrap_or(0),
-            threshold_init: sae.jumprelu_init_threshold.unwrap_or(0.01),
-            bandwidth: sae.jumprelu_bandwidth.unwrap_or(0.05),
+            threshold_init: sae.jumprelu_init_threshold.unwrap_or(threshold_init),
+            bandwidth: sae.jumprelu_bandwidth.unwrap_or(bandwidth),
             sparsity,
             ste_to_input: sae.jumprelu_ste_to_input.unwrap_or(false),
             pre_act_loss_coefficient: sae.pre_act_loss_coefficient,
@@ -388,16 +472,19 @@ impl Wrong {
             ("sae.k", sae.k.is_some(), largest),
             ("sae.rescale_acts_by_decoder_norm", sae.rescale_acts_by_decoder_norm.is_some(), largest),
             ("sae.aux_loss_coefficient", sae.aux_loss_coefficient.is_some(), &[Topk, Batchtopk, Matryoshka, TopAfa]),
+            ("sae.aux_loss", sae.aux_loss.is_some(), largest),
             ("sae.afa_coeff", sae.afa_coeff.is_some(), &[TopAfa]),
             ("sae.k_aux", sae.k_aux.is_some(), &[TopAfa]),
             ("sae.residual_threshold", sae.residual_threshold.is_some(), &[MatchingPursuit]),
             ("sae.max_iterations", sae.max_iterations.is_some(), &[MatchingPursuit]),
             ("sae.stop_on_duplicate_support", sae.stop_on_duplicate_support.is_some(), &[MatchingPursuit]),
             ("sae.topk_threshold_lr", sae.topk_threshold_lr.is_some(), &[Batchtopk, Matryoshka]),
+            ("sae.topk_threshold_start_step", sae.topk_threshold_start_step.is_some(), &[Batchtopk, Matryoshka]),
             ("sae.matryoshka_widths", sae.matryoshka_widths.is_some(), &[Matryoshka]),
             ("sae.use_matryoshka_aux_loss", sae.use_matryoshka_aux_loss.is_some(), &[Matryoshka]),
             ("sae.l1", sae.l1.is_some(), &[Relu, Gated]),
             ("sae.l1_warm_up_steps", sae.l1_warm_up_steps.is_some(), &[Relu, Gated]),
+            ("sae.gated_detach_decoder", sae.gated_detach_decoder.is_some(), &[Gated]),
             ("sae.l0_coefficient", sae.l0_coefficient.is_some(), &[Jumprelu]),
             ("sae.l0_warm_up_steps", sae.l0_warm_up_steps.is_some(), &[Jumprelu]),
             ("sae.jumprelu_init_threshold", sae.jumprelu_init_threshold.is_some(), &[Jumprelu]),
@@ -409,6 +496,9 @@ impl Wrong {
             ("sae.l0_target", sae.l0_target.is_some(), &[Relu, Gated, Jumprelu]),
             ("sae.pre_act_loss_coefficient", sae.pre_act_loss_coefficient.is_some(), &[Jumprelu]),
         ];
+        if sae.encoder_init_norm.is_some() && sae.architecture == MatchingPursuit {
+            self.add("sae.encoder_init_norm", "the encoder of a matching pursuit is its decoder", Some("leave it out"));
+        }
         for (path, given, families) in options {
             if given && !families.contains(&sae.architecture) {
                 let names: Vec<&str> = families.iter().map(|family| family.name()).collect();

@@ -3,6 +3,8 @@
 use mediant_tensor::random;
 use rayon::prelude::*;
 
+use crate::EncoderInit;
+
 /// W_enc, b_enc, W_dec, b_dec, and what else the family has; or as many gradients.
 ///
 /// Both matrices have one row a latent, so that what belongs to a latent lies together.
@@ -69,10 +71,7 @@ impl Weights {
         let mut w_dec = vec![0.0; d_sae * d_in];
         random::fill_uniform(&mut random::stream(seed, "init"), &mut w_dec, -bound, bound);
         if let Some(wanted) = decoder_norm {
-            for row in w_dec.chunks_exact_mut(d_in) {
-                let scale = wanted as f32 / norm(row);
-                row.iter_mut().for_each(|x| *x *= scale);
-            }
+            scale_rows(&mut w_dec, d_in, wanted);
         }
         Self {
             d_in,
@@ -84,6 +83,19 @@ impl Weights {
             b_dec: vec![0.0; d_in],
             w_skip: None,
             extra: Extra::None,
+        }
+    }
+
+    /// Gives the encoder's columns initial norms of their own; they keep the directions of the decoder's rows, which are drawn
+    /// from the stream (`seed`, "init").
+    pub(crate) fn init_encoder(&mut self, init: EncoderInit, seed: u64) {
+        match init {
+            EncoderInit::Transposed => {}
+            EncoderInit::Norm(wanted) => scale_rows(&mut self.w_enc, self.d_in, wanted),
+            EncoderInit::Kaiming => {
+                let bound = (6.0 / self.d_sae as f32).sqrt();
+                random::fill_uniform(&mut random::stream(seed, "init"), &mut self.w_enc, -bound, bound);
+            }
         }
     }
 
@@ -225,6 +237,13 @@ impl Weights {
             // e^r_mag multiplies what has been scaled already.
             Extra::Gate { b_mag, .. } => times_norm(b_mag),
         }
+    }
+}
+
+fn scale_rows(matrix: &mut [f32], width: usize, wanted: f64) {
+    for row in matrix.chunks_exact_mut(width) {
+        let scale = wanted as f32 / norm(row);
+        row.iter_mut().for_each(|x| *x *= scale);
     }
 }
 

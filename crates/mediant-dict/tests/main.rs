@@ -13,6 +13,8 @@ mod artifact;
 mod config;
 #[path = "suite/device.rs"]
 mod device;
+#[path = "suite/dictionary_learning.rs"]
+mod dictionary_learning;
 #[path = "suite/formats.rs"]
 mod formats;
 #[path = "suite/gradients.rs"]

@@ -236,7 +236,7 @@ pub fn attribute<C: Compute, E: From<Error>>(
                 _ => corrupted.iter().zip(&sums).map(|(corrupted, sum)| corrupted + sum).collect(),
             };
             let reached = |example| pairs.reaches(example, &target.select.positions);
-            recorder.record(index, pair.first, clean, Some(corrupted), &predicted, reached)?;
+            recorder.record_where(index, pair.first, clean, Some(corrupted), &predicted, reached)?;
         }
         progress(range.end, pairs.prompts().len())?;
     }

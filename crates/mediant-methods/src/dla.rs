@@ -161,7 +161,7 @@ pub fn attribute_logits<C: Compute, E: From<Error>>(
         let mut of_units = BTreeMap::new();
         for (index, &component) in components.iter().enumerate() {
             let values = run.contribution(component, &mut of_units)?;
-            recorder.record(index, pair.first, &clean, None, &values, |_| true)?;
+            recorder.record(index, pair.first, &clean, None, &values)?;
         }
         recorder.count(range.len(), 1.0);
         progress(range.end, pairs.prompts().len())?;

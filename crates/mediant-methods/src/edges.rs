@@ -128,7 +128,7 @@ pub fn edge_effects<C: Compute, E: From<Error>>(
                             }
                             _ => clean.iter().zip(&of_node).map(|(value, sum)| value - sum).collect(),
                         };
-                        recorder.record(mediator, pair.first, clean, Some(corrupted), &predicted, |_| true)?;
+                        recorder.record(mediator, pair.first, clean, Some(corrupted), &predicted)?;
                         mediator += 1;
                     }
                 }
@@ -144,7 +144,7 @@ pub fn edge_effects<C: Compute, E: From<Error>>(
                         let delta = difference.clone().neg();
                         let patched = added(model, &pair.clean, &state, &delta, &[receiver], metric, &pair.answers)?;
                         recorder.count(range.len(), share(place, model.config().n_layers));
-                        recorder.record(mediator, pair.first, clean, Some(corrupted), &patched, |_| true)?;
+                        recorder.record(mediator, pair.first, clean, Some(corrupted), &patched)?;
                         mediator += 1;
                     }
                 }

@@ -53,7 +53,7 @@ pub fn intervene<C: Compute, E: From<Error>>(
         let whole = 1 + together.passes + usize::from(other.is_some());
         recorder.count(range.len(), whole as f64 + share(Place::before(together.first, layers), layers));
         let reached = |example| together.positions.iter().any(|positions| pairs.reaches(example, positions));
-        recorder.record(0, pair.first, &clean, other.as_deref(), &changed, reached)?;
+        recorder.record_where(0, pair.first, &clean, other.as_deref(), &changed, reached)?;
         progress(range.end, pairs.prompts().len())?;
     }
     Ok(())

@@ -102,7 +102,7 @@ pub fn knock_out<C: Compute, E: From<Error>>(
         for (index, values) in cut_values.iter().enumerate() {
             let KnockOut { queries, keys, .. } = &cuts[index].1.edit;
             let reached = |example| pairs.reaches(example, queries) && pairs.reaches(example, keys);
-            recorder.record(index, pair.first, &clean, None, values, reached)?;
+            recorder.record_where(index, pair.first, &clean, None, values, reached)?;
         }
         progress(range.end, pairs.prompts().len())?;
     }

@@ -110,7 +110,7 @@ impl Lens {
                     _ => reading.layer as usize * pairs.longest() + reading.position as usize,
                 };
                 let clean = clean[reading.example as usize - range.start];
-                recorder.record(mediator, reading.example, &[clean], None, &[reading.metric], |_| true)?;
+                recorder.record(mediator, reading.example, &[clean], None, &[reading.metric])?;
             }
             recorder.count(range.len(), 1.0);
             each(readings)?;

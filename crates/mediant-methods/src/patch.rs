@@ -77,7 +77,7 @@ pub fn patch<C: Compute, E: From<Error>>(
         };
         for (index, patched) in patched.iter().enumerate() {
             let reached = |example| pairs.reaches(example, &targets[index].select.positions);
-            recorder.record(index, pair.first, clean, Some(counterfactual), patched, reached)?;
+            recorder.record_where(index, pair.first, clean, Some(counterfactual), patched, reached)?;
         }
         progress(range.end, pairs.prompts().len())?;
     }
@@ -165,7 +165,7 @@ pub fn ablate<C: Compute, E: From<Error>>(
         recorder.count(range.len(), 1.0);
         for (index, ablated) in ablated.iter().enumerate() {
             let reached = |example| pairs.reaches(example, &targets[index].select.positions);
-            recorder.record(index, pair.first, &clean, None, ablated, reached)?;
+            recorder.record_where(index, pair.first, &clean, None, ablated, reached)?;
         }
         progress(range.end, pairs.prompts().len())?;
     }

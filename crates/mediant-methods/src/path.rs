@@ -161,7 +161,7 @@ pub fn path_patch<C: Compute, E: From<Error>>(
                 receivers.iter().filter(|receiver| reaches(sender, receiver, config.parallel)).collect();
             let patched = added(model, into, &state, &delta, &reached, metric, &pair.answers)?;
             recorder.count(range.len(), share(place, config.n_layers));
-            recorder.record(index, pair.first, clean, Some(counterfactual), &patched, |_| true)?;
+            recorder.record(index, pair.first, clean, Some(counterfactual), &patched)?;
         }
         progress(range.end, pairs.prompts().len())?;
     }

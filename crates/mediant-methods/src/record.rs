@@ -75,12 +75,27 @@ impl Recorder {
         })
     }
 
-    /// Takes the effect of a mediator on each of some neighbouring examples, from `first` on, that `reached` says it is in.
-    /// `clean` and `patched` have one value an example, `counterfactual` too or none at all.
+    /// Takes the effect of a mediator on each of some neighbouring examples, from `first` on. `clean` and `patched` have one
+    /// value an example, `counterfactual` too or none at all.
     ///
     /// # Errors
     /// [`Error::Data`] for a counterfactual that the contrast needs and that is not there, and if writing fails.
     pub fn record(
+        &mut self,
+        mediator: usize,
+        first: u32,
+        clean: &[f64],
+        counterfactual: Option<&[f64]>,
+        patched: &[f64],
+    ) -> Result<()> {
+        self.record_where(mediator, first, clean, counterfactual, patched, |_| true)
+    }
+
+    /// [`Recorder::record`] of those examples that `reached` says the mediator is in.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn record_where(
         &mut self,
         mediator: usize,
         first: u32,

@@ -95,7 +95,7 @@ pub fn steer<C: Compute, E: From<Error>>(
         for (index, edit) in edits.iter().enumerate() {
             let steered = run(Hooks::none().edit(steering.point, edit.as_ref()))?;
             let reached = |example| pairs.reaches(example, &steering.positions);
-            recorder.record(index, pair.first, &clean, None, &steered, reached)?;
+            recorder.record_where(index, pair.first, &clean, None, &steered, reached)?;
             recorder.count(range.len(), share(place, layers));
         }
         progress(range.end, pairs.prompts().len())?;

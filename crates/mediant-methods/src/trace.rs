@@ -186,14 +186,7 @@ pub fn trace<C: Compute, E: From<Error>>(
             let group = mediator % TOKEN_GROUPS.len();
             for (index, _) in groups.iter().enumerate().filter(|(_, groups)| !groups[group].is_empty()) {
                 let (clean, noisy) = (&clean.values[index..=index], &noisy[index..=index]);
-                recorder.record(
-                    mediator,
-                    pair.first + index as u32,
-                    clean,
-                    Some(noisy),
-                    &values[index..=index],
-                    |_| true,
-                )?;
+                recorder.record(mediator, pair.first + index as u32, clean, Some(noisy), &values[index..=index])?;
             }
         }
         progress(range.end, pairs.prompts().len())?;

@@ -86,6 +86,13 @@ impl Stage for AttentionKnockout {
             problems.push(Problems::config("keys", "nothing to cut is listed"));
         }
         for (index, keys) in config.keys.iter().enumerate() {
+            if *keys == Positions::All {
+                let message = "without any key nothing is left to attend to";
+                problems.push(
+                    Problems::config(format!("keys[{index}]"), message)
+                        .help("some positions: `{ span: subject }`, `{ range: [0, 4] }`"),
+                );
+            }
             if config.keys[..index].contains(keys) {
                 problems.push(Problems::config(format!("keys[{index}]"), "is listed twice"));
             }

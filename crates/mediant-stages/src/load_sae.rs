@@ -89,6 +89,7 @@ impl Stage for LoadSae {
             d_sae: foreign.d_sae,
             hook_out: written.map(|hook| HookFact { name: hook.name.to_owned(), shape: vec![foreign.d_out] }),
             skips: foreign.skips(),
+            plain_topk: foreign.activation.is_plain_topk(),
         };
         Ok(vec![("sae".to_owned(), Facts::Dictionary(facts))])
     }
@@ -209,7 +210,7 @@ its AutoEncoderTopK uses k. Features are those of the weights as they are: where
 decoder's rows, which its training keeps at 1, they differ by that factor, and reconstructions do not.
 
 SAELens' files name their hook points, and so do those of dictionary_learning whose `submodule_name` is that of its demos \
-(`resid_post_layer_3`); for the others give `hook`, and `hook_out` of a transcoder. Gemma Scope's files of transcoders look like those of autoencoders: \
+(`resid_post_layer_3`) or a hook point's own (`blocks.3.hook_mlp_out`); for the others give `hook`, and `hook_out` of a transcoder. Gemma Scope's files of transcoders look like those of autoencoders: \
 `hook_out` makes the difference. Weights in float16, bfloat16 or float64 become float32.
 
 On the hub: `hf://owner/name@revision/path`, where the path is that of the folder or file in the repository; see `load_model` for how it is \

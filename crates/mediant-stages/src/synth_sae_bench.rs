@@ -60,6 +60,7 @@ impl Stage for SynthSaeBench {
             d_sae: config.num_features,
             hook_out: None,
             skips: false,
+            plain_topk: false,
         };
         let mut facts = vec![("truth".to_owned(), Facts::Dictionary(truth))];
         if config.cache {

@@ -82,13 +82,15 @@ impl Stage for TrainSae {
             let message = format!("`{}` is the hook point that is read", same.name);
             return Err(Problems::config("hook_out", message).help("leave it out to train an autoencoder"));
         }
+        let activation = training.objective.activation();
         let facts = DictionaryFacts {
-            architecture: training.objective.activation().architecture().to_owned(),
+            architecture: activation.architecture().to_owned(),
             hook: hook.name.clone(),
             d_in: hook.width(),
             d_sae: training.d_sae,
             hook_out: hook_out.map(|out| HookFact { name: out.name.clone(), shape: vec![out.width()] }),
             skips: config.sae.skip,
+            plain_topk: activation.is_plain_topk(),
         };
         start::check_start(config, &facts, inputs)?;
         Ok(vec![("sae".to_owned(), Facts::Dictionary(facts))])
@@ -220,15 +222,19 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
   SAELens' `standard` (Anthropic, April 2024 update).
 - `gated` (Rajamanoharan et al. 2024, arXiv:2404.16014): a gate `π = x' W_enc + b_gate` and a magnitude \
   `m = (x' W_enc) ⊙ exp(r_mag) + b_mag`; `f = max(m, 0)` where `π > 0`. Loss `‖x − x̂‖² + λ Σ_i max(π_i, 0) ‖W_dec,i‖₂ + ‖x − x̂_π‖²` \
-  with `x̂_π = max(π, 0) W_dec + b_dec` and λ as for `relu`. As in SAELens, and unlike the paper, the last term trains W_dec and b_dec \
-  too.
+  with `x̂_π = max(π, 0) W_dec + b_dec` and λ as for `relu`. As in SAELens the last term trains W_dec and b_dec too; with \
+  `gated_detach_decoder: true` it does not, as in the paper and in dictionary_learning.
 - `topk` (Gao et al. 2024, arXiv:2406.04093): the `k` largest `z_i ‖W_dec,i‖₂` of each vector (the largest `z_i` with \
   `rescale_acts_by_decoder_norm: false`) where they are positive; loss `‖x − x̂‖²` plus AuxK: the `d_in / 2` dead latents of the largest \
-  pre-activations reconstruct the residual, `c · min(n_dead / (d_in / 2), 1) · ‖(x − x̂) − ê‖²` with c = `aux_loss_coefficient`.
+  pre-activations reconstruct the residual, `c · min(n_dead / (d_in / 2), 1) · ‖(x − x̂) − ê‖²` with c = `aux_loss_coefficient`. With \
+  `aux_loss: dictionary_learning` they are those of the largest activations, after ReLU, and the loss is `c · ‖e − ê‖² / ‖e − E e‖²`, e the \
+  residual and E e its mean over the batch, by default with c = 1/32. (dictionary_learning's ReLU before the choice of the k largest chooses the \
+  same latents.)
 - `batchtopk` (Bussmann et al. 2024, arXiv:2412.06410): as `topk`, but the `⌊k · batch⌋` largest of a whole batch, so that `k`, which may \
   be a fraction, is a mean. Which latents of a vector are active then depends on the batch it is in; so inference uses a threshold \
   instead: the running mean `θ ← (1 − r) θ + r · (smallest chosen activation)` from 0, with r = `topk_threshold_lr`. The output is a \
-  `jumprelu` autoencoder with this threshold for every latent. After few steps (compared with 1/r) it lies too low.
+  `jumprelu` autoencoder with this threshold for every latent. After few steps (compared with 1/r) it lies too low. With \
+  `topk_threshold_start_step: s` it begins after step s with the smallest chosen activation as it is (dictionary_learning, s = 1000 and r = 0.001).
 - `matryoshka` (Bussmann et al. 2025, arXiv:2503.17547): `batchtopk` whose first w latents reconstruct by themselves too, for every w of \
   `matryoshka_widths` below `d_sae`: loss `‖x − x̂‖² + Σ_w ‖x − x̂_w‖²` plus AuxK, `x̂_w = Σ_{i<w} f_i W_dec,i + b_dec`. With \
   `use_matryoshka_aux_loss: true` there is an AuxK for each width instead of one: the dead ones of the latents that the width adds \
@@ -236,11 +242,13 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
 - `jumprelu` (Rajamanoharan et al. 2024, arXiv:2407.14435): `f_i = z_i` where `z_i > θ_i`, θ trained directly and kept at 0 or above; \
   loss `‖x − x̂‖² + λ · s`, λ = `l0_coefficient`, rising from 0 over `l0_warm_up_steps`. With \
   `jumprelu_sparsity_loss_mode: step`, s is `L0`, the number of active latents; with `tanh`, `Σ_i tanh(c f_i ‖W_dec,i‖₂)` with \
-  c = `jumprelu_tanh_scale` (Anthropic, January 2025 update); with `quadratic`, `2/t · (L0 − t)²` with t = `target_l0` (Gemma Scope 2). \
+  c = `jumprelu_tanh_scale` (Anthropic, January 2025 update); with `quadratic`, `2/t · (L0 − t)²` with t = `target_l0` (Gemma Scope 2); with \
+  `relative`, `(L0 / t − 1)²` of the mean L0 of the batch (dictionary_learning). \
   Where `|z_i − θ_i| < ε/2`, ε = `jumprelu_bandwidth`, the step has the straight-through gradients `∂f_i/∂θ_i = −θ_i/ε` and \
   `∂L0/∂θ_i = −1/ε`, and with `jumprelu_ste_to_input: true` their negatives towards `z_i`. `pre_act_loss_coefficient: p` adds \
-  `p Σ_dead max(θ_i − z_i, 0) ‖W_dec,i‖₂`.
-- `top_afa` (`SewoongLee/top-afa-sae`): the number of active latents is chosen for each vector. There is no b_enc; with   `q_i = (max(z_i, 0) ‖W_dec,i‖₂)²`, sorted falling, and `c_k = √(q_1 + … + q_k)`, the `k*` latents of the largest q are active for which `c_k`   is nearest `‖x'‖`, `1 ≤ k* < d_sae`. Loss `‖x − x̂‖² + d_in λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²` with λ = `afa_coeff`, c = `aux_loss_coefficient` (1/32) and   ê made by the `k_aux` (512) dead latents of the largest activations; unlike that of `topk`, this last term trains what made x̂ too. This is `d_in`   times the paper's loss, which averages over dimensions, so that coefficients mean the same. Before each step the gradient of W_dec loses its component along the rows   and the rows are divided by their norms. The paper normalises each vector to mean 0 and deviation 1, and trains with `adam_beta2: 0.99`,   `dead_feature_window: 4` and `max_grad_norm: null`; here the nearest to its normalisation is `normalize_activations: expected_average_only_in`. The encoder   starts as the transpose of the decoder, with columns of norm 1. λ takes the place of k: a larger one gives more active latents.
+  `p Σ_dead max(θ_i − z_i, 0) ‖W_dec,i‖₂`. With `relative`, as in dictionary_learning, L0 counts and has its gradient at `f_i` in the place of \
+  `z_i`, so that a latent that is not active counts as lying at 0; that loss alone keeps θ from falling below 0, and nothing else does.
+- `top_afa` (`SewoongLee/top-afa-sae`): the number of active latents is chosen for each vector. There is no b_enc; with   `q_i = (max(z_i, 0) ‖W_dec,i‖₂)²`, sorted falling, and `c_k = √(q_1 + … + q_k)`, the `k*` latents of the largest q are active for which `c_k`   is nearest `‖x'‖`, `1 ≤ k* < d_sae`. Loss `‖x − x̂‖² + d_in λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²` with λ = `afa_coeff`, c = `aux_loss_coefficient` (1/32) and   ê made by the `k_aux` (512) dead latents of the largest activations; unlike that of `topk`, this last term trains what made x̂ too. This is `d_in`   times the paper's loss, which averages over dimensions, so that coefficients mean the same. Before each step the gradient of W_dec loses its component along the rows   and the rows are divided by their norms. The paper normalises each vector to mean 0 and deviation 1, and trains with `adam_beta2: 0.99`,   `dead_feature_window: 4` and `max_grad_norm: null`; here the nearest to its normalisation is `normalize_activations: expected_average_only_in`. The encoder   starts as the transpose of the decoder, with columns of norm 1, and with `encoder_init_norm: null` with those of the paper's code. λ takes the place of k: a larger one gives more active latents.
 
 With `l0_target: t` the sparsity coefficient λ of `relu`, `gated` or `jumprelu` is steered once it has warmed up: \
 `λ = λ₀ exp(Σ 0.01 c + 6 c̄)`, `c = (L0 − t) / t` of each batch so far, kept between -1 and 1, and c̄ its running mean over some ten steps: a \
@@ -267,6 +275,22 @@ running threshold is learnt anew from 0), and its shape the training's.
 `top_afa`). With `one_after_step` (dictionary_learning) the gradient loses its component along each row, gradients are clipped, and after the \
 optimiser's step each row is divided by its norm; `relu` then has the plain L1 loss on activations. With `one_before_step` (the default of \
 `top_afa`) rows are divided before the step and are off norm 1 by it. Rows then begin at norm 1.
+
+**As dictionary_learning trains.** Its trainers (0.1.0) and the options that do what they do, beside `steps`, `lr_warm_up_steps` and the like; \
+`tests/suite/dictionary_learning.rs` of `mediant-dict` follows each of them step by step:
+
+| trainer | `sae` | others |
+| --- | --- | --- |
+| StandardTrainer | `architecture: relu, l1: 0.1, l1_warm_up_steps: 2000, decoder_norm: one_after_step, encoder_init_norm: 0.1` | `lr: 1e-3, max_grad_norm: null` |
+| StandardTrainerAprilUpdate | `architecture: relu, l1: 0.1, l1_warm_up_steps: 2000` | `lr: 1e-3` |
+| GatedSAETrainer | `architecture: gated, l1: 0.1, l1_warm_up_steps: 2000, gated_detach_decoder: true, decoder_norm: one_after_step` | `lr: 5e-5, adam_beta1: 0, max_grad_norm: null` |
+| TopKTrainer | `architecture: topk, rescale_acts_by_decoder_norm: false, aux_loss: dictionary_learning, decoder_norm: one_after_step, b_dec_init: geometric_median` | `lr: 2e-4 / √(d_sae / 2^14)`, `dead_feature_window: 10,000,000 / batch` |
+| BatchTopKTrainer | as for TopKTrainer with `architecture: batchtopk`, and `topk_threshold_lr: 0.001, topk_threshold_start_step: 1000` | as for TopKTrainer |
+| MatryoshkaBatchTopKTrainer | as for BatchTopKTrainer with `architecture: matryoshka`, and `aux_loss_coefficient: n²/32` for n widths: its loss is that here over n² | as for TopKTrainer, and `max_grad_norm: n²` |
+| JumpReluTrainer | `architecture: jumprelu, jumprelu_sparsity_loss_mode: relative, l0_warm_up_steps: 2000, apply_b_dec_to_input: false, decoder_norm: one_after_step` | `lr: 7e-5, adam_beta1: 0` |
+
+Different are the initial draws (uniform where it draws normal numbers), the resampling of dead latents, which is not built, the warm-up of the \
+learning rate, which is one step behind there, and that a latent counts as dead before a step here, and after its forward pass there.
 
 Squared errors are summed over dimensions and averaged over the batch. Formulas and defaults are those of SAELens 6.54: Adam with \
 epsilon 1e-8, gradients clipped together at `max_grad_norm`, decoder rows initialised to norm 0.1 (`top_afa` and `matching_pursuit`: 1) and the encoder to their transpose.

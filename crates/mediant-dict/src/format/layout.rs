@@ -1,7 +1,10 @@
 //! Which tensors of a file make the parameters of a dictionary.
 
+use std::borrow::Cow;
+
 use super::stored::TensorFile;
-use super::tensors::Sizes;
+use super::tensors::{Named, Sizes};
+use crate::product::transposed;
 use crate::{Activation, Extra, Result, Weights};
 
 /// The tensors of a dictionary by their names in a file.
@@ -50,6 +53,15 @@ impl Matrix {
         match self {
             Self::Rows(name) => file.expect(name, &[d_sae, d]),
             Self::Columns(name) => file.expect(name, &[d, d_sae]),
+        }
+    }
+
+    /// As a tensor, from one with a row of `width` for each latent.
+    fn tensor(self, matrix: &[f32], width: usize) -> Named<'_> {
+        let d_sae = matrix.len() / width;
+        match self {
+            Self::Rows(name) => (name, vec![d_sae, width], Cow::Borrowed(matrix)),
+            Self::Columns(name) => (name, vec![width, d_sae], Cow::Owned(transposed(matrix, d_sae, width))),
         }
     }
 
@@ -130,6 +142,24 @@ impl Layout {
                 Further::Gate(bias, scale) => Extra::Gate { b_mag: file.read(bias)?, r_mag: file.read(scale)? },
             },
         })
+    }
+
+    /// Parameters as tensors of a file.
+    pub(super) fn tensors<'w>(&self, weights: &'w Weights) -> Vec<Named<'w>> {
+        let Weights { d_in, d_out, d_sae, w_enc, b_enc, w_dec, b_dec, .. } = weights;
+        let latents = |name, values: &'w [f32]| (name, vec![*d_sae], Cow::Borrowed(values));
+        let mut all = vec![self.w_dec.tensor(w_dec, *d_out), (self.b_dec, vec![*d_out], Cow::Borrowed(&b_dec[..]))];
+        if !self.is_tied() {
+            all.extend([self.w_enc.tensor(w_enc, *d_in), latents(self.b_enc, b_enc)]);
+        }
+        match (self.extra, &weights.extra) {
+            (Further::Threshold(name), Extra::Threshold(threshold)) => all.push(latents(name, threshold)),
+            (Further::Gate(bias, scale), Extra::Gate { b_mag, r_mag }) => {
+                all.extend([latents(bias, b_mag), latents(scale, r_mag)]);
+            }
+            _ => {}
+        }
+        all
     }
 
     /// SAELens' names, which Gemma Scope and parts of dictionary_learning share.

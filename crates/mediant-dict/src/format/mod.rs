@@ -3,7 +3,7 @@
 //! A folder or file is [opened](Foreign::open), which reads configs and headers and checks them against each other, and
 //! then [loaded](Foreign::load), which reads the numbers.
 
-mod dictionary_learning;
+pub(crate) mod dictionary_learning;
 mod foreign;
 pub(crate) mod gemma_scope;
 mod input;
@@ -27,7 +27,7 @@ pub use input::Input;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use stored::TensorFile;
-pub use write::{Held, fold_decoder_norms, refusal};
+pub use write::{Held, fold_decoder_norms, fold_refusal, refusal};
 
 use crate::{Error, Result};
 

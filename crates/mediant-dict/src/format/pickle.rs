@@ -9,6 +9,10 @@ use std::rc::Rc;
 
 use super::stored::Number;
 
+mod write;
+
+pub(super) use write::{Described, of_state_dict};
+
 /// A tensor of a state dict: a view of a storage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {

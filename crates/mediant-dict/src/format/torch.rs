@@ -1,9 +1,11 @@
 //! PyTorch's `.pt` of a state dict: a zip archive with the pickle `data.pkl` and a file of numbers for each storage.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use super::input::Input;
-use super::stored::{Place, Stored, TensorFile, order, size};
+use super::pickle::Described;
+use super::stored::{Number, Place, Stored, TensorFile, order, size};
 use super::{pickle, zip};
 use crate::Result;
 
@@ -55,4 +57,28 @@ pub fn of(input: Input) -> Result<TensorFile> {
         tensors.insert(name, Stored { number: tensor.number, shape: tensor.shape, order, place });
     }
     Ok(TensorFile { input, tensors })
+}
+
+/// A tensor to be written: name, format, shape, and its numbers in C order, little-endian.
+pub(super) struct Given<'a> {
+    pub(super) name: &'a str,
+    pub(super) number: Number,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: &'a [u8],
+}
+
+/// Writes a state dict as `torch.save` lays it out, for `torch.load` with `weights_only=True`; the same tensors give the same
+/// bytes.
+pub(super) fn write(out: impl Write, tensors: &[Given<'_>]) -> std::io::Result<()> {
+    let described =
+        tensors.iter().map(|tensor| Described { name: tensor.name, number: tensor.number, shape: &tensor.shape });
+    let mut archive = zip::Writer::new(out);
+    archive.entry("archive/data.pkl", &[&pickle::of_state_dict(described)])?;
+    archive.entry("archive/byteorder", &[b"little"])?;
+    for (key, tensor) in tensors.iter().enumerate() {
+        archive.entry(&format!("archive/data/{key}"), &[tensor.bytes])?;
+    }
+    // Of PyTorch's format.
+    archive.entry("archive/version", &[b"3\n"])?;
+    archive.finish()
 }

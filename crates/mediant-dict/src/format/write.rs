@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::Format;
 use super::tensors::Named;
-use crate::{Activation, Error, Result, Sae, Weights};
+use crate::{Activation, Error, Extra, Result, Sae, Weights};
 
 /// What a format is to hold.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,7 @@ impl Held<'_> {
             (Format::Saelens, None) => &["relu", "gated", "topk", "jumprelu", "matching_pursuit"],
             (Format::Saelens, Some(_)) => &["relu", "jumprelu"],
             (Format::Sparsify, d_out) if d_out.is_none_or(|d_out| d_out == self.d_in) => &["topk"],
+            (Format::DictionaryLearning, None) => &["relu", "gated", "topk", "jumprelu"],
             (Format::GemmaScope, _) if !self.skips => &["jumprelu", "relu"],
             _ => &[],
         };
@@ -54,14 +55,25 @@ pub fn refusal(format: Format, held: Held<'_>) -> Option<(String, String)> {
     if held.fits(format) {
         return None;
     }
-    let why = match format {
-        Format::DictionaryLearning => "writing dictionary_learning's `ae.pt` is not built".to_owned(),
-        _ => format!("the format `{}` has no place for {}", format.name(), held.name()),
-    };
+    let why = format!("the format `{}` has no place for {}", format.name(), held.name());
     let others = Format::ALL.into_iter().filter(|other| held.fits(*other));
     let others: Vec<String> = others.map(|other| format!("`{}`", other.name())).collect();
     let help = if others.is_empty() { "no format has".to_owned() } else { format!("write {}", others.join(" or ")) };
     Some((why, help))
+}
+
+/// Why decoder norms cannot be moved into the encoder, and what to do instead; `None` if they can. `plain_topk` says that a
+/// topk chooses by its pre-activations as they are.
+pub fn fold_refusal(architecture: &str, plain_topk: bool) -> Option<(&'static str, &'static str)> {
+    if plain_topk {
+        let why = "decoder norms cannot be folded into a plain top-k autoencoder: its k largest pre-activations would be others \
+                   once each is multiplied by the norm of its decoder row";
+        let help = "leave `fold_decoder_norms` out, or train with `rescale_acts_by_decoder_norm: true`, which chooses by that \
+                    product";
+        return Some((why, help));
+    }
+    let why = "decoder norms cannot be folded into a matching pursuit, whose encoder is the decoder";
+    (architecture == "matching_pursuit").then_some((why, "leave `fold_decoder_norms` out"))
 }
 
 /// The autoencoder with decoder rows of norm 1, their norms moved into the encoder.
@@ -69,18 +81,10 @@ pub fn refusal(format: Format, held: Held<'_>) -> Option<(String, String)> {
 /// # Errors
 /// Where that would change what it computes.
 pub fn fold_decoder_norms(sae: &Sae) -> Result<Sae> {
+    if let Some((why, help)) = fold_refusal(sae.activation().architecture(), sae.activation().is_plain_topk()) {
+        return Err(Error::Data(format!("{why}; {help}")));
+    }
     let activation = match sae.activation() {
-        Activation::TopK { rescale_acts_by_decoder_norm: false, .. } => {
-            let why = "decoder norms cannot be folded into a plain top-k autoencoder: its k largest pre-activations would be \
-                       others once each is multiplied by the norm of its decoder row; leave `fold_decoder_norms` out, or \
-                       train with `rescale_acts_by_decoder_norm: true`, which chooses by that product";
-            return Err(Error::Data(why.to_owned()));
-        }
-        Activation::MatchingPursuit(_) => {
-            let why = "decoder norms cannot be folded into a matching pursuit, whose encoder is the decoder; leave \
-                       `fold_decoder_norms` out";
-            return Err(Error::Data(why.to_owned()));
-        }
         // Chosen by the product, which is the pre-activation now.
         Activation::TopK { k, .. } => Activation::TopK { k, rescale_acts_by_decoder_norm: false },
         other => other,
@@ -98,19 +102,25 @@ pub(super) fn plain_topk(sae: &Sae) -> Result<Cow<'_, Sae>> {
     }
 }
 
-/// The same function with b_dec subtracted from the input, or not: `x W + b = (x − b_dec) W + (b + b_dec W)`. Not of gated
-/// ones, which have two biases.
+/// The same function with b_dec subtracted from the input, or not: `x W + b = (x − b_dec) W + (b + b_dec W)`, and of gated
+/// ones `x W e^r + b = (x − b_dec) W e^r + (b + b_dec W e^r)` too.
 pub(super) fn subtracting_b_dec(sae: &Sae, subtract: bool) -> Result<Cow<'_, Sae>> {
     if sae.apply_b_dec_to_input() == subtract {
         return Ok(Cow::Borrowed(sae));
     }
     let sign = if subtract { 1.0 } else { -1.0 };
     let mut weights = sae.weights().clone();
-    let Weights { d_in, w_enc, b_enc, b_dec, .. } = &mut weights;
-    b_enc.par_iter_mut().zip(w_enc.par_chunks_exact(*d_in)).for_each(|(bias, row)| {
-        let product: f64 = row.iter().zip(&*b_dec).map(|(w, b)| f64::from(*w) * f64::from(*b)).sum();
-        *bias = (f64::from(*bias) + sign * product) as f32;
-    });
+    let Weights { d_in, w_enc, b_enc, b_dec, extra, .. } = &mut weights;
+    let products: Vec<f64> = w_enc
+        .par_chunks_exact(*d_in)
+        .map(|row| row.iter().zip(&*b_dec).map(|(w, b)| f64::from(*w) * f64::from(*b)).sum())
+        .collect();
+    let shift = |bias: &mut f32, by: f64| *bias = (f64::from(*bias) + sign * by) as f32;
+    b_enc.iter_mut().zip(&products).for_each(|(bias, product)| shift(bias, *product));
+    if let Extra::Gate { b_mag, r_mag } = extra {
+        let stretched = products.iter().zip(r_mag).map(|(product, r)| product * f64::from(*r).exp());
+        b_mag.iter_mut().zip(stretched).for_each(|(bias, product)| shift(bias, product));
+    }
     Ok(Cow::Owned(Sae::new(weights, sae.activation(), subtract)?))
 }
 

@@ -54,8 +54,8 @@ fn orthogonalize<E>(
 fn loss_gradient(features: &[f32], width: usize, gram: &mut [f32], gradient: &mut [f32]) {
     let n = features.len() / width;
     let all = Matrix::new(features, n, width, width);
-    matmul_over(&mut MatrixMut::new(gram, width, width, width), all.t(), all, true);
-    matmul_over(&mut MatrixMut::new(gradient, n, width, width), all, Matrix::new(gram, width, width, width), true);
+    matmul_over(&mut MatrixMut::new(gram, width, width, width), 1.0, all.t(), all, true);
+    matmul_over(&mut MatrixMut::new(gradient, n, width, width), 1.0, all, Matrix::new(gram, width, width, width), true);
     gradient.par_chunks_mut(width).zip(features.par_chunks(width)).for_each(|(gradient, feature)| {
         let square = sum_of_squares(feature);
         let own = (n as f64 * (square - 1.0) - square) as f32;

@@ -55,7 +55,7 @@ fn absolute_cosines(latents: &[f32], features: &[f32], width: usize) -> Vec<f32>
     latents.resize(rows * width, 0.0);
     let mut cosines = vec![0.0; rows * m];
     let (a, b) = (Matrix::new(&latents, rows, width, width), Matrix::new(&features, m, width, width).t());
-    matmul_over(&mut MatrixMut::new(&mut cosines, rows, m, m), a, b, true);
+    matmul_over(&mut MatrixMut::new(&mut cosines, rows, m, m), 1.0, a, b, true);
     cosines.truncate(n * m);
     cosines.par_iter_mut().for_each(|x| *x = x.abs());
     cosines

@@ -16,7 +16,7 @@ pub trait Learner: Sized {
     fn weights(&self) -> Weights;
 
     /// The running threshold of the families that choose over a batch, in the units in which activations are compared.
-    fn threshold(&self) -> f64;
+    fn threshold(&self) -> Option<f64>;
 
     /// Adds parameters and optimiser to a checkpoint.
     fn save<'a>(&'a self, state: &mut State<'a>);

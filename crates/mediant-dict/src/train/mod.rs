@@ -10,7 +10,9 @@ mod order;
 mod source;
 mod start;
 mod steering;
+mod threshold;
 mod trainer;
+mod variance;
 
 pub use cpu::{Buffers, CpuLearner, Pass, pass};
 pub use device::{DeviceLearner, not_on_devices};

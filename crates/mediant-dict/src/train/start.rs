@@ -67,7 +67,11 @@ impl<'s> Estimates<'s> {
         let width = self.source.widths()[places.written];
         let (norm, seed) = (training.decoder_init_norm, training.seed);
         let mut weights = match training.transcoder {
-            None => Weights::init(width, training.d_sae, norm, seed),
+            None => {
+                let mut weights = Weights::init(width, training.d_sae, norm, seed);
+                weights.init_encoder(training.encoder_init, seed);
+                weights
+            }
             Some(Transcoder { skip }) => {
                 let widths = [self.source.widths()[places.read], width];
                 Weights::init_transcoder(widths, training.d_sae, norm, skip, seed)

@@ -13,6 +13,7 @@ use super::learner::{Learner, Now, Outcome, Samples};
 use super::source::Activations;
 use super::start::{self, Estimates};
 use super::steering::Steering;
+use super::variance::variance;
 use crate::config::{Normalize, Training};
 use crate::{Activation, Error, Extra, Result, Sae, Scales, Weights};
 
@@ -232,7 +233,7 @@ impl<L: Learner> Trainer<L> {
         }
         self.step += 1;
         if self.step == 1 || self.step.is_multiple_of(self.training.log_every) || self.is_done() {
-            let ev_trainer = 1.0 - outcome.losses.mse / variance(target, batch.rows());
+            let ev_trainer = 1.0 - outcome.losses.mse / variance(target, target.len() / batch.rows());
             self.log(&outcome, &now, ev_trainer, batch.examples());
         }
         self.scaled = scaled;
@@ -290,13 +291,13 @@ impl<L: Learner> Trainer<L> {
             weights.fold_scales(self.scales);
             // It is compared with activations times decoder norms, which have become smaller.
             if objective.rescales() {
-                threshold /= f64::from(self.scales.target);
+                threshold = threshold.map(|threshold| threshold / f64::from(self.scales.target));
             }
         }
         if objective.rescales() {
             weights.fold_decoder_norms();
         }
-        if objective.batch_choice().is_some() {
+        if let Some(threshold) = threshold {
             weights.extra = Extra::Threshold(vec![threshold as f32; weights.d_sae]);
         }
         let mut activation = objective.activation();
@@ -347,18 +348,4 @@ fn check_source(source: &dyn Activations, places: Places) -> Result<()> {
         Some(rows) if *rows > 0 => Ok(()),
         _ => Err(Error::Data("there are no activations to train on".to_owned())),
     }
-}
-
-/// Σ over dimensions of the variance over a batch of rows.
-fn variance(batch: &[f32], rows: usize) -> f64 {
-    let width = batch.len() / rows;
-    let mut mean = vec![0.0f64; width];
-    for row in batch.chunks_exact(width) {
-        mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += f64::from(*x));
-    }
-    mean.iter_mut().for_each(|x| *x /= rows as f64);
-    let squares =
-        batch.par_chunks(width).map(|row| row.iter().zip(&mean).map(|(x, m)| (f64::from(*x) - m).powi(2)).sum());
-    let squares: Vec<f64> = squares.collect();
-    squares.iter().sum::<f64>() / rows as f64
 }

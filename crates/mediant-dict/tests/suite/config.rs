@@ -1,7 +1,8 @@
 //! Options: defaults, what does not belong together, schedules.
 
 use mediant_dict::{
-    BatchChoice, DecoderNorm, JumpRelu, LearningRate, MatchingPursuit, Objective, Sparsity, TopAfa, TrainConfig,
+    AuxLoss, BatchChoice, DecoderNorm, JumpRelu, LearningRate, MatchingPursuit, Objective, Sparsity, TopAfa,
+    TrainConfig,
 };
 use serde_json::{Value, json};
 
@@ -19,7 +20,12 @@ fn defaults_are_those_of_saelens() {
     let training = topk.resolve().unwrap();
     assert_eq!(
         training.objective,
-        Objective::TopK { k: 100, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 1.0 }
+        Objective::TopK {
+            k: 100,
+            rescale_acts_by_decoder_norm: true,
+            aux_loss_coefficient: 1.0,
+            aux_loss: AuxLoss::Saelens
+        }
     );
     assert_eq!((training.batch, training.lr.lr, training.adam_betas), (4096, 3e-4, (0.9, 0.999)));
     assert_eq!((training.max_grad_norm, training.dead_feature_window), (Some(1.0), 1000));
@@ -29,9 +35,16 @@ fn defaults_are_those_of_saelens() {
     let training = relu.resolve().unwrap();
     assert_eq!(training.objective, Objective::Relu { l1: 1.0, l1_warm_up_steps: 0 });
     let of = |sae: Value| config(&json!({ "sae": sae, "d_sae": 512 })).resolve().unwrap().objective;
-    assert_eq!(of(json!({ "architecture": "gated" })), Objective::Gated { l1: 1.0, l1_warm_up_steps: 0 });
-    let choice =
-        BatchChoice { k: 100.0, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 1.0, threshold_lr: 0.01 };
+    let gated = Objective::Gated { l1: 1.0, l1_warm_up_steps: 0, detach_decoder: false };
+    assert_eq!(of(json!({ "architecture": "gated" })), gated);
+    let choice = BatchChoice {
+        k: 100.0,
+        rescale_acts_by_decoder_norm: true,
+        aux_loss_coefficient: 1.0,
+        aux_loss: AuxLoss::Saelens,
+        threshold_lr: 0.01,
+        threshold_start_step: None,
+    };
     assert_eq!(of(json!({ "architecture": "batchtopk" })), Objective::BatchTopK { choice });
     assert_eq!(
         of(json!({ "architecture": "matryoshka", "matryoshka_widths": [32, 128, 512] })),
@@ -59,6 +72,65 @@ fn defaults_are_those_of_saelens() {
     assert_eq!((top_afa.decoder_init_norm, top_afa.decoder_norm), (Some(1.0), DecoderNorm::OneBeforeStep));
     assert_eq!(training.decoder_norm, DecoderNorm::Free);
     assert_eq!(training.steps, 2);
+}
+
+#[test]
+fn options_of_dictionary_learning_have_its_defaults() {
+    let of = |sae: Value| config(&json!({ "sae": sae, "steps": 2000 })).resolve().unwrap().objective;
+    let choice = BatchChoice {
+        k: 4.0,
+        rescale_acts_by_decoder_norm: true,
+        aux_loss_coefficient: 1.0 / 32.0,
+        aux_loss: AuxLoss::DictionaryLearning,
+        threshold_lr: 0.01,
+        threshold_start_step: Some(1000),
+    };
+    let theirs = json!({ "architecture": "batchtopk", "k": 4, "aux_loss": "dictionary_learning",
+        "topk_threshold_start_step": 1000 });
+    assert_eq!(of(theirs), Objective::BatchTopK { choice });
+    let relative = JumpRelu {
+        l0: 1.0,
+        l0_warm_up_steps: 0,
+        threshold_init: 0.001,
+        bandwidth: 0.001,
+        sparsity: Sparsity::Relative { target_l0: 20.0 },
+        ste_to_input: false,
+        pre_act_loss_coefficient: None,
+    };
+    let theirs = json!({ "architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "relative" });
+    assert_eq!(of(theirs), Objective::JumpRelu(relative));
+}
+
+#[test]
+fn encoders_begin_as_transposes_or_with_norms_of_their_own() {
+    let of = |sae: Value| config(&json!({ "sae": sae })).resolve().unwrap();
+    let start = |own: Value| {
+        let mut sae = json!({ "architecture": "top_afa" });
+        sae.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+        let data = crate::support::synthetic(200, 16, 24, 10);
+        // The weights as they begin: no step changes them at a learning rate that is nothing.
+        let config = config(&json!({ "sae": sae, "steps": 1, "lr": 1e-30 }));
+        crate::support::train(&config, &data).sae.weights().clone()
+    };
+    let norms = |weights: &mediant_dict::Weights| -> Vec<f32> {
+        weights.w_enc.chunks_exact(16).map(|row| row.iter().map(|x| x * x).sum::<f32>().sqrt()).collect()
+    };
+    let (transposed, short, drawn) =
+        (start(json!({})), start(json!({ "encoder_init_norm": 0.1 })), start(json!({ "encoder_init_norm": null })));
+    assert!(norms(&transposed).iter().all(|norm| (norm - 1.0).abs() < 1e-5));
+    assert!(norms(&short).iter().all(|norm| (norm - 0.1).abs() < 1e-6));
+    // Uniform in ±√(6/64), of which 16 have a square of 16 · 2/64 in the mean of 64 latents; the first has not that of another.
+    let drawn_norms = norms(&drawn);
+    let square = drawn_norms.iter().map(|norm| norm * norm).sum::<f32>() / 64.0;
+    assert!((square - 0.5).abs() < 0.05 && (drawn_norms[0] - drawn_norms[1]).abs() > 1e-3, "{square}");
+    assert!(drawn.w_enc.iter().all(|x| x.abs() <= (6.0f32 / 64.0).sqrt()));
+    let pairs = drawn.w_enc.chunks_exact(16).zip(drawn.w_dec.chunks_exact(16)).zip(&drawn_norms);
+    for ((column, row), norm) in pairs {
+        assert!(column.iter().zip(row).all(|(w, d)| (w / norm - d).abs() < 1e-5));
+    }
+    let recorded = serde_json::to_value(of(json!({ "architecture": "relu", "encoder_init_norm": 0.1 }))).unwrap();
+    assert_eq!(recorded["encoder_init"], json!({ "norm": 0.1 }));
+    assert_eq!(serde_json::to_value(of(json!({ "architecture": "relu" }))).unwrap().get("encoder_init"), None);
 }
 
 #[test]
@@ -110,6 +182,13 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (of("batchtopk", json!({ "k": 64.5 })), "sae.k", "only 64 latents"),
         (of("batchtopk", json!({ "topk_threshold_lr": 0.0 })), "sae.topk_threshold_lr", "above 0 and at most 1"),
         (of("batchtopk", json!({ "matryoshka_widths": [8] })), "sae.matryoshka_widths", "no option"),
+        (of("batchtopk", json!({ "topk_threshold_start_step": 29 })), "sae.topk_threshold_start_step", "never begin"),
+        (topk(json!({ "topk_threshold_start_step": 1 })), "sae.topk_threshold_start_step", "no option"),
+        (topk(json!({ "aux_loss": "saelens", "aux_loss_coefficient": 0 })), "sae.aux_loss", "does nothing"),
+        (of("top_afa", json!({ "aux_loss": "dictionary_learning" })), "sae.aux_loss", "no option"),
+        (of("relu", json!({ "gated_detach_decoder": true })), "sae.gated_detach_decoder", "no option"),
+        (of("relu", json!({ "encoder_init_norm": 0.0 })), "sae.encoder_init_norm", "positive"),
+        (of("matching_pursuit", json!({ "encoder_init_norm": 1 })), "sae.encoder_init_norm", "is its decoder"),
         (of("batchtopk", json!({ "aux_loss_coefficient": -0.5 })), "sae.aux_loss_coefficient", "at least 0"),
         (of("batchtopk", json!({ "use_matryoshka_aux_loss": true })), "sae.use_matryoshka_aux_loss", "no option"),
         (
@@ -138,7 +217,26 @@ fn options_that_do_nothing_or_contradict_are_errors() {
         (topk(json!({ "max_iterations": 9 })), "sae.max_iterations", "no option"),
         (topk(json!({ "afa_coeff": 0.1 })), "sae.afa_coeff", "no option of `architecture: topk`"),
         (of("jumprelu", json!({ "l1": 1.0 })), "sae.l1", "no option of `architecture: jumprelu`"),
-        (of("jumprelu", json!({ "target_l0": 8 })), "sae.target_l0", "does nothing without the quadratic loss"),
+        (
+            of("jumprelu", json!({ "target_l0": 8 })),
+            "sae.target_l0",
+            "does nothing without the quadratic or the relative",
+        ),
+        (
+            of("jumprelu", json!({ "jumprelu_sparsity_loss_mode": "relative", "target_l0": 65 })),
+            "sae.target_l0",
+            "at most `d_sae`",
+        ),
+        (
+            of("jumprelu", json!({ "jumprelu_sparsity_loss_mode": "relative", "jumprelu_ste_to_input": true })),
+            "sae.jumprelu_ste_to_input",
+            "towards thresholds alone",
+        ),
+        (
+            of("jumprelu", json!({ "jumprelu_sparsity_loss_mode": "relative", "l0_target": 6 })),
+            "sae.l0_target",
+            "the relative loss aims",
+        ),
         (of("jumprelu", json!({ "jumprelu_tanh_scale": 8 })), "sae.jumprelu_tanh_scale", "without the tanh loss"),
         (
             of("jumprelu", json!({ "jumprelu_sparsity_loss_mode": "quadratic" })),
@@ -178,7 +276,10 @@ fn options_that_do_nothing_or_contradict_are_errors() {
     // What would be right.
     let help = |options: Value| config(&options).resolve().unwrap_err()[0].help.clone().unwrap();
     assert_eq!(help(of("relu", json!({ "k": 4 }))), "it belongs to `architecture: topk`, `batchtopk`, `matryoshka`");
-    assert_eq!(help(of("jumprelu", json!({ "target_l0": 4 }))), "add `jumprelu_sparsity_loss_mode: quadratic`");
+    assert_eq!(
+        help(of("jumprelu", json!({ "target_l0": 4 }))),
+        "add `jumprelu_sparsity_loss_mode: quadratic` or `relative`"
+    );
     assert_eq!(help(of("matryoshka", json!({}))), "add `matryoshka_widths: [256, 1024]`, for example");
     // Several at once.
     assert_eq!(problems(with(json!({ "batch": 0, "lr": -1.0, "tokens": 1 }))).len(), 3);

@@ -8,7 +8,7 @@ use mediant_dict::{ComputeDtype, Objective, Sparsity, TrainConfig, Training, Tra
 use mediant_tensor::Flex;
 use serde_json::{Value, json};
 
-use crate::gradients::{choice, distance, jump_relu, transcoder, weights};
+use crate::gradients::{choice, distance, gated, jump_relu, relative, theirs, topk, transcoder, weights};
 use crate::support::{config, normal, run_on, start, steps, synthetic, synthetic_pair};
 use crate::training::families;
 
@@ -85,7 +85,12 @@ fn losses_and_gradients_are_those_of_the_cpu() {
     // Half of all latents are active, or one in some two hundred.
     for (l1, bias) in [(0.3, 0.0), (0.0, 0.0), (0.3, -1.5)] {
         check([20, 130, 70], bias, &Objective::Relu { l1, l1_warm_up_steps: 0 }, |_| false);
-        check([20, 130, 70], bias, &Objective::Gated { l1, l1_warm_up_steps: 0 }, |_| false);
+        check([20, 130, 70], bias, &gated(l1, false), |_| false);
+        check([20, 130, 70], bias, &gated(l1, true), |_| false);
+    }
+    for pre_act in [None, Some(0.2)] {
+        check([20, 130, 70], 0.3, &relative(pre_act), |i| i % 10 == 0);
+        check([20, 130, 70], -1.2, &relative(pre_act), |i| i == 50);
     }
     for ste_to_input in [false, true] {
         for sparsity in [Sparsity::Step, Sparsity::Tanh { scale: 4.0 }, Sparsity::Quadratic { target_l0: 9.0 }] {
@@ -100,10 +105,12 @@ fn losses_and_gradients_are_those_of_the_cpu() {
 #[test]
 fn the_largest_and_the_dead_are_those_of_the_cpu() {
     for rescale_acts_by_decoder_norm in [true, false] {
-        let topk = Objective::TopK { k: 6, rescale_acts_by_decoder_norm, aux_loss_coefficient: 0.7 };
+        let topk = topk(6, rescale_acts_by_decoder_norm);
         let choice = choice(rescale_acts_by_decoder_norm);
         let nested = |aux_by_width| Objective::Matryoshka { choice, widths: vec![1, 40, 130], aux_by_width };
-        for objective in [topk, Objective::BatchTopK { choice }, nested(false), nested(true)] {
+        let ours = [topk, Objective::BatchTopK { choice }, nested(false), nested(true)];
+        let objectives = ours.clone().into_iter().chain(ours.map(theirs));
+        for objective in objectives {
             // None dead; one; 75, and 270, of which ten are chosen for a row.
             check([20, 300, 50], 0.0, &objective, |_| false);
             check([20, 300, 50], 0.0, &objective, |i| i == 7);
@@ -117,7 +124,7 @@ fn the_largest_and_the_dead_are_those_of_the_cpu() {
 fn of_devices() -> Vec<Value> {
     let (built, others): (Vec<Value>, Vec<Value>) =
         families().into_iter().partition(|own| not_on_devices(&config(own).resolve().unwrap()).is_none());
-    assert_eq!((built.len(), others.len()), (9, 2));
+    assert_eq!((built.len(), others.len()), (9, 6));
     let before =
         json!({ "sae": { "architecture": "topk", "k": 4, "decoder_norm": "one_before_step" }, "max_grad_norm": 0.5 });
     built.into_iter().chain([before]).collect()

@@ -1,7 +1,7 @@
 //! The hand-written gradients against automatic differentiation of the dense formulas.
 
 use mediant_dict::train::Samples;
-use mediant_dict::{BatchChoice, Extra, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa, Weights};
+use mediant_dict::{AuxLoss, BatchChoice, Extra, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa, Weights};
 
 use crate::oracle::Oracle;
 use crate::support::{normal, run, run_on};
@@ -32,7 +32,10 @@ fn disturbed(mut weights: Weights, bias: f32, objective: &Objective) -> Weights 
         true => weights.b_enc.iter_mut().for_each(|x| *x += bias),
         false => weights.b_enc.fill(0.0),
     }
-    if let Extra::Threshold(threshold) = &mut weights.extra {
+    // dictionary_learning lets thresholds be below zero.
+    if let Extra::Threshold(threshold) = &mut weights.extra
+        && !matches!(objective, Objective::JumpRelu(JumpRelu { sparsity: Sparsity::Relative { .. }, .. }))
+    {
         threshold.iter_mut().for_each(|x| *x = x.abs());
     }
     weights
@@ -71,6 +74,7 @@ fn compare(weights: &Weights, objective: &Objective, subtract: bool, samples: Sa
         assert_eq!(work == Work::Dense, oracle.touched * 20 > all, "{} entries", oracle.touched);
     }
     assert_eq!(found.losses.others.len(), objective.other_losses().len());
+    assert_eq!(found.losses.others.len(), oracle.losses.others.len());
     let losses = [found.losses.mse].into_iter().chain(found.losses.others);
     for (a, b) in losses.zip([oracle.losses.mse].iter().chain(&oracle.losses.others)) {
         assert!((a - b).abs() <= TOLERANCE * b.abs(), "{a} is not {b}");
@@ -86,7 +90,43 @@ fn compare(weights: &Weights, objective: &Objective, subtract: bool, samples: Sa
 }
 
 pub(crate) fn choice(rescale_acts_by_decoder_norm: bool) -> BatchChoice {
-    BatchChoice { k: 5.5, rescale_acts_by_decoder_norm, aux_loss_coefficient: 0.7, threshold_lr: 0.01 }
+    BatchChoice {
+        k: 5.5,
+        rescale_acts_by_decoder_norm,
+        aux_loss_coefficient: 0.7,
+        aux_loss: AuxLoss::Saelens,
+        threshold_lr: 0.01,
+        threshold_start_step: None,
+    }
+}
+
+pub(crate) fn topk(k: usize, rescale_acts_by_decoder_norm: bool) -> Objective {
+    Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient: 0.7, aux_loss: AuxLoss::Saelens }
+}
+
+pub(crate) fn gated(l1: f64, detach_decoder: bool) -> Objective {
+    Objective::Gated { l1, l1_warm_up_steps: 0, detach_decoder }
+}
+
+/// dictionary_learning's AuxK loss in the place of SAELens'.
+pub(crate) fn theirs(objective: Objective) -> Objective {
+    let aux_loss = AuxLoss::DictionaryLearning;
+    match objective {
+        Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient, .. } => {
+            Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient, aux_loss }
+        }
+        Objective::BatchTopK { choice } => Objective::BatchTopK { choice: BatchChoice { aux_loss, ..choice } },
+        Objective::Matryoshka { choice, widths, aux_by_width } => {
+            Objective::Matryoshka { choice: BatchChoice { aux_loss, ..choice }, widths, aux_by_width }
+        }
+        other => other,
+    }
+}
+
+/// dictionary_learning's loss, with thresholds on both sides of zero of which most are within half a bandwidth of it.
+pub(crate) fn relative(pre_act_loss_coefficient: Option<f64>) -> Objective {
+    let base = options(&jump_relu(Sparsity::Relative { target_l0: 9.0 }, false, pre_act_loss_coefficient));
+    Objective::JumpRelu(JumpRelu { threshold_init: 0.1, ..base })
 }
 
 pub(crate) fn jump_relu(sparsity: Sparsity, ste_to_input: bool, pre_act_loss_coefficient: Option<f64>) -> Objective {
@@ -135,8 +175,8 @@ fn transcoders_dense_and_sparse() {
         check_transcoders(bias, &jump_relu(Sparsity::Tanh { scale: 4.0 }, true, None), work, |_| false);
     }
     for dead in [|i: usize| i.is_multiple_of(30), |i: usize| i.is_multiple_of(2)] {
-        let topk = Objective::TopK { k: 6, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 };
-        check_transcoders(0.0, &topk, Work::Any, dead);
+        check_transcoders(0.0, &topk(6, true), Work::Any, dead);
+        check_transcoders(0.0, &theirs(topk(6, true)), Work::Any, dead);
         check_transcoders(0.0, &Objective::BatchTopK { choice: choice(true) }, Work::Any, dead);
         let nested = Objective::Matryoshka { choice: choice(false), widths: vec![1, 40], aux_by_width: false };
         check_transcoders(0.0, &nested, Work::Any, dead);
@@ -154,8 +194,8 @@ fn relu_dense_and_sparse() {
 
 #[test]
 fn gated_dense_and_sparse() {
-    for l1 in [0.3, 0.0] {
-        let objective = Objective::Gated { l1, l1_warm_up_steps: 0 };
+    for (l1, detach_decoder) in [(0.3, false), (0.0, false), (0.3, true)] {
+        let objective = gated(l1, detach_decoder);
         check([20, 130, 70], 0.0, &objective, Work::Dense, |_| false);
         check([20, 130, 70], -1.5, &objective, Work::Sparse, |_| false);
     }
@@ -176,6 +216,19 @@ fn jumprelu_dense_and_sparse() {
     }
 }
 
+#[test]
+fn the_relative_jumprelu_dense_and_sparse() {
+    check([20, 130, 70], 0.3, &relative(None), Work::Dense, |_| false);
+    check([20, 130, 70], -1.8, &relative(None), Work::Sparse, |_| false);
+    check([20, 130, 70], -1.8, &relative(Some(0.2)), Work::Dense, |i| i % 10 == 0);
+    check([20, 130, 70], -1.8, &relative(Some(0.2)), Work::Sparse, |i| i == 50);
+    // Thresholds away from zero, as those of a training soon are.
+    let away = jump_relu(Sparsity::Relative { target_l0: 9.0 }, false, None);
+    check([20, 130, 70], 0.3, &away, Work::Dense, |_| false);
+    check([20, 130, 70], -1.2, &away, Work::Sparse, |_| false);
+    check_transcoders(-1.8, &relative(None), Work::Sparse, |_| false);
+}
+
 /// Cases of dead latents: none, one, 75 of which ten are chosen (dense products), and 270 of which ten are (sparse).
 fn with_few_and_many_dead(objective: &Objective) {
     check([20, 300, 50], 0.0, objective, Work::Any, |_| false);
@@ -187,7 +240,8 @@ fn with_few_and_many_dead(objective: &Objective) {
 #[test]
 fn topk_with_few_and_many_dead_latents() {
     for rescale_acts_by_decoder_norm in [true, false] {
-        with_few_and_many_dead(&Objective::TopK { k: 6, rescale_acts_by_decoder_norm, aux_loss_coefficient: 0.7 });
+        with_few_and_many_dead(&topk(6, rescale_acts_by_decoder_norm));
+        with_few_and_many_dead(&theirs(topk(6, rescale_acts_by_decoder_norm)));
     }
 }
 
@@ -195,6 +249,7 @@ fn topk_with_few_and_many_dead_latents() {
 fn batchtopk_with_few_and_many_dead_latents() {
     for rescale in [true, false] {
         with_few_and_many_dead(&Objective::BatchTopK { choice: choice(rescale) });
+        with_few_and_many_dead(&theirs(Objective::BatchTopK { choice: choice(rescale) }));
     }
 }
 
@@ -203,7 +258,9 @@ fn matryoshka_with_few_and_many_dead_latents() {
     for rescale in [true, false] {
         for aux_by_width in [false, true] {
             let (choice, widths) = (choice(rescale), vec![1, 40, 130]);
-            with_few_and_many_dead(&Objective::Matryoshka { choice, widths, aux_by_width });
+            let objective = Objective::Matryoshka { choice, widths, aux_by_width };
+            with_few_and_many_dead(&objective);
+            with_few_and_many_dead(&theirs(objective));
         }
     }
 }
@@ -237,8 +294,8 @@ const WIDE: [usize; 3] = [4, 1 << 18, 70];
 
 #[test]
 fn batches_that_are_cut_into_pieces() {
-    let topk = Objective::TopK { k: 5, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 };
-    check(WIDE, 0.0, &topk, Work::Any, |i| i % 1000 == 0);
+    check(WIDE, 0.0, &topk(5, true), Work::Any, |i| i % 1000 == 0);
+    check(WIDE, 0.0, &theirs(topk(5, true)), Work::Any, |i| i % 1000 == 0);
     let nested = Objective::Matryoshka { choice: choice(true), widths: vec![1 << 12], aux_by_width: true };
     check(WIDE, 0.0, &nested, Work::Any, |i| i % 1000 == 0);
     let top_afa = Objective::TopAfa(TopAfa { afa_coefficient: 0.3, aux_loss_coefficient: 0.7, k_aux: 10 });
@@ -253,7 +310,8 @@ fn a_batch_is_the_mean_of_its_pieces() {
     let dead: Vec<bool> = (0..d_sae).map(|i| i % 1000 == 0).collect();
     for objective in [
         Objective::Relu { l1: 0.3, l1_warm_up_steps: 0 },
-        Objective::Gated { l1: 0.3, l1_warm_up_steps: 0 },
+        gated(0.3, false),
+        gated(0.3, true),
         jump_relu(Sparsity::Quadratic { target_l0: 50.0 }, true, Some(0.2)),
     ] {
         let weights = weights(d_in, d_sae, -0.5, &objective);

@@ -1,4 +1,4 @@
-//! SAELens' losses as dense formulas, differentiated by burn.
+//! SAELens' losses, and those of dictionary_learning where they differ, as dense formulas, differentiated by burn.
 //!
 //! What has no gradient, or a straight-through estimator's, is a constant here: masks of chosen entries, and the estimator
 //! as a term that is zero and has its gradient.
@@ -7,7 +7,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
 use mediant_dict::train::{Losses, Samples};
-use mediant_dict::{BatchChoice, Extra, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa, Weights};
+use mediant_dict::{AuxLoss, BatchChoice, Extra, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa, Weights};
 
 type B = Autodiff<Flex>;
 type Matrix = Tensor<B, 2>;
@@ -129,7 +129,7 @@ impl Oracle {
     }
 
     /// AuxK of pre-activations `hidden`, whose codes are these divided by `scale`.
-    fn aux(&mut self, hidden: &Matrix, scale: &Matrix, out: &Matrix, coefficient: f64) {
+    fn aux(&mut self, hidden: &Matrix, scale: &Matrix, out: &Matrix, form: AuxLoss, coefficient: f64) {
         let [_, d_in] = self.x.dims();
         let count = self.dead.iter().filter(|&&dead| dead).count();
         let k = (d_in / 2).min(count);
@@ -138,6 +138,14 @@ impl Oracle {
             return;
         }
         let residual = constant(&(self.x.clone() - out.clone()));
+        if form == AuxLoss::DictionaryLearning {
+            let hidden = relu(hidden.clone());
+            let chosen = largest(&hidden, self.dead.len(), k, &self.dead);
+            let error = self.decode(hidden * chosen / scale.clone()) - residual.clone();
+            let variance = Self::square(residual.clone() - residual.mean_dim(0));
+            self.add(Self::square(error) / variance * coefficient as f32);
+            return;
+        }
         let chosen = largest(hidden, self.dead.len(), k, &self.dead);
         let error = self.decode(hidden.clone() * chosen / scale.clone()) - residual;
         let factor = (count as f64 / (d_in / 2) as f64).min(1.0) * coefficient;
@@ -169,14 +177,14 @@ impl Oracle {
             let mut sum = 0.0;
             for (end, out) in widths.iter().copied().chain([dead.len()]).zip(inner.iter().chain([&out])) {
                 self.dead = (0..dead.len()).map(|latent| dead[latent] && (start..end).contains(&latent)).collect();
-                self.aux(&hidden, &scale, out, choice.aux_loss_coefficient);
+                self.aux(&hidden, &scale, out, choice.aux_loss, choice.aux_loss_coefficient);
                 sum += self.losses.others.pop().unwrap();
                 start = end;
             }
             self.losses.others.push(sum);
             self.dead = dead;
         } else {
-            self.aux(&hidden, &scale, &out, choice.aux_loss_coefficient);
+            self.aux(&hidden, &scale, &out, choice.aux_loss, choice.aux_loss_coefficient);
         }
         for out in inner {
             self.add(Self::square(out - self.x.clone()));
@@ -259,7 +267,7 @@ impl Oracle {
         self.reconstruct(codes);
     }
 
-    fn gated(&mut self, l1: f64) {
+    fn gated(&mut self, l1: f64, detach_decoder: bool) {
         let open = where_true(&self.pre, |_, pi| pi > 0.0);
         self.touched = numbers(open.clone().inner()).iter().filter(|x| **x > 0.0).count();
         let (b_mag, r_mag) = (self.variables[4].clone(), self.variables[5].clone());
@@ -268,7 +276,8 @@ impl Oracle {
         self.reconstruct(codes);
         let gate = relu(self.pre.clone());
         self.add((gate.clone() * self.norms.clone()).sum_dim(1).mean() * l1 as f32);
-        let out = self.decode(gate) + self.variables[3].clone();
+        let hold = |variable: &Matrix| if detach_decoder { constant(variable) } else { variable.clone() };
+        let out = gate.matmul(hold(&self.variables[2])) + hold(&self.variables[3]);
         self.add(Self::square(out - self.x.clone()));
     }
 
@@ -290,11 +299,19 @@ impl Oracle {
         let l0 = (above + moved).sum_dim(1);
         self.reconstruct(codes.clone());
         let sparsity = match options.sparsity {
-            Sparsity::Step => l0,
-            Sparsity::Tanh { scale } => (codes * self.norms.clone() * scale as f32).tanh().sum_dim(1),
-            Sparsity::Quadratic { target_l0 } => (l0 - target_l0 as f32).powf_scalar(2.0) * (2.0 / target_l0) as f32,
+            Sparsity::Step => l0.mean(),
+            Sparsity::Tanh { scale } => (codes * self.norms.clone() * scale as f32).tanh().sum_dim(1).mean(),
+            Sparsity::Quadratic { target_l0 } => {
+                (l0 - target_l0 as f32).powf_scalar(2.0).mean() * (2.0 / target_l0) as f32
+            }
+            Sparsity::Relative { target_l0 } => {
+                let counted = where_true(&codes, |latent, f| f > values[latent]);
+                let near = where_true(&codes, |latent, f| ((f - values[latent]) / bandwidth).abs() < 0.5);
+                let moved = (constant(&threshold) - threshold.clone()) * near * (1.0 / bandwidth);
+                ((counted + moved).sum_dim(1).mean() / target_l0 as f32 - 1.0).powf_scalar(2.0)
+            }
         };
-        self.add(sparsity.mean() * options.l0 as f32);
+        self.add(sparsity * options.l0 as f32);
         if let Some(coefficient) = options.pre_act_loss_coefficient {
             let of_dead = where_true(&self.pre, |latent, _| dead[latent]);
             let below = relu(threshold - self.pre.clone()) * of_dead * self.norms.clone();
@@ -311,13 +328,13 @@ impl Oracle {
                 self.reconstruct(codes.clone());
                 self.add((codes * self.norms.clone()).sum_dim(1).mean() * *l1 as f32);
             }
-            Objective::Gated { l1, .. } => self.gated(*l1),
-            Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient } => {
+            Objective::Gated { l1, detach_decoder, .. } => self.gated(*l1, *detach_decoder),
+            Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient, aux_loss } => {
                 let scale = self.scale(*rescale_acts_by_decoder_norm);
                 let hidden = self.pre.clone() * scale.clone();
                 let chosen = largest(&hidden, self.dead.len(), *k, &vec![true; self.dead.len()]);
                 let out = self.reconstruct(relu(hidden.clone()) * chosen / scale.clone());
-                self.aux(&hidden, &scale, &out, *aux_loss_coefficient);
+                self.aux(&hidden, &scale, &out, *aux_loss, *aux_loss_coefficient);
             }
             Objective::BatchTopK { choice } => self.batch_choice(choice, &[], false),
             Objective::Matryoshka { choice, widths, aux_by_width } => self.batch_choice(choice, widths, *aux_by_width),

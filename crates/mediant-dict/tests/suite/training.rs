@@ -15,7 +15,7 @@ fn value(trained: &Trained, name: &str) -> f64 {
 }
 
 /// All families, with every option that adds state or randomness.
-pub(crate) fn families() -> [Value; 11] {
+pub(crate) fn families() -> [Value; 15] {
     [
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
@@ -35,7 +35,16 @@ pub(crate) fn families() -> [Value; 11] {
         json!({ "sae": { "architecture": "top_afa", "normalize_activations": "expected_average_only_in" },
             "dead_feature_window": 5, "adam_beta2": 0.99 }),
         json!({ "sae": { "architecture": "matching_pursuit", "max_iterations": 4, "normalize_activations": "expected_average_only_in" } }),
-        json!({ "sae": { "architecture": "relu", "l1": 0.05, "decoder_norm": "one_after_step" }, "max_grad_norm": 0.5 }),
+        json!({ "sae": { "architecture": "relu", "l1": 0.05, "decoder_norm": "one_after_step", "encoder_init_norm": 0.1 },
+            "max_grad_norm": 0.5 }),
+        json!({ "sae": { "architecture": "gated", "l1": 0.05, "gated_detach_decoder": true, "decoder_norm": "one_after_step" },
+            "adam_beta1": 0 }),
+        json!({ "sae": { "architecture": "batchtopk", "k": 4.5, "aux_loss": "dictionary_learning", "topk_threshold_start_step": 10 },
+            "dead_feature_window": 5 }),
+        json!({ "sae": { "architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "relative", "target_l0": 5, "jumprelu_bandwidth": 0.1,
+            "jumprelu_init_threshold": 0.1, "apply_b_dec_to_input": false }, "adam_beta1": 0 }),
+        json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss": "dictionary_learning", "decoder_norm": "one_after_step",
+            "rescale_acts_by_decoder_norm": false }, "dead_feature_window": 5 }),
     ]
 }
 

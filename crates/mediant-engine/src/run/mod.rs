@@ -1,5 +1,7 @@
 //! Running a plan: ready actions go to workers, results become known, what depends on them becomes ready.
 
+mod actions;
+mod endings;
 mod pool;
 mod queue;
 
@@ -7,14 +9,13 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use mediant_artifact::{Digest, MANIFEST};
 use petgraph::graph::NodeIndex;
 
 use crate::context::Device;
 use crate::error::Result;
 use crate::events::{Event, EventSink, Hit};
-use crate::plan::{Judge, Known, Made, Plan, Status, Why, id};
-use crate::protocol::{Action, Answer, Done, Reply, Request, WireMember, WireSource};
+use crate::plan::{Judge, Known, Plan, Status, Why, id};
+use crate::protocol::Request;
 use crate::record::RunRecord;
 
 pub use pool::WorkerCommand;
@@ -281,220 +282,6 @@ impl Run<'_> {
                 let deadline = timeout.map(|timeout| Instant::now() + timeout);
                 self.running.push(Running { worker, member, instance, deadline });
             }
-        }
-        Ok(())
-    }
-
-    /// An action that has just been popped, and the ready ones that are done together with it.
-    fn gang(&mut self, first: usize) -> Result<Vec<usize>> {
-        // A time limit is of one action's own work.
-        let timed = |index: usize| self.plan.pipeline.stages[self.plan.instances[index].decl].timeout.is_some();
-        let name = |index: usize| {
-            let instance = &self.plan.instances[index];
-            if self.alone[index] || timed(index) { None } else { Some((instance.uses, instance.bound.gang()?)) }
-        };
-        let Some(wanted) = name(first) else { return Ok(vec![first]) };
-        let inputs = |action: &Action| -> Vec<(String, Vec<Digest>)> {
-            let digests = |members: &[WireMember]| members.iter().map(|member| member.digest).collect();
-            action.inputs.iter().map(|(port, members)| (port.clone(), digests(members))).collect()
-        };
-        let own = self.action(first)?;
-        let mut contents = BTreeSet::from([own.content]);
-        let mut joining = BTreeSet::new();
-        for index in (0..self.plan.instances.len()).filter(|index| *index != first && !self.settled[*index]) {
-            if self.waiting[index] > 0 || name(index).as_ref() != Some(&wanted) {
-                continue;
-            }
-            let action = self.action(index)?;
-            // Two of one content have one result; the second finds it when the first is done.
-            if inputs(&action) == inputs(&own) && action.threads == own.threads && contents.insert(action.content) {
-                joining.insert(index);
-            }
-        }
-        let joined = self.queue.join(first, |index| joining.contains(&index));
-        Ok([first].into_iter().chain(joined).collect())
-    }
-
-    fn action(&self, index: usize) -> Result<Action> {
-        let instance = &self.plan.instances[index];
-        let content = self.judge.content_key(index).unwrap_or(Digest::from([0; 32]));
-        let inputs = instance.inputs.iter().map(|port| {
-            let members = port.members.iter().filter_map(|member| {
-                let output = self.judge.resolve(member)?;
-                Some(WireMember {
-                    labels: member.labels.clone(),
-                    name: member.name.clone(),
-                    object: output.object,
-                    digest: output.digest,
-                })
-            });
-            (port.name.clone(), members.collect())
-        });
-        let sources = instance.sources.iter().map(|source| WireSource {
-            field: source.key.field.clone(),
-            path: source.path.clone(),
-            globs: source.globs.clone(),
-            digest: source.key.digest,
-        });
-        Ok(Action {
-            label: instance.label.clone(),
-            stage: instance.uses.to_owned(),
-            version: instance.version,
-            config: instance.bound.yaml().map_err(|error| crate::Error::Worker(error.to_string()))?,
-            preimage: self.plan.preimage(index).to_json(),
-            recipe: instance.recipe,
-            content,
-            inputs: inputs.collect(),
-            outputs: instance
-                .artifacts()
-                .map(|(output, key)| (output.name.clone(), key.to_owned(), output.kind))
-                .collect(),
-            sources: sources.collect(),
-            threads: instance.threads(self.options.cpus),
-            checkpoint_seconds: self.plan.project.config.checkpoint_seconds,
-            device: self.options.device,
-            force: self.forced.contains(&index),
-            log: self.record.log(&instance.label),
-            run: self.record.name().to_owned(),
-        })
-    }
-
-    fn answer(&mut self, worker: usize, Answer { member, reply }: Answer) -> Result<()> {
-        let this = |running: &Running| (running.worker, running.member) == (worker, member);
-        let Some(position) = self.running.iter().position(this) else { return Ok(()) };
-        let index = self.running[position].instance;
-        let stage = self.label(index);
-        match reply {
-            Reply::Waiting => self.emit(Event::Waiting { stage }),
-            Reply::Progress { done, total, unit } => self.emit(Event::Progress { stage, done, total, unit }),
-            Reply::Note(text) => self.emit(Event::Note { stage, text }),
-            Reply::Done(done) => {
-                self.over(position, done.resident);
-                self.done(index, *done)?;
-            }
-            Reply::Failed { error, cancelled } => {
-                self.over(position, 0);
-                if !(cancelled && self.stop.is_some()) {
-                    self.fail(index, error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// An action is over; its worker is free when all that it was given are.
-    fn over(&mut self, position: usize, resident: u64) {
-        let Running { worker, instance, .. } = self.running.swap_remove(position);
-        self.queue.release(instance);
-        if self.running.iter().all(|running| running.worker != worker) {
-            self.pool.idle(worker, resident);
-        }
-    }
-
-    fn done(&mut self, index: usize, done: Done) -> Result<()> {
-        let (stage, key) = (self.label(index), self.plan.instances[index].recipe);
-        if done.hit {
-            self.outcome.cached += 1;
-            self.emit(Event::Cached { stage: stage.clone(), key, how: Hit::OtherRun });
-        } else {
-            self.outcome.ran += 1;
-            self.emit(Event::Finished {
-                stage: stage.clone(),
-                key,
-                seconds: done.seconds,
-                peak_memory: done.peak_memory,
-            });
-        }
-        if let Some(path) = done.source_changed {
-            let reason =
-                format!("{path} changed while the stage ran; the result is used in this run and not kept for the next");
-            self.emit(Event::NotCached { stage: stage.clone(), reason });
-        }
-        if let Some(path) = &done.divergent {
-            self.emit(Event::Divergent { stage, key, aside: path.display().to_string() });
-        }
-        self.record.tidy_log(&self.plan.instances[index].label);
-        // So that the next run need not read again what was just written. Of a divergent result an older one stays.
-        if done.divergent.is_none() {
-            for output in done.outputs.values() {
-                self.plan.store.note_published(output.object, MANIFEST, &output.files, &self.plan.stats)?;
-            }
-        }
-        let made = Made { device: self.options.device.kind().to_owned(), metrics: done.metrics };
-        self.judge.learn(index, Known::new(&done.outputs, made));
-        let ready = self.settle(index);
-        self.consider(ready)
-    }
-
-    fn fail(&mut self, index: usize, error: String) {
-        self.outcome.failed += 1;
-        self.settled[index] = true;
-        let log = self.record.log(&self.plan.instances[index].label).display().to_string();
-        self.emit(Event::Failed { stage: self.label(index), error, log });
-    }
-
-    /// A worker died. That is the only cause that may be transient: what a stage itself reports would happen again.
-    fn gone(&mut self, worker: usize) -> Result<()> {
-        let cause = self.pool.bury(worker);
-        let (lost, running): (Vec<_>, Vec<_>) = self.running.drain(..).partition(|running| running.worker == worker);
-        self.running = running;
-        let together = lost.len() > 1;
-        for Running { instance: index, .. } in lost {
-            self.queue.release(index);
-            if self.stop.is_some() {
-                continue;
-            }
-            let retries =
-                self.plan.pipeline.stages[self.plan.instances[index].decl].retries.unwrap_or(self.options.retries);
-            if together || self.attempts[index] <= retries {
-                self.emit(Event::Retry {
-                    stage: self.label(index),
-                    attempt: self.attempts[index],
-                    error: cause.clone(),
-                });
-                self.queue.push(index);
-            } else {
-                self.fail(index, cause.clone());
-            }
-            if together {
-                // What happened to the gang does not count for any of them.
-                self.alone[index] = true;
-                self.attempts[index] -= 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn interrupt(&mut self) {
-        if self.stop.is_none() {
-            self.outcome.interrupted = true;
-            self.emit(Event::Interrupted);
-            self.pool.cancel();
-            self.stop = Some(Instant::now() + GRACE);
-        } else {
-            self.abandon();
-        }
-    }
-
-    fn abandon(&mut self) {
-        self.pool.kill_all();
-        self.running.clear();
-    }
-
-    /// A deadline has passed: that of the whole run's stop, or of an action.
-    fn late(&mut self) -> Result<()> {
-        let now = Instant::now();
-        if self.stop.is_some_and(|stop| stop <= now) {
-            self.abandon();
-            return Ok(());
-        }
-        while let Some(position) =
-            self.running.iter().position(|running| running.deadline.is_some_and(|deadline| deadline <= now))
-        {
-            let Running { worker, instance, .. } = self.running.swap_remove(position);
-            self.pool.kill(worker);
-            self.queue.release(instance);
-            self.fail(instance, "it took longer than its `timeout`".to_owned());
         }
         Ok(())
     }

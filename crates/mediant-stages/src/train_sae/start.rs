@@ -18,6 +18,9 @@ pub(super) fn check_start(config: &TrainConfig, wanted: &DictionaryFacts, inputs
     if sae.decoder_init_norm.is_some() {
         problems.push(Problems::config("sae.decoder_init_norm", given).help("leave it out"));
     }
+    if sae.encoder_init_norm.is_some() {
+        problems.push(Problems::config("sae.encoder_init_norm", given).help("leave it out"));
+    }
     if sae.jumprelu_init_threshold.is_some() {
         problems.push(Problems::config("sae.jumprelu_init_threshold", given).help("leave it out"));
     }

@@ -92,7 +92,7 @@ pub(crate) fn unembed_loss(
         let own = from * width..(from + count) * width;
         let x = Matrix::new(&hidden[own.clone()], count, width, width);
         let logits = &mut logits[..count * vocab];
-        matmul_over(&mut MatrixMut::new(logits, count, vocab, vocab), x, table.t(), true);
+        matmul_over(&mut MatrixMut::new(logits, count, vocab, vocab), 1.0, x, table.t(), true);
         let targets = &targets[from..from + count];
         let weights = &weights[from..from + count];
         let losses: Vec<f64> = logits
@@ -118,7 +118,7 @@ pub(crate) fn unembed_loss(
         if gradients {
             let slopes = Matrix::new(logits, count, vocab, vocab);
             let out = &mut MatrixMut::new(&mut for_hidden[own], count, width, width);
-            matmul_over(out, slopes, table, true);
+            matmul_over(out, 1.0, slopes, table, true);
             let out = &mut MatrixMut::new(&mut for_unembed, vocab, width, width);
             matmul_into(out, 1.0, slopes.t(), x, true);
         }

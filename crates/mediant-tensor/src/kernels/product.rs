@@ -67,12 +67,12 @@ pub fn matmul_into(out: &mut MatrixMut, scale: f32, a: Matrix, b: Matrix, parall
     product(out, true, scale, a, b, parallel);
 }
 
-/// `out = a · b`; else as [`matmul_into`].
+/// `out = scale · a · b`; else as [`matmul_into`].
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn matmul_over(out: &mut MatrixMut, a: Matrix, b: Matrix, parallel: bool) {
-    product(out, false, 1.0, a, b, parallel);
+pub fn matmul_over(out: &mut MatrixMut, scale: f32, a: Matrix, b: Matrix, parallel: bool) {
+    product(out, false, scale, a, b, parallel);
 }
 
 fn product(out: &mut MatrixMut, add: bool, scale: f32, a: Matrix, b: Matrix, parallel: bool) {

@@ -15,9 +15,10 @@ pub struct TopKScratch {
 /// Of equal values the one with the lower index wins; `-0.0` equals `0.0`. NaN is never chosen, so a row that holds NaN
 /// may give fewer than `k`. Rows are shorter than 2^32.
 ///
-/// The row is read twice. A first pass takes the maxima of many groups of entries: the k-th largest maximum has k entries
-/// at or above it, so it is a lower bound of the k-th largest entry. A second pass keeps what reaches the bound, a few
-/// more than k, among which a selection finds the exact threshold.
+/// Where k is small the row is read twice. A first pass takes the maxima of many groups of entries: the k-th largest maximum
+/// has k entries at or above it, so it is a lower bound of the k-th largest entry. A second pass keeps what reaches the
+/// bound, a few more than k, among which a selection finds the exact threshold. Else the threshold is searched for by
+/// halving, which counts the row some twenty times, sixteen entries at once.
 pub fn top_k<'a>(row: &[f32], k: usize, scratch: &'a mut TopKScratch) -> &'a [(u32, f32)] {
     scratch.kept.clear();
     if k == 0 {
@@ -31,12 +32,12 @@ pub fn top_k<'a>(row: &[f32], k: usize, scratch: &'a mut TopKScratch) -> &'a [(u
     &scratch.kept
 }
 
-/// A value that at least `k` entries reach; negative infinity where looking for a better one does not pay.
+/// A value that at least `k` entries reach, if there are so many, and few more.
 fn lower_bound(row: &[f32], k: usize, maxima: &mut Vec<f32>) -> f32 {
     // With eight groups to each wanted entry few of the k largest share a group, and the bound is nearly exact.
     let depth = row.len() / (8 * k);
     if depth < 2 {
-        return f32::NEG_INFINITY;
+        return simd(|| kth_largest(row, k));
     }
     let groups = row.len() / depth;
     maxima.clear();
@@ -53,15 +54,40 @@ fn lower_bound(row: &[f32], k: usize, maxima: &mut Vec<f32>) -> f32 {
     *bound
 }
 
+/// A bound that k entries reach, and more only if they equal the k-th largest; negative infinity if fewer are above that.
+#[inline(always)]
+fn kth_largest(row: &[f32], k: usize) -> f32 {
+    // Numbers in their order are integers in their order: negative ones with the bits below the sign inverted.
+    let number = |key: i32| f32::from_bits((key ^ (((key >> 31) as u32) >> 1) as i32) as u32);
+    let mut key = i32::MIN;
+    for bit in (0..32).rev() {
+        let higher = key.wrapping_add(1 << bit);
+        let bound = number(higher);
+        let reaching = row.iter().map(|&x| u32::from(x >= bound)).sum::<u32>() as usize;
+        if reaching >= k {
+            key = higher;
+        }
+        if reaching == k {
+            break;
+        }
+    }
+    // No entry reaches the bounds that are not numbers, which lie below negative infinity.
+    let bound = number(key);
+    if bound.is_nan() { f32::NEG_INFINITY } else { bound }
+}
+
 #[inline(always)]
 fn keep_from(bound: f32, row: &[f32], kept: &mut Vec<(u32, f32)>) {
     const WIDTH: usize = 32;
-    let keep = |kept: &mut Vec<(u32, f32)>, start: usize, slice: &[f32]| {
+    let mut reaching = [(0, 0.0); WIDTH];
+    let mut keep = |kept: &mut Vec<(u32, f32)>, start: usize, slice: &[f32]| {
+        // Written and overwritten, as a branch that nobody can foretell costs more.
+        let mut count = 0;
         for (offset, &x) in slice.iter().enumerate() {
-            if x >= bound {
-                kept.push(((start + offset) as u32, x));
-            }
+            reaching[count] = ((start + offset) as u32, x);
+            count += usize::from(x >= bound);
         }
+        kept.extend_from_slice(&reaching[..count]);
     };
     let (chunks, rest) = row.as_chunks::<WIDTH>();
     for (i, chunk) in chunks.iter().enumerate() {

@@ -127,21 +127,43 @@ stages:
         - { name: plain, sae: { architecture: topk, k: 8, rescale_acts_by_decoder_norm: false } }
         - { name: scaled, sae: { architecture: topk, k: 8, apply_b_dec_to_input: false, decoder_init_norm: 0.7 } }
         - { name: jump, sae: { architecture: jumprelu, b_dec_init: mean } }
+        - { name: relu, sae: { architecture: relu, b_dec_init: mean } }
+        - { name: gate, sae: { architecture: gated, gated_detach_decoder: true, apply_b_dec_to_input: false, b_dec_init: mean } }
+        - { name: batch, sae: { architecture: batchtopk, k: 8, aux_loss: dictionary_learning, topk_threshold_start_step: 20 } }
     inputs: { activations: acts }
     with: { sae: \"${matrix.sae}\", d_sae: 96, steps: 30, batch: 128 }
   eval: { uses: evaluate_sae, inputs: { model: model, sae: sae, tokens: tokens.test } }
   saelens: { uses: export, inputs: { dictionary: sae }, with: { format: saelens } }
   sparsify: { uses: export, inputs: { dictionary: \"sae[name=scaled]\" }, with: { format: sparsify } }
   gemma: { uses: export, inputs: { dictionary: \"sae[name=jump]\" }, with: { format: gemma_scope, fold_decoder_norms: true } }
+  dl: { uses: export, inputs: { dictionary: sae }, with: { format: dictionary_learning } }
 ";
+
+/// The architectures of [`TRAINED`], in dictionary_learning's classes.
+const CLASSES: [(&str, &str); 6] = [
+    ("plain", "AutoEncoderTopK"),
+    ("scaled", "AutoEncoderTopK"),
+    ("jump", "JumpReluAutoEncoder"),
+    ("relu", "AutoEncoder"),
+    ("gate", "GatedAutoEncoder"),
+    ("batch", "JumpReluAutoEncoder"),
+];
 
 #[test]
 fn what_was_trained_comes_back_from_every_format_with_the_same_metrics() {
     let project = with_model(TRAINED);
     project.ran(&[]);
-    for stage in ["saelens", "sparsify", "gemma"] {
+    for stage in ["saelens", "sparsify", "gemma", "dl"] {
         let exported = project.mediant(&["export", "pipeline.yaml", stage, &format!("out/{stage}")]);
         assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+    }
+    for (name, class) in CLASSES {
+        let folder = project.path(&format!("out/dl/dl[name={name}]"));
+        let config: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+        let trainer = &config["trainer"];
+        assert_eq!((&trainer["dict_class"], &trainer["submodule_name"]), (&class.into(), &"resid_post_layer_1".into()));
+        assert_eq!((&trainer["layer"], &trainer["steps"], &trainer["lr"]), (&1.into(), &30.into(), &3e-4.into()));
+        assert_eq!(trainer.get("k"), (class == "AutoEncoderTopK").then_some(&8.into()));
     }
     let metric = |name: &str, file: &str, sql: &str| -> f64 {
         let sql = sql.replace("NAME", name);
@@ -153,7 +175,8 @@ fn what_was_trained_comes_back_from_every_format_with_the_same_metrics() {
         + "  sae:
     uses: load_sae
     matrix:
-      source: [\"out/saelens/saelens[name=plain]\", \"out/saelens/saelens[name=scaled]\", \"out/saelens/saelens[name=jump]\", out/sparsify, out/gemma]
+      source: [\"out/saelens/saelens[name=plain]\", \"out/saelens/saelens[name=scaled]\", \"out/saelens/saelens[name=jump]\", out/sparsify, out/gemma,
+        \"out/dl/dl[name=plain]\", \"out/dl/dl[name=scaled]\", \"out/dl/dl[name=jump]\", \"out/dl/dl[name=relu]\", \"out/dl/dl[name=gate]\", \"out/dl/dl[name=batch]\"]
     inputs: { model: model }
     with: { source: \"${matrix.source}\", hook: blocks.1.hook_resid_post }
   eval: { uses: evaluate_sae, inputs: { model: model, sae: sae, tokens: tokens.test } }
@@ -161,13 +184,15 @@ fn what_was_trained_comes_back_from_every_format_with_the_same_metrics() {
     project.write("loaded.yaml", &loaded);
     let ran = project.mediant(&["run", "loaded.yaml"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    for (name, source) in [
+    let dl = CLASSES.map(|(name, _)| (name, format!("out/dl/dl[name={name}]")));
+    let others = [
         ("plain", "out/saelens/saelens[name=plain]"),
         ("scaled", "out/saelens/saelens[name=scaled]"),
         ("jump", "out/saelens/saelens[name=jump]"),
         ("scaled", "out/sparsify"),
         ("jump", "out/gemma"),
-    ] {
+    ];
+    for (name, source) in others.map(|(name, source)| (name, source.to_owned())).into_iter().chain(dl) {
         for measure in ["ev_mc", "l0", "ce_sae"] {
             let trained = metric(
                 name,
@@ -175,7 +200,7 @@ fn what_was_trained_comes_back_from_every_format_with_the_same_metrics() {
                 &format!("SELECT value FROM eval WHERE name = '{measure}' AND axis_name = 'NAME'"),
             );
             let again = metric(
-                source,
+                &source,
                 "loaded.yaml",
                 &format!("SELECT value FROM eval WHERE name = '{measure}' AND source = 'NAME'"),
             );
@@ -185,17 +210,26 @@ fn what_was_trained_comes_back_from_every_format_with_the_same_metrics() {
 }
 
 #[test]
-fn plain_topk_refuses_to_have_its_decoder_norms_folded() {
+fn plain_topk_and_matching_pursuit_refuse_before_anything_runs_to_have_decoder_norms_folded() {
     let project = Project::new();
-    project.write(
-        "pipeline.yaml",
-        &format!(
-            "mediant: 1\nstages:\n  sae:\n    uses: load_sae\n    with: {{ source: \"{}/saelens/topk_no_rescale\", hook: blocks.0.hook_resid_post }}\n  \
+    for (case, expected) in [
+        ("topk_no_rescale", Some("its k largest pre-activations would be others")),
+        ("matching_pursuit", Some("whose encoder is the decoder")),
+        ("jumprelu", None),
+    ] {
+        let pipeline = format!(
+            "mediant: 1\nstages:\n  sae:\n    uses: load_sae\n    with: {{ source: \"{}/saelens/{case}\", hook: blocks.0.hook_resid_post }}\n  \
              files:\n    uses: export\n    inputs: {{ dictionary: sae }}\n    with: {{ format: saelens, fold_decoder_norms: true }}\n",
             fixtures().display()
-        ),
-    );
-    let ran = project.mediant(&["run", "pipeline.yaml"]);
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("its k largest pre-activations would be others"), "{}", ran.stderr);
+        );
+        project.write("pipeline.yaml", &pipeline);
+        let planned = project.mediant(&["plan", "pipeline.yaml"]);
+        match expected {
+            Some(expected) => {
+                assert_eq!(planned.code, Some(2), "{case}");
+                assert!(planned.stderr.contains(expected), "{}", planned.stderr);
+            }
+            None => assert_eq!(planned.code, Some(0), "{}", planned.stderr),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{long, state_dict};
+use super::{Described, Number, long, of_state_dict, state_dict};
 
 /// A dict of a [2, 3] tensor as `pickle` would write it, piece by piece.
 fn pickled() -> Vec<u8> {
@@ -20,6 +20,25 @@ fn a_dict_of_tensors() {
     let tensor = &tensors["w"];
     assert_eq!((&*tensor.storage, tensor.numbers, tensor.offset), ("0", 6, 0));
     assert_eq!((&tensor.shape[..], &tensor.strides[..]), (&[2, 3][..], &[3, 1][..]));
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_again(
+        shapes in proptest::collection::btree_map("[a-zA-Z_.]{1,12}", proptest::collection::vec(1usize..100_000, 0..4), 0..6),
+    ) {
+        let number = |at: usize| [Number::F32, Number::I32, Number::F64][at % 3];
+        let all = shapes.iter().enumerate();
+        let bytes = of_state_dict(all.clone().map(|(at, (name, shape))| Described { name, number: number(at), shape }));
+        let tensors = state_dict(&bytes).unwrap();
+        prop_assert_eq!(tensors.len(), shapes.len());
+        for (at, (name, shape)) in all {
+            let tensor = &tensors[name];
+            prop_assert_eq!((&*tensor.storage, tensor.number, tensor.offset), (&*at.to_string(), number(at), 0));
+            prop_assert_eq!((&tensor.shape, tensor.numbers), (shape, shape.iter().product::<usize>() as u64));
+            prop_assert_eq!(super::super::stored::order(shape, &tensor.strides), Some(super::super::stored::Order::Rows));
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The AuxK loss: dead latents reconstruct what the living ones leave.
 //!
 //! Gao et al. 2024 (arXiv:2406.04093), A.2: the k_aux dead latents of the largest pre-activations reconstruct the residual
-//! x − x̂ without b_dec; loss = coefficient · scale · mean_b ‖ê − (x − x̂)‖². [`AuxRule`] says how tools differ.
+//! x − x̂ without b_dec; loss = coefficient · scale · mean_b ‖ê − (x − x̂)‖². [`AuxRule`] says how tools differ. Where the loss
+//! is divided by the variance of the residuals, which the whole batch tells, everything is divided by it in the end.
 
 use mediant_tensor::kernels::sparse::Codes;
 use mediant_tensor::kernels::topk::{TopKScratch, top_k};
@@ -9,8 +10,9 @@ use rayon::prelude::*;
 
 use super::dense_pays;
 use super::term::{DenseTerm, SparseTerm};
-use crate::Weights;
 use crate::encode::{sized, zeroed};
+use crate::train::variance::variance;
+use crate::{AuxLoss, Weights};
 
 /// Buffers of the dense work.
 #[derive(Debug, Default)]
@@ -32,12 +34,15 @@ pub(super) struct AuxRule {
     pub(super) grows: bool,
     /// Their pre-activations are cut at zero.
     pub(super) rectify: bool,
+    /// The loss is divided by the variance of the residuals, summed over dimensions; without variance there is none.
+    pub(super) relative: bool,
 }
 
 impl AuxRule {
-    /// SAELens': half as many as there are dimensions (of a transcoder's output, as sparsify), without ReLU.
-    pub(super) fn saelens(coefficient: f64, d_out: usize) -> Self {
-        Self { coefficient, k: d_out / 2, grows: true, rectify: false }
+    /// Half as many as there are dimensions (of a transcoder's output, as sparsify).
+    pub(super) fn of(form: AuxLoss, coefficient: f64, d_out: usize) -> Self {
+        let theirs = form == AuxLoss::DictionaryLearning;
+        Self { coefficient, k: d_out / 2, grows: !theirs, rectify: theirs, relative: theirs }
     }
 }
 
@@ -49,6 +54,9 @@ pub(super) struct Aux<'b> {
     places: Vec<u32>,
     k: usize,
     rectify: bool,
+    relative: bool,
+    /// The loss of the rows so far.
+    loss: f64,
     /// coefficient · scale.
     weight: f64,
     /// coefficient · scale / batch: the loss is this times the sum over the batch, its gradient twice this times the error.
@@ -92,7 +100,9 @@ impl<'b> Aux<'b> {
         };
         let mut places = vec![0; d_sae];
         dead.iter().zip(0..).for_each(|(&latent, place)| places[latent as usize] = place);
-        Some(Self { d_out, d_sae, dead, places, k, rectify: rule.rectify, weight, factor: weight / batch as f64, work })
+        let AuxRule { rectify, relative, .. } = rule;
+        let factor = weight / batch as f64;
+        Some(Self { d_out, d_sae, dead, places, k, rectify, relative, loss: 0.0, weight, factor, work })
     }
 
     /// The k largest dead latents of each row, with their pre-activations. `hidden` holds them as they are compared.
@@ -108,8 +118,8 @@ impl<'b> Aux<'b> {
         })
     }
 
-    /// Adds rows with these codes. `errors` holds x̂ − x. Returns their part of the loss. What pulls on x̂ where the
-    /// residual is not held constant, in units of 2 / batch, is added to `pull` if that is given.
+    /// Adds rows with these codes. `errors` holds x̂ − x. What pulls on x̂ where the residual is not held constant, in units of
+    /// 2 / batch, is added to `pull` if that is given.
     pub(super) fn push(
         &mut self,
         codes: &Codes,
@@ -117,7 +127,7 @@ impl<'b> Aux<'b> {
         errors: &[f32],
         inputs: &[f32],
         pull: Option<&mut [f32]>,
-    ) -> f64 {
+    ) {
         let gain = 2.0 * self.factor as f32;
         let weight = self.weight as f32;
         let add_to_pull = |own: &[f32]| {
@@ -136,10 +146,13 @@ impl<'b> Aux<'b> {
             Work::Dense(buffers) => {
                 let AuxBuffers { errors: own, codes: dense, pulls, w_dec, gradients } = &mut **buffers;
                 let own = sized(own, errors.len());
-                own.copy_from_slice(errors);
+                own.par_chunks_mut(self.d_out)
+                    .zip(errors.par_chunks(self.d_out))
+                    .for_each(|(own, x)| own.copy_from_slice(x));
                 let width = self.dead.len();
-                let dense = zeroed(dense, codes.rows() * width);
+                let dense = sized(dense, codes.rows() * width);
                 dense.par_chunks_mut(width).enumerate().for_each(|(row, dense)| {
+                    dense.fill(0.0);
                     let (latents, values) = codes.row(row);
                     for (latent, value) in latents.iter().zip(values) {
                         dense[self.places[*latent as usize] as usize] = *value;
@@ -153,20 +166,29 @@ impl<'b> Aux<'b> {
                 squares
             }
         };
-        self.factor * squares
+        self.loss += self.factor * squares;
     }
 
-    /// Adds the gradients of the whole batch.
-    pub(super) fn backward(self, inputs: &[f32], to: &mut Weights) {
+    /// Adds the gradients of the whole batch, and gives the loss. `residuals` holds x̂ − x of the batch.
+    pub(super) fn backward(self, residuals: &[f32], inputs: &[f32], to: &mut Weights) -> f64 {
+        let over = match self.relative.then(|| variance(residuals, self.d_out)) {
+            None => 1.0,
+            Some(0.0) => 0.0,
+            Some(variance) => variance.recip(),
+        };
         match self.work {
-            Work::Sparse { term, errors } => term.backward(inputs, &errors, 2.0 * self.factor as f32, to),
+            Work::Sparse { mut term, errors } => {
+                term.scale(over as f32);
+                term.backward(inputs, &errors, (2.0 * self.factor * over) as f32, to);
+            }
             Work::Dense(buffers) => {
                 let all = [&mut to.w_enc, &mut to.b_enc, &mut to.w_dec];
                 for (to, gradient) in all.into_iter().zip(&buffers.gradients) {
-                    scatter_add(to, gradient, &self.dead);
+                    scatter_add(to, gradient, over as f32, &self.dead);
                 }
             }
         }
+        self.loss * over
     }
 }
 
@@ -179,10 +201,17 @@ fn gather(matrix: &[f32], rows: &[u32], width: usize, out: &mut Vec<f32>) {
         .for_each(|(out, &row)| out.copy_from_slice(&matrix[row as usize * width..][..width]));
 }
 
-/// Adds rows to those at `places`.
-fn scatter_add(to: &mut [f32], rows: &[f32], places: &[u32]) {
+/// Adds rows times `factor` to those at `places`, which ascend.
+fn scatter_add(mut to: &mut [f32], rows: &[f32], factor: f32, places: &[u32]) {
     let width = rows.len() / places.len();
-    for (row, &place) in rows.chunks_exact(width).zip(places) {
-        to[place as usize * width..][..width].iter_mut().zip(row).for_each(|(to, x)| *to += x);
-    }
+    let mut passed = 0;
+    let at_places = places.iter().filter_map(|&place| {
+        to.split_off_mut(..(place as usize - passed) * width)?;
+        passed = place as usize + 1;
+        to.split_off_mut(..width)
+    });
+    let at_places: Vec<&mut [f32]> = at_places.collect();
+    at_places.into_par_iter().zip(rows.par_chunks(width)).for_each(|(to, row)| {
+        to.iter_mut().zip(row).for_each(|(to, x)| *to += factor * x);
+    });
 }

@@ -28,7 +28,7 @@ pub(super) fn pass(
     // The last are all latents.
     let ends: Vec<usize> = if aux_by_width { widths.iter().copied().chain([d_sae]).collect() } else { vec![d_sae] };
     inner_aux.resize_with(ends.len() - 1, AuxBuffers::default);
-    let rule = AuxRule::saelens(choice.aux_loss_coefficient, d_out);
+    let rule = AuxRule::of(choice.aux_loss, choice.aux_loss_coefficient, d_out);
     let mut start = 0;
     let mut auxes: Vec<Option<Aux<'_>>> = Vec::with_capacity(ends.len());
     for (&end, buffers) in ends.iter().zip(inner_aux.iter_mut().chain([outer_aux])) {
@@ -72,9 +72,9 @@ pub(super) fn pass(
             let Some(chosen) = &chosen[level] else { continue };
             let inputs = &inputs[piece.start * d_in..piece.end * d_in];
             let errors = &errors[piece.start * d_out..piece.end * d_out];
-            others[0] += aux.push(chosen, &weights.w_dec, errors, inputs, None);
+            aux.push(chosen, &weights.w_dec, errors, inputs, None);
         }
-        aux.backward(inputs, gradients);
+        others[0] += aux.backward(errors, inputs, gradients);
     }
     let losses = Losses { mse: mse / rows as f64, others };
     Found { pass: Pass { losses, active: codes.entries(), fired, least }, output_pull, input_pull: None }

@@ -1,5 +1,5 @@
-//! `gated`: a gate says which latents are active, a magnitude how much (Rajamanoharan et al. 2024, arXiv:2404.16014), as
-//! SAELens has it: its auxiliary reconstruction from the gate does not detach the decoder.
+//! `gated`: a gate says which latents are active, a magnitude how much (Rajamanoharan et al. 2024, arXiv:2404.16014). Its
+//! auxiliary reconstruction from the gate trains the decoder too in SAELens, and does not in the paper.
 //!
 //! π = x' W_enc + b_gate, m = (π − b_gate) ⊙ e^r_mag + b_mag, f = max(m, 0) where π > 0. The gate learns from the L1
 //! loss on max(π, 0) and from what max(π, 0) reconstructs. Only entries with π > 0 have gradients.
@@ -15,8 +15,15 @@ use crate::product::{add_transposed_times, pieces};
 use crate::train::learner::Losses;
 use crate::{Extra, Weights};
 
-/// `b_mag` and `r_mag` are the family's own parameters.
-pub(super) fn pass(frame: Frame<'_>, b_mag: &[f32], r_mag: &[f32], gradients: &mut Weights) -> Found {
+/// `b_mag` and `r_mag` are the family's own parameters; with `detach_decoder` W_dec and b_dec are constant in the gate's
+/// reconstruction.
+pub(super) fn pass(
+    frame: Frame<'_>,
+    b_mag: &[f32],
+    r_mag: &[f32],
+    detach_decoder: bool,
+    gradients: &mut Weights,
+) -> Found {
     let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
     let (d_in, d_sae) = (weights.d_in, weights.d_sae);
     let l1_gain = now.coefficient as f32 / rows as f32;
@@ -45,7 +52,9 @@ pub(super) fn pass(frame: Frame<'_>, b_mag: &[f32], r_mag: &[f32], gradients: &m
             mse += of_main.decode(errors);
             aux += of_gate.decode(gate_errors);
             add_transposed_times(&mut gradients.w_dec, gain, codes, errors, piece.len());
-            add_transposed_times(&mut gradients.w_dec, gain, hidden, gate_errors, piece.len());
+            if !detach_decoder {
+                add_transposed_times(&mut gradients.w_dec, gain, hidden, gate_errors, piece.len());
+            }
             let pulls = of_main.pulls(errors, gain, &mut work.pulls);
             let mut gate_pulls = Vec::new();
             let gate_pulls = of_gate.pulls(gate_errors, gain, &mut gate_pulls);
@@ -62,7 +71,9 @@ pub(super) fn pass(frame: Frame<'_>, b_mag: &[f32], r_mag: &[f32], gradients: &m
             aux += gate.push(&open, &weights.w_dec, gate_errors, gain, |latent| l1_gain * norms[latent]);
         }
     }
-    gate.decoder_backward(&gate_errors, gain, gradients);
+    if !detach_decoder {
+        gate.decoder_backward(&gate_errors, gain, gradients);
+    }
     if let Some(by_latent) = main.decoder_backward(errors, gain, gradients) {
         let entries = main.codes().latents().iter().zip(main.codes().values()).zip(gate.codes().values());
         let entries = entries.zip(main.pulls().iter().zip(gate.pulls()));
@@ -84,12 +95,11 @@ pub(super) fn pass(frame: Frame<'_>, b_mag: &[f32], r_mag: &[f32], gradients: &m
     let active = sums.active.iter().map(|count| *count as usize).sum::<usize>();
     gradients.b_enc.copy_from_slice(&sums.gate);
     gradients.extra = Extra::Gate { b_mag: sums.magnitude, r_mag: sums.stretch };
-    add(&mut gate_errors, errors);
-    Found {
-        pass: Pass { losses, active, fired, least: None },
-        output_pull: Some(gate_errors),
-        input_pull: Some(sums.encoder),
-    }
+    let output_pull = (!detach_decoder).then(|| {
+        add(&mut gate_errors, errors);
+        gate_errors
+    });
+    Found { pass: Pass { losses, active, fired, least: None }, output_pull, input_pull: Some(sums.encoder) }
 }
 
 fn add(to: &mut [f32], from: &[f32]) {

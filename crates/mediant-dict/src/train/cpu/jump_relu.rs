@@ -1,5 +1,5 @@
 //! `jumprelu`: f = z where z > θ, with a threshold a latent (Rajamanoharan et al. 2024, arXiv:2407.14435), as SAELens
-//! has it.
+//! and dictionary_learning have it.
 //!
 //! The step at θ has no useful gradient; within half a bandwidth ε of it a straight-through estimator gives one:
 //! ∂f/∂θ = −θ/ε and ∂H(z − θ)/∂θ = −1/ε. So the entries that matter are those above θ − ε/2, and, where dead latents are
@@ -30,7 +30,7 @@ pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, thresholds: &[f32], gra
         sparsity_gain: now.coefficient as f32 / rows as f32,
         pre_act_gain: options.pre_act_loss_coefficient.map_or(0.0, |c| c as f32 / rows as f32),
     };
-    let mut sums = Sums::zeros(d_sae);
+    let mut sums = local.sums(d_sae);
     let mut mse = 0.0;
     let (mut term, mut pre) = (SparseTerm::default(), Vec::new());
     for piece in pieces(rows, d_sae) {
@@ -71,9 +71,15 @@ pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, thresholds: &[f32], gra
         total(&found.threshold, &mut sums.threshold);
         total(&found.norm, &mut sums.norm);
         total(&found.active, &mut sums.active);
+        if local.is_relative() {
+            total(&found.near, &mut sums.near);
+        }
         sums.sparsity += found.sparsity;
         sums.pre_act += found.pre_act;
         by_latent.add_sums(&by_latent.arrange(&found.z), inputs, &mut gradients.w_enc);
+    }
+    if let Sparsity::Relative { target_l0 } = options.sparsity {
+        relative(now.coefficient, target_l0, options.bandwidth, rows, thresholds, &mut sums);
     }
     add_norm_gradient(weights, norms, &sums.norm, &mut gradients.w_dec);
     gradients.b_enc.copy_from_slice(&sums.z);
@@ -86,9 +92,27 @@ pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, thresholds: &[f32], gra
     Found { pass: Pass { losses, active, fired, least: None }, ..Found::default() }
 }
 
-/// How many of a row's values are active.
+/// How many of a row's values are active, where thresholds are not below zero.
 fn active(values: &[f32]) -> usize {
     values.iter().filter(|value| **value > 0.0).count()
+}
+
+/// dictionary_learning's loss, of the mean L0 of the batch, and its pull on thresholds. It counts activations above the
+/// threshold and not pre-activations, so that the zeros of a latent that is not active lie near a threshold that is, or count
+/// where it is below zero.
+fn relative(coefficient: f64, target: f64, bandwidth: f64, rows: usize, thresholds: &[f32], sums: &mut Sums) {
+    let rows = rows as f64;
+    let counted = thresholds.iter().zip(&sums.active);
+    let counted: f64 =
+        counted.map(|(threshold, active)| if *threshold < 0.0 { rows } else { f64::from(*active) }).sum();
+    let off = counted / rows / target - 1.0;
+    sums.sparsity = coefficient * off * off;
+    let step = 2.0 * coefficient * off / (target * rows * bandwidth);
+    let entries = sums.active.iter().zip(&sums.near).zip(thresholds);
+    for (pull, ((active, near), threshold)) in sums.threshold.iter_mut().zip(entries) {
+        let zeros = if f64::from(threshold.abs()) < 0.5 * bandwidth { rows - f64::from(*active) } else { 0.0 };
+        *pull -= (step * (f64::from(*near) + zeros)) as f32;
+    }
 }
 
 /// What an entry gives, and is pulled by.
@@ -114,9 +138,20 @@ struct Entry {
     z: f32,
     threshold: f32,
     norm: f32,
+    /// Active, and within half a bandwidth of the threshold.
+    near: bool,
 }
 
 impl Local<'_> {
+    fn is_relative(&self) -> bool {
+        matches!(self.sparsity, Sparsity::Relative { .. })
+    }
+
+    /// None yet.
+    fn sums(&self, n: usize) -> Sums {
+        Sums { near: vec![0.0; if self.is_relative() { n } else { 0 }], ..Sums::zeros(n) }
+    }
+
     /// Whether an entry can have a gradient.
     fn matters(&self, &(latent, z): &(usize, &f32)) -> bool {
         (z - self.thresholds[latent]) / self.bandwidth > -0.5 || (self.pre_act_gain > 0.0 && self.dead[latent])
@@ -140,6 +175,7 @@ impl Local<'_> {
         entry.z = if active { pull } else { 0.0 };
         let distance = (z - threshold) / self.bandwidth;
         if distance > -0.5 && distance < 0.5 {
+            entry.near = active;
             let estimate = (threshold * pull + step) / self.bandwidth;
             entry.threshold = -estimate;
             if self.ste_to_input {
@@ -165,7 +201,8 @@ impl Local<'_> {
                 let (target, off) = (target_l0 as f32, l0 - target_l0 as f32);
                 (self.sparsity_gain * 4.0 / target * off, self.sparsity_gain * 2.0 / target * off * off)
             }
-            Sparsity::Tanh { .. } => (0.0, 0.0),
+            // The batch's mean is.
+            Sparsity::Tanh { .. } | Sparsity::Relative { .. } => (0.0, 0.0),
         }
     }
 
@@ -176,7 +213,7 @@ impl Local<'_> {
         let d_sae = self.thresholds.len();
         let blocks = pulls.par_chunks_mut(ROWS * d_sae).zip(hidden.par_chunks(ROWS * d_sae));
         let sums = blocks.map(|(pulls, hidden)| {
-            let mut sums = Sums::zeros(d_sae);
+            let mut sums = self.sums(d_sae);
             for (pulls, hidden) in pulls.chunks_exact_mut(d_sae).zip(hidden.chunks_exact(d_sae)) {
                 let l0 = hidden.iter().zip(self.thresholds).filter(|(z, threshold)| z > threshold).count();
                 let (step, loss) = self.of_l0(l0);
@@ -188,13 +225,16 @@ impl Local<'_> {
                     sums.threshold[latent] += entry.threshold;
                     sums.norm[latent] += entry.norm;
                     sums.active[latent] += f32::from(u8::from(entry.active));
+                    if let Some(near) = sums.near.get_mut(latent) {
+                        *near += f32::from(u8::from(entry.near));
+                    }
                     sums.sparsity += f64::from(entry.sparsity);
                     sums.pre_act += f64::from(entry.pre_act);
                 }
             }
             sums
         });
-        let mut total = Sums::zeros(d_sae);
+        let mut total = self.sums(d_sae);
         sums.collect::<Vec<_>>().into_iter().for_each(|sums| total.add(sums));
         total
     }
@@ -212,6 +252,7 @@ impl Local<'_> {
                 found.threshold.push(entry.threshold);
                 found.norm.push(entry.norm);
                 found.active.push(f32::from(u8::from(entry.active)));
+                found.near.push(f32::from(u8::from(entry.near)));
                 found.sparsity += f64::from(entry.sparsity);
                 found.pre_act += f64::from(entry.pre_act);
             }
@@ -223,6 +264,7 @@ impl Local<'_> {
             all.threshold.extend(row.threshold);
             all.norm.extend(row.norm);
             all.active.extend(row.active);
+            all.near.extend(row.near);
             all.sparsity += row.sparsity;
             all.pre_act += row.pre_act;
         }
@@ -236,6 +278,8 @@ struct Sums {
     threshold: Vec<f32>,
     norm: Vec<f32>,
     active: Vec<f32>,
+    /// Empty where nothing asks for it.
+    near: Vec<f32>,
     sparsity: f64,
     pre_act: f64,
 }
@@ -243,7 +287,8 @@ struct Sums {
 impl Sums {
     fn zeros(n: usize) -> Self {
         let zeros = || vec![0.0; n];
-        Self { z: zeros(), threshold: zeros(), norm: zeros(), active: zeros(), sparsity: 0.0, pre_act: 0.0 }
+        let near = Vec::new();
+        Self { z: zeros(), threshold: zeros(), norm: zeros(), active: zeros(), near, sparsity: 0.0, pre_act: 0.0 }
     }
 
     fn add(&mut self, other: Self) {
@@ -252,6 +297,7 @@ impl Sums {
         add(&mut self.threshold, &other.threshold);
         add(&mut self.norm, &other.norm);
         add(&mut self.active, &other.active);
+        add(&mut self.near, &other.near);
         self.sparsity += other.sparsity;
         self.pre_act += other.pre_act;
     }

@@ -7,6 +7,7 @@ use super::constraint::{normalise, remove_parallel};
 use super::pass::{Buffers, pass};
 use crate::config::Training;
 use crate::train::learner::{Learner, Now, Outcome, Samples};
+use crate::train::threshold::RunningThreshold;
 use crate::{DecoderNorm, Extra, Objective, Result, Weights};
 
 /// Trains on the CPU.
@@ -21,8 +22,8 @@ pub struct CpuLearner {
     gradients: Weights,
     buffers: Buffers,
     updates: u64,
-    /// The running mean of the smallest chosen activation.
-    threshold: f64,
+    /// Of the families that choose over a batch.
+    threshold: Option<RunningThreshold>,
 }
 
 impl CpuLearner {
@@ -41,7 +42,7 @@ impl CpuLearner {
             gradients,
             buffers: Buffers::default(),
             updates: 0,
-            threshold: 0.0,
+            threshold: training.objective.batch_choice().map(RunningThreshold::of),
         }
     }
 }
@@ -49,7 +50,9 @@ impl CpuLearner {
 impl Learner for CpuLearner {
     fn step(&mut self, batch: Samples<'_>, now: &Now<'_>) -> Outcome {
         // Below zero, negative pre-activations would pass; SAELens' projection.
-        if let Extra::Threshold(threshold) = &mut self.weights.extra {
+        if let Extra::Threshold(threshold) = &mut self.weights.extra
+            && self.objective.keeps_thresholds_positive()
+        {
             threshold.iter_mut().for_each(|x| *x = x.max(0.0));
         }
         let (gradients, buffers) = (&mut self.gradients, &mut self.buffers);
@@ -63,8 +66,8 @@ impl Learner for CpuLearner {
         let outcome =
             Outcome { losses: found.losses, grad_norm, l0: found.active as f64 / rows as f64, fired: found.fired };
         if outcome.losses.total().is_finite() && grad_norm.is_finite() {
-            if let (Some(choice), Some(least)) = (self.objective.batch_choice(), found.least) {
-                self.threshold += choice.threshold_lr * (f64::from(least) - self.threshold);
+            if let Some(threshold) = &mut self.threshold {
+                threshold.see(self.updates, found.least.map(f64::from));
             }
             self.updates += 1;
             let scale = self.max_grad_norm.map_or(1.0, |max| clip_factor(grad_norm, max));
@@ -87,8 +90,8 @@ impl Learner for CpuLearner {
         self.weights.clone()
     }
 
-    fn threshold(&self) -> f64 {
-        self.threshold
+    fn threshold(&self) -> Option<f64> {
+        self.threshold.map(|threshold| threshold.value)
     }
 
     fn save<'a>(&'a self, state: &mut State<'a>) {
@@ -99,8 +102,8 @@ impl Learner for CpuLearner {
             state.tensor(format!("{name}.second_moment"), shape, &moments.second);
         }
         state.words("updates", &[self.updates]);
-        if self.objective.batch_choice().is_some() {
-            state.words("threshold", &[self.threshold.to_bits()]);
+        if let Some(threshold) = &self.threshold {
+            state.words("threshold", &[threshold.value.to_bits()]);
         }
     }
 
@@ -112,9 +115,9 @@ impl Learner for CpuLearner {
             moments.second = checkpoint.tensor(&format!("{name}.second_moment"), shape)?;
         }
         [self.updates] = checkpoint.words("updates")?;
-        if self.objective.batch_choice().is_some() {
-            let [threshold] = checkpoint.words("threshold")?;
-            self.threshold = f64::from_bits(threshold);
+        if let Some(threshold) = &mut self.threshold {
+            let [value] = checkpoint.words("threshold")?;
+            threshold.value = f64::from_bits(value);
         }
         Ok(())
     }

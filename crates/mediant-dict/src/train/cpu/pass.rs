@@ -3,7 +3,7 @@
 use mediant_tensor::kernels::sparse::add_weighted;
 use rayon::prelude::*;
 
-use super::aux::AuxBuffers;
+use super::aux::{AuxBuffers, AuxRule};
 use super::{batch_topk, gated, jump_relu, matching_pursuit, relu, top_afa, topk};
 use crate::encode::scaled_plus_rows;
 use crate::product::{add_times_transposed, add_transposed_times};
@@ -108,12 +108,13 @@ pub fn pass(
     let frame = Frame { weights, norms: &norms, x, inputs, errors, work, gain, rows, now };
     let found = match objective {
         Objective::Relu { .. } => relu::pass(frame, gradients),
-        Objective::Gated { .. } => {
+        Objective::Gated { detach_decoder, .. } => {
             let Extra::Gate { b_mag, r_mag } = &weights.extra else { unreachable!("{NOT_EXTENDED}") };
-            gated::pass(frame, b_mag, r_mag, gradients)
+            gated::pass(frame, b_mag, r_mag, *detach_decoder, gradients)
         }
-        Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient } => {
-            topk::pass(frame, *k, *rescale_acts_by_decoder_norm, *aux_loss_coefficient, gradients)
+        Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient, aux_loss } => {
+            let rule = AuxRule::of(*aux_loss, *aux_loss_coefficient, weights.d_out);
+            topk::pass(frame, *k, *rescale_acts_by_decoder_norm, rule, gradients)
         }
         Objective::BatchTopK { choice } => batch_topk::pass(frame, choice, &[], false, gradients),
         Objective::Matryoshka { choice, widths, aux_by_width } => {

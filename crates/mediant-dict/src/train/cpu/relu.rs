@@ -2,9 +2,9 @@
 
 use super::dense_pays;
 use super::pass::{Found, Frame, Pass, add_norm_gradient};
-use super::term::{DenseTerm, SparseTerm, add_column_sums};
+use super::term::{DenseTerm, SparseTerm};
 use crate::Weights;
-use crate::encode::{positive_entries, pre_activations, rectify};
+use crate::encode::{positive_entries, pre_activations, rectify_adding};
 use crate::product::pieces;
 use crate::train::learner::Losses;
 
@@ -21,12 +21,11 @@ pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
         let inputs = &inputs[piece.start * d_in..piece.end * d_in];
         let errors = &mut errors[piece.start * d_out..piece.end * d_out];
         let hidden = pre_activations(weights, inputs, &mut work.hidden);
-        let count = rectify(hidden, d_sae);
+        let count = rectify_adding(hidden, &mut activity);
         active += count;
         if dense_pays(count, piece.len(), d_sae) {
             let dense = DenseTerm { codes: hidden, w_dec: &weights.w_dec, d_out };
             mse += dense.decode(errors);
-            add_column_sums(hidden, d_sae, &mut activity);
             let into = [&mut gradients.w_enc[..], &mut gradients.b_enc, &mut gradients.w_dec];
             dense.backward(errors, inputs, gain, penalty, &mut work.pulls, into);
             term.skip_rows(piece.len());
@@ -35,7 +34,6 @@ pub(super) fn pass(frame: Frame<'_>, gradients: &mut Weights) -> Found {
             mse += term.push(&codes, &weights.w_dec, errors, gain, penalty);
         }
     }
-    term.add_activity(&mut activity);
     term.backward(inputs, errors, gain, gradients);
     let l1: f64 = activity.iter().zip(norms).map(|(f, norm)| f64::from(*f) * f64::from(*norm)).sum();
     if now.coefficient != 0.0 {

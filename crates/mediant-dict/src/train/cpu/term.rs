@@ -4,8 +4,8 @@ use mediant_tensor::kernels::sparse::{ByLatent, Codes, add_weighted, dot_with_ea
 use rayon::prelude::*;
 
 use crate::Weights;
-use crate::encode::zeroed;
-use crate::product::{add_times, add_times_transposed, add_transposed_times};
+use crate::encode::{each_row_adding, sized};
+use crate::product::{add_times, add_transposed_times, times_transposed};
 use crate::weights::sum_of_squares;
 
 /// Sparse codes of the rows so far, with ∂L/∂(code) of every entry.
@@ -104,16 +104,14 @@ impl SparseTerm {
         squares.iter().sum()
     }
 
+    /// Multiplies what was noted of the entries' gradients.
+    pub(super) fn scale(&mut self, factor: f32) {
+        self.pulls.iter_mut().for_each(|pull| *pull *= factor);
+    }
+
     /// Adds rows without active latents.
     pub(super) fn skip_rows(&mut self, rows: usize) {
         (0..rows).for_each(|_| self.codes.push_row([]));
-    }
-
-    /// Adds Σ_b f of every latent.
-    pub(super) fn add_activity(&self, activity: &mut [f32]) {
-        for (&latent, &value) in self.codes.latents().iter().zip(self.codes.values()) {
-            activity[latent as usize] += value;
-        }
     }
 
     /// Adds the gradients of W_dec, W_enc and b_enc, from the encoder's inputs and the errors of the whole batch, where the
@@ -160,8 +158,8 @@ impl DenseTerm<'_> {
 
     /// `gain · errors · W_decᵀ`: ∂L/∂(code) of every latent, in the buffer.
     pub(super) fn pulls<'p>(&self, errors: &[f32], gain: f32, buffer: &'p mut Vec<f32>) -> &'p mut [f32] {
-        let pulls = zeroed(buffer, errors.len() / self.d_out * self.latents());
-        add_times_transposed(pulls, gain, errors, self.w_dec, self.d_out);
+        let pulls = sized(buffer, errors.len() / self.d_out * self.latents());
+        times_transposed(pulls, gain, errors, self.w_dec, self.d_out);
         pulls
     }
 
@@ -180,12 +178,14 @@ impl DenseTerm<'_> {
         let rows = errors.len() / self.d_out;
         add_transposed_times(w_dec, gain, self.codes, errors, rows);
         let pulls = self.pulls(errors, gain, pulls);
-        pulls.par_chunks_mut(latents).zip(self.codes.par_chunks(latents)).for_each(|(pulls, codes)| {
-            for (latent, (pull, code)) in pulls.iter_mut().zip(codes).enumerate() {
+        each_row_adding(pulls, b_enc, |row, pulls, sums| {
+            let codes = &self.codes[row * latents..][..latents];
+            for (latent, ((pull, code), sum)) in pulls.iter_mut().zip(codes).zip(sums).enumerate() {
                 *pull = if *code == 0.0 { 0.0 } else { *pull + penalty(latent) };
+                *sum += *pull;
             }
+            0
         });
-        add_column_sums(pulls, latents, b_enc);
         add_transposed_times(w_enc, 1.0, pulls, inputs, rows);
     }
 }

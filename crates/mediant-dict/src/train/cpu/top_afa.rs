@@ -17,12 +17,13 @@ use rayon::prelude::*;
 pub(super) fn pass(frame: Frame<'_>, options: &TopAfa, gradients: &mut Weights) -> Found {
     let Frame { weights, norms, x, inputs, errors, work, gain, rows, now } = frame;
     let (d_in, d_sae) = (weights.d_in, weights.d_sae);
-    let rule = AuxRule { coefficient: options.aux_loss_coefficient, k: options.k_aux, grows: false, rectify: true };
+    let coefficient = options.aux_loss_coefficient;
+    let rule = AuxRule { coefficient, k: options.k_aux, grows: false, rectify: true, relative: false };
     let mut aux = Aux::new(weights, rule, now.dead, rows, &mut work.aux);
     // ∂L/∂x̂ / gain, where it is not the errors alone.
     let mut output_pull = aux.is_some().then(|| vec![0.0; errors.len()]);
     let afa_factor = options.afa_coefficient * d_in as f64 / rows as f64;
-    let (mut mse, mut afa_loss, mut aux_loss, mut active) = (0.0, 0.0, 0.0, 0);
+    let (mut mse, mut afa_loss, mut active) = (0.0, 0.0, 0);
     let mut fired = vec![false; d_sae];
     let mut term = SparseTerm::default();
     for piece in pieces(rows, d_sae) {
@@ -63,7 +64,7 @@ pub(super) fn pass(frame: Frame<'_>, options: &TopAfa, gradients: &mut Weights) 
                 let pull = &mut all[part];
                 pull.copy_from_slice(errors);
                 let chosen = aux.choose(hidden, None);
-                aux_loss += aux.push(&chosen, &weights.w_dec, errors, inputs, Some(&mut *pull));
+                aux.push(&chosen, &weights.w_dec, errors, inputs, Some(&mut *pull));
                 pull
             }
             _ => errors,
@@ -85,9 +86,7 @@ pub(super) fn pass(frame: Frame<'_>, options: &TopAfa, gradients: &mut Weights) 
         }
     }
     term.backward(inputs, output_pull.as_deref().unwrap_or(errors), gain, gradients);
-    if let Some(aux) = aux {
-        aux.backward(inputs, gradients);
-    }
+    let aux_loss = aux.map_or(0.0, |aux| aux.backward(errors, inputs, gradients));
     // There is no encoder bias; what it would be pulled by pulls on b_dec through the input.
     let input_pull = Some(gradients.b_enc.clone());
     gradients.b_enc.fill(0.0);

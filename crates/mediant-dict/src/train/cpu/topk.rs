@@ -12,15 +12,15 @@ pub(super) fn pass(
     frame: Frame<'_>,
     k: usize,
     rescale_acts_by_decoder_norm: bool,
-    aux_loss_coefficient: f64,
+    aux_rule: AuxRule,
     gradients: &mut Weights,
 ) -> Found {
     let Frame { weights, norms, inputs, errors, work, gain, rows, now, .. } = frame;
     let (d_in, d_out, d_sae) = (weights.d_in, weights.d_out, weights.d_sae);
     let scale = rescale_acts_by_decoder_norm.then_some(norms);
-    let (mut mse, mut aux_loss) = (0.0, 0.0);
+    let mut mse = 0.0;
     let mut term = SparseTerm::default();
-    let mut aux = Aux::new(weights, AuxRule::saelens(aux_loss_coefficient, d_out), now.dead, rows, &mut work.aux);
+    let mut aux = Aux::new(weights, aux_rule, now.dead, rows, &mut work.aux);
     for piece in pieces(rows, d_sae) {
         let inputs = &inputs[piece.start * d_in..piece.end * d_in];
         let errors = &mut errors[piece.start * d_out..piece.end * d_out];
@@ -32,13 +32,11 @@ pub(super) fn pass(
         mse += term.push(&codes, &weights.w_dec, errors, gain, |_| 0.0);
         if let Some(aux) = &mut aux {
             let chosen = aux.choose(hidden, scale);
-            aux_loss += aux.push(&chosen, &weights.w_dec, errors, inputs, None);
+            aux.push(&chosen, &weights.w_dec, errors, inputs, None);
         }
     }
     term.backward(inputs, errors, gain, gradients);
-    if let Some(aux) = aux {
-        aux.backward(inputs, gradients);
-    }
+    let aux_loss = aux.map_or(0.0, |aux| aux.backward(errors, inputs, gradients));
     let losses = Losses { mse: mse / rows as f64, others: vec![aux_loss] };
     let pass = Pass { losses, active: term.codes().entries(), fired: term.fired(d_sae), least: None };
     Found { pass, ..Found::default() }

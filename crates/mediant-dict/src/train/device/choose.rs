@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use mediant_tensor::{Compute, Tensor};
 
-use super::aux;
+use super::aux::{self, Rule};
 use super::fold::{along_rows, column_sums};
 use super::frame::{Found, Frame, Loss, only, squares};
 use super::largest::{Among, Scope, largest};
+use crate::AuxLoss;
 
 /// How the active latents are chosen.
 pub(super) struct Choice<'a> {
@@ -18,6 +19,7 @@ pub(super) struct Choice<'a> {
     /// Whether activations are compared after multiplication by decoder norms.
     pub(super) rescale: bool,
     pub(super) aux_loss_coefficient: f64,
+    pub(super) aux_loss: AuxLoss,
     /// The inner widths of `matryoshka`.
     pub(super) widths: &'a [usize],
     /// Whether each width has an AuxK, of the latents that it adds.
@@ -37,14 +39,15 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>, choice: &Choice<'_>) -> Fou
     let Nested { inner, errors, pulls, w_dec, output_pull } = nested(frame, &codes, &groups);
     let pulls = only(&active, pulls);
     let mut gradients = [frame.of_encoder(&pulls), column_sums(pulls), w_dec];
+    let rule = Rule { form: choice.aux_loss, coefficient: choice.aux_loss_coefficient };
     let levels = inner.iter().chain([&errors]);
     let aux = match choice.aux_by_width {
         false => vec![(0..frame.dead.len(), &errors)],
         true => groups.into_iter().zip(levels).collect::<Vec<_>>(),
     };
-    let aux = aux.into_iter().map(|(latents, errors)| {
-        aux::add(frame, &pre, &hidden, (latents, errors), choice.aux_loss_coefficient, &mut gradients)
-    });
+    let aux = aux
+        .into_iter()
+        .map(|(latents, errors)| aux::add(frame, &pre, &hidden, (latents, errors), rule, &mut gradients));
     let mut others: Vec<Loss<C>> = aux.reduce(Loss::plus).into_iter().collect();
     others.extend(inner.iter().map(|errors| frame.mean(squares(errors), 1.0)));
     Found { mse: squares(&errors), others, active, least, gradients, extra: Vec::new(), output_pull, input_pull: None }

@@ -6,7 +6,7 @@ use mediant_tensor::Compute;
 use super::fold::{column_sums, row_sums};
 use super::frame::{Found, Frame, only, squares};
 
-pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>) -> Found<C> {
+pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>, detach_decoder: bool) -> Found<C> {
     let (b_mag, stretch) = (frame.extra[0].clone(), frame.extra[1].clone().exp());
     let pi = frame.pre_activations();
     let open = pi.clone().greater_elem(0.0);
@@ -20,9 +20,13 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>) -> Found<C> {
     let pulls = only(&active, frame.pulls(&errors));
     let gate_pulls = only(&open, frame.pulls(&gate_errors) + penalty);
     let encoder = pulls.clone() * stretch + gate_pulls.clone();
-    let w_dec = frame.of_decoder(&codes, &errors)
-        + frame.of_decoder(&gate, &gate_errors)
-        + frame.of_norms(column_sums(gate.clone()) * (frame.coefficient / 2.0));
+    let mut w_dec =
+        frame.of_decoder(&codes, &errors) + frame.of_norms(column_sums(gate.clone()) * (frame.coefficient / 2.0));
+    let mut output_pull = errors.clone();
+    if !detach_decoder {
+        w_dec = w_dec + frame.of_decoder(&gate, &gate_errors);
+        output_pull = output_pull + gate_errors.clone();
+    }
     Found {
         mse: squares(&errors),
         others: vec![
@@ -33,7 +37,7 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>) -> Found<C> {
         least: None,
         gradients: [frame.of_encoder(&encoder), column_sums(gate_pulls), w_dec],
         extra: vec![column_sums(pulls.clone()), column_sums(pulls * stretched)],
-        output_pull: errors + gate_errors,
+        output_pull,
         input_pull: Some(column_sums(encoder)),
     }
 }

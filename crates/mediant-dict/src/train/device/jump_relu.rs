@@ -14,14 +14,14 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>, options: &JumpRelu) -> Foun
     let active = pre.clone().greater(threshold.clone());
     let codes = only(&active, pre.clone());
     let errors = frame.errors(&codes);
-    let Cost { loss, step, slope } = cost(frame, options.sparsity, &codes, &active);
+    let near = ((pre.clone() - threshold.clone()) / options.bandwidth).abs().lower_elem(0.5);
+    let Cost { loss, step, slope, of_thresholds } = cost(frame, options, &codes, &active, &near);
     // ∂L/∂f, and what pulls on ‖W_dec,i‖.
     let (mut pull, mut of_norms) = (frame.pulls(&errors), None);
     if let Some(slope) = slope {
         pull = pull + slope.clone() * frame.norms.clone();
         of_norms = Some(slope * codes.clone());
     }
-    let near = ((pre.clone() - threshold.clone()) / options.bandwidth).abs().lower_elem(0.5);
     let mut estimate = pull.clone() * threshold.clone();
     if let Some(step) = step {
         estimate = estimate + step;
@@ -56,7 +56,10 @@ pub(super) fn pass<C: Compute>(frame: &Frame<'_, C>, options: &JumpRelu) -> Foun
         active,
         least: None,
         gradients: [frame.of_encoder(&of_pre), column_sums(of_pre), w_dec],
-        extra: vec![column_sums(of_threshold)],
+        extra: vec![match of_thresholds {
+            None => column_sums(of_threshold),
+            Some(pull) => column_sums(of_threshold) + pull,
+        }],
         output_pull: errors,
         input_pull: None,
     }
@@ -69,32 +72,50 @@ struct Cost<C: Compute> {
     step: Option<Tensor<C, 2>>,
     /// ∂L/∂(f ‖W_dec‖) of every entry, `[batch, d_sae]`, where activations are.
     slope: Option<Tensor<C, 2>>,
+    /// What pulls on thresholds besides, `[1, d_sae]`, where the batch's mean L0 is penalised.
+    of_thresholds: Option<Tensor<C, 2>>,
 }
 
 fn cost<C: Compute>(
     frame: &Frame<'_, C>,
-    sparsity: Sparsity,
+    options: &JumpRelu,
     codes: &Tensor<C, 2>,
     active: &Tensor<C, 2, Bool>,
+    near: &Tensor<C, 2, Bool>,
 ) -> Cost<C> {
     // The gradients are of batch / 2 times the loss.
     let (coefficient, gain) = (frame.coefficient, frame.coefficient / 2.0);
     let l0 = || row_counts(active.clone()).float();
-    match sparsity {
+    match options.sparsity {
         Sparsity::Step => {
             let rows = l0();
             let step = rows.ones_like() * gain;
-            Cost { loss: frame.mean(rows, coefficient), step: Some(step), slope: None }
+            Cost { loss: frame.mean(rows, coefficient), step: Some(step), slope: None, of_thresholds: None }
         }
         Sparsity::Quadratic { target_l0 } => {
             let off = l0() - target_l0;
             let loss = frame.mean(off.clone() * off.clone(), coefficient * 2.0 / target_l0);
-            Cost { loss, step: Some(off * (gain * 4.0 / target_l0)), slope: None }
+            Cost { loss, step: Some(off * (gain * 4.0 / target_l0)), slope: None, of_thresholds: None }
         }
         Sparsity::Tanh { scale } => {
             let tanh = (codes.clone() * frame.norms.clone() * scale).tanh();
             let slope = (-(tanh.clone() * tanh.clone()) + 1.0) * (gain * scale);
-            Cost { loss: frame.mean(row_sums(tanh), coefficient), step: None, slope: Some(slope) }
+            let loss = frame.mean(row_sums(tanh), coefficient);
+            Cost { loss, step: None, slope: Some(slope), of_thresholds: None }
+        }
+        Sparsity::Relative { target_l0 } => {
+            let (threshold, rows) = (frame.extra[0].clone(), frame.rows() as f64);
+            let count = |marked: Tensor<C, 2, Bool>| column_sums(marked.int()).float();
+            let per_latent = count(active.clone());
+            // The zeros of a latent that is not active count where its threshold is below them, and are near it.
+            let counted = per_latent.clone().mask_fill(threshold.clone().lower_elem(0.0), rows);
+            let off = row_sums(counted) / (rows * target_l0) - 1.0;
+            let away = threshold.abs().greater_equal_elem(0.5 * options.bandwidth);
+            let zeros = (-per_latent + rows).mask_fill(away, 0.0);
+            let estimates = count(near.clone().bool_and(active.clone())) + zeros;
+            let pull = estimates * off.clone() * (-coefficient / (target_l0 * options.bandwidth));
+            let loss = Loss { rows: off.clone() * off, factor: coefficient };
+            Cost { loss, step: None, slope: None, of_thresholds: Some(pull) }
         }
     }
 }

@@ -14,6 +14,7 @@ use super::largest::Scope;
 use super::{choose, gated, jump_relu, relu};
 use crate::config::{ComputeDtype, Training};
 use crate::train::learner::{Learner, Losses, Now, Outcome, Samples};
+use crate::train::threshold::RunningThreshold;
 use crate::{BatchChoice, DecoderNorm, Extra, Objective, Result, Weights};
 
 /// The place of W_dec among the parameters.
@@ -36,8 +37,8 @@ pub struct DeviceLearner<C: Compute> {
     parameters: Vec<Tensor<C, 2>>,
     moments: Vec<TensorMoments<C, 2>>,
     updates: u64,
-    /// The running mean of the smallest chosen activation.
-    threshold: f64,
+    /// Of the families that choose over a batch.
+    threshold: Option<RunningThreshold>,
 }
 
 /// What of a training only the CPU's learner has.
@@ -80,7 +81,7 @@ impl<C: Compute> DeviceLearner<C> {
             layout: weights,
             parameters,
             updates: 0,
-            threshold: 0.0,
+            threshold: training.objective.batch_choice().map(RunningThreshold::of),
         }
     }
 
@@ -177,18 +178,20 @@ impl<C: Compute> DeviceLearner<C> {
             entries: choice.entries(frame.rows()),
             rescale: choice.rescale_acts_by_decoder_norm,
             aux_loss_coefficient: choice.aux_loss_coefficient,
+            aux_loss: choice.aux_loss,
             widths: &[],
             aux_by_width: false,
         };
         match &self.objective {
             Objective::Relu { .. } => relu::pass(frame),
-            Objective::Gated { .. } => gated::pass(frame),
-            Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient } => {
+            Objective::Gated { detach_decoder, .. } => gated::pass(frame, *detach_decoder),
+            Objective::TopK { k, rescale_acts_by_decoder_norm, aux_loss_coefficient, aux_loss } => {
                 let choice = Choice {
                     scope: Scope::Row,
                     entries: *k,
                     rescale: *rescale_acts_by_decoder_norm,
                     aux_loss_coefficient: *aux_loss_coefficient,
+                    aux_loss: *aux_loss,
                     widths: &[],
                     aux_by_width: false,
                 };
@@ -220,13 +223,15 @@ impl<C: Compute> DeviceLearner<C> {
 impl<C: Compute> Learner for DeviceLearner<C> {
     fn step(&mut self, batch: Samples<'_>, now: &Now<'_>) -> Outcome {
         // Below zero, negative pre-activations would pass; SAELens' projection.
-        if let (Extra::Threshold(_), Some(threshold)) = (&self.layout.extra, self.parameters.get_mut(4)) {
+        if let (Extra::Threshold(_), Some(threshold)) = (&self.layout.extra, self.parameters.get_mut(4))
+            && self.objective.keeps_thresholds_positive()
+        {
             *threshold = threshold.clone().clamp_min(0.0);
         }
         let Passed { outcome, least, mut gradients } = self.pass(batch, now);
         if outcome.losses.total().is_finite() && outcome.grad_norm.is_finite() {
-            if let (Some(choice), Some(least)) = (self.objective.batch_choice(), least) {
-                self.threshold += choice.threshold_lr * (least - self.threshold);
+            if let Some(threshold) = &mut self.threshold {
+                threshold.see(self.updates, least);
             }
             self.updates += 1;
             let clip = self.max_grad_norm.map_or(1.0, |max| clip_factor(outcome.grad_norm, max));
@@ -250,8 +255,8 @@ impl<C: Compute> Learner for DeviceLearner<C> {
         self.fetch(self.parameters.iter().cloned())
     }
 
-    fn threshold(&self) -> f64 {
-        self.threshold
+    fn threshold(&self) -> Option<f64> {
+        self.threshold.map(|threshold| threshold.value)
     }
 
     fn save<'a>(&'a self, state: &mut State<'a>) {
@@ -261,8 +266,8 @@ impl<C: Compute> Learner for DeviceLearner<C> {
             state.tensor(format!("{name}.second_moment"), shape, numbers(moments.second.clone()));
         }
         state.words(DEVICE_UPDATES, &[self.updates]);
-        if self.objective.batch_choice().is_some() {
-            state.words("threshold", &[self.threshold.to_bits()]);
+        if let Some(threshold) = &self.threshold {
+            state.words("threshold", &[threshold.value.to_bits()]);
         }
     }
 
@@ -275,9 +280,9 @@ impl<C: Compute> Learner for DeviceLearner<C> {
             moments.second = upload(checkpoint.tensor(&format!("{name}.second_moment"), shape)?, shape, device);
         }
         [self.updates] = checkpoint.words(DEVICE_UPDATES)?;
-        if self.objective.batch_choice().is_some() {
-            let [threshold] = checkpoint.words("threshold")?;
-            self.threshold = f64::from_bits(threshold);
+        if let Some(threshold) = &mut self.threshold {
+            let [value] = checkpoint.words("threshold")?;
+            threshold.value = f64::from_bits(value);
         }
         Ok(())
     }
