@@ -63,7 +63,7 @@ fn transcoders_are_those_of_the_cpu() {
     let choice = choice(true);
     for objective in [
         Objective::Relu { l1: 0.3, l1_warm_up_steps: 0 },
-        Objective::TopK { k: 6, rescale_acts_by_decoder_norm: true, aux_loss_coefficient: 0.7 },
+        topk(6, true),
         Objective::BatchTopK { choice },
         Objective::Matryoshka { choice, widths: vec![1, 40], aux_by_width: true },
         jump_relu(Sparsity::Tanh { scale: 4.0 }, true, None),
