@@ -10,11 +10,12 @@ use crate::{Batch, Error, Hooks, LmConfig, Model, Result};
 /// The tokens of some sequences that a model predicts and that count: their mask is set, and they are not the first of their
 /// sequence. Each by its index in [`Tokens::ids`] and its position in the sequence.
 pub fn predicted(tokens: &Tokens, sequences: Range<usize>) -> impl Iterator<Item = (usize, usize)> + '_ {
-    sequences.flat_map(move |i| {
-        let start = tokens.offsets[i];
-        (start + 1..tokens.offsets[i + 1]).map(move |token| (token, token - start))
-    })
-    .filter(|(token, _)| tokens.mask[*token])
+    sequences
+        .flat_map(move |i| {
+            let start = tokens.offsets[i];
+            (start + 1..tokens.offsets[i + 1]).map(move |token| (token, token - start))
+        })
+        .filter(|(token, _)| tokens.mask[*token])
 }
 
 /// The losses in nats of [`predicted`] tokens, in their order, batch by batch: beside the result, memory is that of a batch.

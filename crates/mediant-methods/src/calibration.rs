@@ -40,7 +40,12 @@ impl Certainty {
                 best = id;
             }
         }
-        Self { loss: total - f64::from(logits[token]), entropy, confidence: (f64::from(logits[best]) - total).exp(), right: best == token }
+        Self {
+            loss: total - f64::from(logits[token]),
+            entropy,
+            confidence: (f64::from(logits[best]) - total).exp(),
+            right: best == token,
+        }
     }
 }
 
@@ -112,9 +117,7 @@ impl Calibration {
     fn add(&mut self, document: u32, one: &Certainty) {
         let sums = self.documents.of(document);
         let right = f64::from(u8::from(one.right));
-        for (place, value) in
-            [(ENTROPY, one.entropy), (CONFIDENCE, one.confidence), (RIGHT, right), (COUNT, 1.0)]
-        {
+        for (place, value) in [(ENTROPY, one.entropy), (CONFIDENCE, one.confidence), (RIGHT, right), (COUNT, 1.0)] {
             sums.add(place, value);
         }
         let first = OF_BINS + 3 * bin(one.confidence, self.bins);

@@ -167,8 +167,7 @@ impl CorpusLoss {
 
     fn of_parts(&self, documents: &[Totals], seed: u64) -> Vec<(Part, u64, Estimate)> {
         let places = 0..self.parts.len();
-        let means: Vec<_> =
-            places.map(|place| move |sums: &Totals| sums.ratio(2 * place, 2 * place + 1)).collect();
+        let means: Vec<_> = places.map(|place| move |sums: &Totals| sums.ratio(2 * place, 2 * place + 1)).collect();
         let mut found: Vec<_> = estimates(documents, &means, seed)
             .into_iter()
             .enumerate()

@@ -106,8 +106,7 @@ impl Divergences {
 
     /// Means over tokens for every two models, with intervals over documents.
     pub fn means(&self, seed: u64) -> Vec<Apart> {
-        let means: Vec<_> =
-            (1..=3 * self.pairs.len()).map(|place| move |sums: &Totals| sums.ratio(place, 0)).collect();
+        let means: Vec<_> = (1..=3 * self.pairs.len()).map(|place| move |sums: &Totals| sums.ratio(place, 0)).collect();
         let found = estimates(self.documents.sums(), &means, seed);
         let of_pairs = self.pairs.iter().zip(found.chunks_exact(3));
         of_pairs.map(|(&(p, q), means)| Apart { p, q, means: [means[0], means[1], means[2]] }).collect()

@@ -19,8 +19,7 @@ pub(crate) fn eigenvectors(matrix: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
     let n = matrix.len();
     let largest = matrix.iter().map(|row| dot(row, row)).fold(0.0, f64::max);
     let unit = |i: usize| (0..n).map(|j| f64::from(u8::from(i == j))).collect();
-    let mut rows: Vec<Row> =
-        matrix.into_iter().enumerate().map(|(i, row)| Row { row, vector: unit(i) }).collect();
+    let mut rows: Vec<Row> = matrix.into_iter().enumerate().map(|(i, row)| Row { row, vector: unit(i) }).collect();
     if n % 2 == 1 {
         // Its partner has a round off.
         rows.push(Row { row: vec![0.0; n], vector: vec![0.0; n] });

@@ -162,7 +162,10 @@ impl Sinks {
             let place = self.rate(layer, head);
             HeadSink { layer, head, rate: all.ratio(place, SEQUENCES), weight: all.ratio(place + 1, SEQUENCES) }
         };
-        (0..self.layers).flat_map(|layer| (0..self.heads).map(move |head| (layer, head))).map(|(l, h)| of(l, h)).collect()
+        (0..self.layers)
+            .flat_map(|layer| (0..self.heads).map(move |head| (layer, head)))
+            .map(|(l, h)| of(l, h))
+            .collect()
     }
 
     /// Lengths of the residual stream before every block and after the last, intervals over documents.
@@ -179,7 +182,8 @@ impl Sinks {
             true => HookPoint::Block(place - 1, Site::ResidPost),
             false => HookPoint::Block(place, Site::ResidPre),
         };
-        let of = |(place, pair): (usize, &[Estimate])| StreamNorm { point: point(place), first: pair[0], others: pair[1] };
+        let of =
+            |(place, pair): (usize, &[Estimate])| StreamNorm { point: point(place), first: pair[0], others: pair[1] };
         found.chunks_exact(2).enumerate().map(of).collect()
     }
 }

@@ -71,8 +71,24 @@ const PORTS: &[Port] = &[MODELS, measuring::PROMPTS];
 const SCALES: [(&str, Scale); 2] = [("metric", Scale::Metric), ("share", Scale::Difference)];
 
 const MEDIATORS: [&str; 18] = [
-    "model", "scale", "name", "hook", "layer", "unit", "position", "span", "n", "exact", "exact_low", "exact_high",
-    "linear", "linear_low", "linear_high", "error", "error_low", "error_high",
+    "model",
+    "scale",
+    "name",
+    "hook",
+    "layer",
+    "unit",
+    "position",
+    "span",
+    "n",
+    "exact",
+    "exact_low",
+    "exact_high",
+    "linear",
+    "linear_low",
+    "linear_high",
+    "error",
+    "error_low",
+    "error_high",
 ];
 
 impl Stage for AttributionVsActivationPatching {
@@ -172,10 +188,7 @@ impl Stage for AttributionVsActivationPatching {
     }
 }
 
-fn agreement(
-    found: Agreement,
-    unit: &str,
-) -> [(&'static str, &str, mediant_methods::bootstrap::Estimate); 5] {
+fn agreement(found: Agreement, unit: &str) -> [(&'static str, &str, mediant_methods::bootstrap::Estimate); 5] {
     [
         ("mean_error", unit, found.mean_error),
         ("sd_error", unit, found.sd_error),

@@ -54,7 +54,11 @@ impl Stage for Calibration {
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
         vec![
-            Output::new("metrics", Kind::Metrics, "`entropy`, `confidence`, `accuracy` and `ece` of every model and corpus."),
+            Output::new(
+                "metrics",
+                Kind::Metrics,
+                "`entropy`, `confidence`, `accuracy` and `ece` of every model and corpus.",
+            ),
             Output::new("bins", Kind::Table, "The reliability diagram: a row a bin that holds predictions."),
         ]
     }

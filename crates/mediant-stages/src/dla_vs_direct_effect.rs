@@ -145,7 +145,11 @@ impl Stage for DlaVsDirectEffect {
             .number("mean_direct_effect_size", number(|head| head.size))
             .number("mean_attribution", number(|head| head.attributed))
             .number("mean_direct_effect", number(|head| head.direct))
-            .write(cx.output("heads")?, "Attribution and direct effect", "Every head's error of direct logit attribution, in percent")
+            .write(
+                cx.output("heads")?,
+                "Attribution and direct effect",
+                "Every head's error of direct logit attribution, in percent",
+            )
     }
 }
 

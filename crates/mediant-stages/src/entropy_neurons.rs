@@ -79,8 +79,22 @@ const CANDIDATES_KEPT: usize = 100;
 const PORTS: &[Port] = &[MODELS, Port::one("tokens", &[Kind::Tokens], "What is predicted.")];
 
 const EFFECTS: [&str; 16] = [
-    "model", "planted", "neurons", "measure", "part", "n", "mean", "mean_low", "mean_high", "size", "size_low",
-    "size_high", "relative", "size_q25", "size_median", "size_q75",
+    "model",
+    "planted",
+    "neurons",
+    "measure",
+    "part",
+    "n",
+    "mean",
+    "mean_low",
+    "mean_high",
+    "size",
+    "size_low",
+    "size_high",
+    "relative",
+    "size_q25",
+    "size_median",
+    "size_q75",
 ];
 const CANDIDATES: [&str; 8] = ["model", "planted", "place", "neuron", "norm", "logit_var", "ratio", "chosen"];
 const PROFILE: [&str; 7] = ["model", "planted", "neuron", "direction", "singular_value", "cos2", "cumulative"];
@@ -161,7 +175,8 @@ impl Stage for EntropyNeurons {
         let models = inputs.many("models").iter().filter_map(|member| member.facts.model());
         let sizes: Vec<(usize, usize)> = models.map(|model| (model.d_mlp, model.d_model)).collect();
         if let Some(other) = sizes.iter().find(|size| size.0 != sizes[0].0) {
-            let message = format!("they have {} and {} neurons in the last MLP: not the same ones", sizes[0].0, other.0);
+            let message =
+                format!("they have {} and {} neurons in the last MLP: not the same ones", sizes[0].0, other.0);
             problems.push(Problems::input("models", message));
         }
         if let Some((neurons, width)) = sizes.first() {
@@ -197,7 +212,7 @@ impl Stage for EntropyNeurons {
         let choose_on = config.choose_on.as_deref().unwrap_or(&models[0].label);
         let chooser = models.iter().find(|model| model.label == choose_on);
         let chooser = chooser.ok_or_else(|| StageError::new(format!("there is no model `{choose_on}`")))?;
-        let mut report = Report { seed: config.seed, split: tokens.meta.split.clone(), ..Report::default() };
+        let mut report = Report::new(config.seed, &tokens.meta.split);
         on_device!(compute_device(cx.device()), C, device => {
             let loaded = mediant_lm::load::<C>(&chooser.artifact, &device)?;
             let candidates = LastLayer::of(&loaded)?.candidates::<C>(&device)?;

@@ -87,9 +87,8 @@ impl Config {
                 let none = Problems::config("", "no model is connected");
                 problems.push(none.help("connect one to `model`, or several to `models`"));
             }
-            (true, false) => problems.push(
-                Problems::input("models", "is connected beside `model`").help("connect all of them to `models`"),
-            ),
+            (true, false) => problems
+                .push(Problems::input("models", "is connected beside `model`").help("connect all of them to `models`")),
             (true, true) => {
                 if let Some((field, _)) = self.against() {
                     let alone = Problems::config(field, "there is one model, and nothing to compare it with");
@@ -226,9 +225,8 @@ impl Stage for EvaluateLm {
         let mut rows = Vec::new();
         for one in &found {
             let against = config.against().filter(|(_, name)| *name != one.model);
-            let other = against.and_then(|(_, name)| {
-                found.iter().find(|other| other.model == name && other.corpus == one.corpus)
-            });
+            let other = against
+                .and_then(|(_, name)| found.iter().find(|other| other.model == name && other.corpus == one.corpus));
             one.report(other, config.seed, &mut metrics, &mut rows);
         }
         write_metrics(cx.output("metrics")?, &metrics)?;
@@ -283,7 +281,10 @@ impl<'n> Found<'n> {
             push(plain(&format!("ce_loss_p{percent}"), *value), &[("quantile", &share.to_string())]);
         }
         push(plain("ce_loss_max", self.loss.largest()), &[]);
-        push(MetricRow { unit: "tokens".to_owned(), ..plain("ce_loss_non_finite", self.loss.non_finite() as f64) }, &[]);
+        push(
+            MetricRow { unit: "tokens".to_owned(), ..plain("ce_loss_non_finite", self.loss.non_finite() as f64) },
+            &[],
+        );
         let (model, corpus) = (self.model, self.corpus);
         rows.extend(means.into_iter().enumerate().skip(1).map(|(place, (part, n, loss))| {
             let delta = deltas.as_ref().map(|deltas| deltas[place].2);

@@ -24,7 +24,8 @@ pub(crate) fn check_tokens(inputs: &InputFacts, model_port: &str, tokens_port: &
             }
             if tokens.context > model.context {
                 let (rows, context) = (tokens.context, model.context);
-                let message = format!("rows of {which} may have {rows} tokens, but the context of {whose} is {context}");
+                let message =
+                    format!("rows of {which} may have {rows} tokens, but the context of {whose} is {context}");
                 problems.push(Problems::input(tokens_port, message));
             }
             if let Some(size) = tokens.vocab_size.filter(|size| *size > model.vocab_size) {

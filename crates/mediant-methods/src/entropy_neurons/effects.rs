@@ -2,7 +2,7 @@
 
 use mediant_artifact::Tokens;
 use mediant_lm::{Model, batches};
-use mediant_tensor::{Compute, Tensor, TensorData, ops};
+use mediant_tensor::{Compute, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::activity::Rows;
@@ -134,9 +134,9 @@ fn hidden_of<C: Compute>(
     let scale = scales(model, &rows.batch, rows.resid.clone())?;
     let mut hidden = vec![hidden_at(model, &rows.batch, rows.resid.clone(), scale.clone())?];
     for writes in ablations {
-        let left = writes.iter().fold(rows.resid.clone(), |resid, write| {
-            resid - written(&rows.active, activity.mean[write.neuron], write)
-        });
+        let left = writes
+            .iter()
+            .fold(rows.resid.clone(), |resid, write| resid - written(&rows.active, activity.mean[write.neuron], write));
         for scale in [scales(model, &rows.batch, left.clone())?, scale.clone()] {
             hidden.push(hidden_at(model, &rows.batch, left.clone(), scale)?);
         }

@@ -98,7 +98,8 @@ impl LastLayer {
             x.map(|x| if norm == 0.0 { 0.0 } else { (x / norm) as f32 }).collect()
         };
         let neurons = seen.len();
-        let units: Vec<f32> = seen.iter().zip(&norms).flat_map(|(x, norm)| unit(&mut x.iter().copied(), *norm)).collect();
+        let units: Vec<f32> =
+            seen.iter().zip(&norms).flat_map(|(x, norm)| unit(&mut x.iter().copied(), *norm)).collect();
         let units = Tensor::<C, 2>::from_data(TensorData::new(units, [neurons, self.width]), device);
         let (mut sums, mut squares) = (vec![0.0; neurons], vec![0.0; neurons]);
         let step = (COSINE_BYTES / 4 / neurons).max(64);

@@ -23,7 +23,8 @@ fn tiny_gpt2() -> Model<Flex> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/models/tiny-gpt2");
     let folder = TempDir::new().unwrap();
     let writer = ArtifactWriter::create(folder.path(), Kind::Model).unwrap();
-    import(&HfFolder::open(&source).unwrap(), Default::default(), writer, |_, _| Ok::<_, mediant_lm::Error>(())).unwrap();
+    import(&HfFolder::open(&source).unwrap(), Default::default(), writer, |_, _| Ok::<_, mediant_lm::Error>(()))
+        .unwrap();
     load(&Artifact::open(folder.path()).unwrap(), &Default::default()).unwrap()
 }
 
@@ -122,7 +123,11 @@ fn direct_effects_are_differences_of_logits() {
             let [rows, units, width] = x.dims();
             let x = x.into_data().into_vec::<f32>().unwrap();
             let last = x[(rows - 1) * units * width..].chunks(width).map(|x| x.iter().map(|x| f64::from(*x)).collect());
-            if point.site() == Some(Site::Result) { of_heads.extend(last) } else { resid.extend(last) }
+            if point.site() == Some(Site::Result) {
+                of_heads.extend(last)
+            } else {
+                resid.extend(last)
+            }
             Ok::<_, mediant_lm::Error>(())
         };
         let points = [(0, Site::Result), (1, Site::Result), (1, Site::ResidPost)];

@@ -171,7 +171,8 @@ fn the_interval_is_over_documents() {
     for i in 0..2 {
         tokens.mask[tokens.offsets[i] + 1] = true;
     }
-    let interval = |documents: Vec<u32>| CorpusLoss::new(&Parts::new(&tokens, &documents), vec![1.0, 5.0]).means(0)[0].2;
+    let interval =
+        |documents: Vec<u32>| CorpusLoss::new(&Parts::new(&tokens, &documents), vec![1.0, 5.0]).means(0)[0].2;
     let one = interval(vec![7; tokens.ids.len()]);
     assert_eq!((one.value, one.interval), (3.0, None));
     let of_two = (0..tokens.ids.len()).map(|token| u32::from(token >= tokens.offsets[1])).collect();
@@ -218,12 +219,14 @@ fn sinks_are_those_of_patterns_read_one_by_one() {
                 HookPoint::Block(layer, Site::Pattern) => {
                     for head in 0..2 {
                         let of = (1..len).map(|query| x[(query * 2 + head) * width]);
-                        rates[2 * layer + head] += of.clone().filter(|w| *w > threshold).count() as f64 / (len - 1) as f64;
+                        rates[2 * layer + head] +=
+                            of.clone().filter(|w| *w > threshold).count() as f64 / (len - 1) as f64;
                         weights[2 * layer + head] += of.map(f64::from).sum::<f64>() / (len - 1) as f64;
                     }
                 }
                 _ => {
-                    let norm = |row: usize| x[row * width..][..width].iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
+                    let norm =
+                        |row: usize| x[row * width..][..width].iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
                     first += norm(0);
                     others += (1..len).map(norm).sum::<f64>();
                     positions += (len - 1) as f64;
@@ -250,5 +253,7 @@ fn sinks_are_those_of_patterns_read_one_by_one() {
     assert!(rate.value > 0.0 && rate.value < 1.0, "the threshold divides these queries: {}", rate.value);
     let norms = found.norms(0);
     assert_eq!(norms.len(), 3);
-    assert!((norms[2].first.value - first / n).abs() < 1e-5 && (norms[2].others.value - others / positions).abs() < 1e-5);
+    assert!(
+        (norms[2].first.value - first / n).abs() < 1e-5 && (norms[2].others.value - others / positions).abs() < 1e-5
+    );
 }

@@ -14,8 +14,8 @@ const PARTS: [&str; 3] = ["total", "direct", "through_scale"];
 
 #[derive(Default)]
 pub(super) struct Report {
-    pub(super) seed: u64,
-    pub(super) split: String,
+    seed: u64,
+    split: String,
     metrics: Vec<MetricRow>,
     effects: Vec<EffectRow>,
     candidates: Vec<CandidateRow>,
@@ -50,6 +50,11 @@ struct ProfileRow {
 }
 
 impl Report {
+    /// Of what was measured on this split.
+    pub(super) fn new(seed: u64, split: &str) -> Self {
+        Self { seed, split: split.to_owned(), ..Self::default() }
+    }
+
     /// The first neurons of a list that falls, and those that are chosen wherever they are.
     pub(super) fn candidates(&mut self, model: &str, planted: bool, all: &[Candidate], chosen: &[usize]) {
         let rows = all.iter().enumerate().map(|(place, candidate)| CandidateRow {
@@ -130,7 +135,11 @@ impl Report {
             .number("logit_var", rows.iter().map(|row| row.candidate.logit_var))
             .number("ratio", rows.iter().map(|row| row.candidate.ratio()))
             .flag("chosen", rows.iter().map(|row| row.chosen))
-            .write(cx.output("candidates")?, "Candidates", "Neurons of the last MLP that write much and move all logits alike")?;
+            .write(
+                cx.output("candidates")?,
+                "Candidates",
+                "Neurons of the last MLP that write much and move all logits alike",
+            )?;
         profile_columns(&self.profile).write(
             cx.output("profile")?,
             "What neurons write where",

@@ -108,9 +108,8 @@ fn experiments_over_several_models_fit_together() {
 }
 
 fn losses(results: &Results) {
-    let loss = |name: &str, model: &str, corpus: &str| {
-        results.metric("losses", name, &[("model", model), ("corpus", corpus)])
-    };
+    let loss =
+        |name: &str, model: &str, corpus: &str| results.metric("losses", name, &[("model", model), ("corpus", corpus)]);
     close(loss("ce_loss", "other", "held_out"), results.metric("alone", "ce_loss", &[]), 1e-12);
     assert!(loss("ce_loss", "other", "nonsense") > loss("ce_loss", "other", "held_out") + 1.0);
     for corpus in ["held_out", "nonsense"] {
@@ -146,9 +145,8 @@ fn losses(results: &Results) {
 }
 
 fn predictions(results: &Results) {
-    let calibration = |name: &str, corpus: &str| {
-        results.metric("calibration", name, &[("model", "original"), ("corpus", corpus)])
-    };
+    let calibration =
+        |name: &str, corpus: &str| results.metric("calibration", name, &[("model", "original"), ("corpus", corpus)]);
     assert!(calibration("ece", "held_out") < 0.05, "a trained model is calibrated on what it was trained on");
     assert!(calibration("ece", "nonsense") > 3.0 * calibration("ece", "held_out"));
     let of_bins = "SELECT SUM(n * ABS(accuracy - confidence)) / SUM(n) AS x FROM \"calibration.bins\" WHERE model = 'original' AND corpus = 'held_out'";
@@ -180,7 +178,8 @@ fn experiments(results: &Results) {
     assert!(linear("pearson", "original") > 0.5, "{}", linear("pearson", "original"));
     close(linear("mean_error", "folded"), linear("mean_error", "original"), 1e-3);
     // All of a prompt's difference is at one token before the first block.
-    let first = "SELECT MAX(exact) AS x FROM \"linear.mediators\" WHERE scale = 'share' AND layer = 0 AND model = 'original'";
+    let first =
+        "SELECT MAX(exact) AS x FROM \"linear.mediators\" WHERE scale = 'share' AND layer = 0 AND model = 'original'";
     assert!(results.number(first) > 0.99);
 
     let parts = "SELECT MAX(ABS(t.mean - d.mean - s.mean)) AS x FROM \"neurons.effects\" t \
