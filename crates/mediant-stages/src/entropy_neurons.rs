@@ -186,8 +186,9 @@ impl Stage for EntropyNeurons {
                     problems.push(Problems::config(format!("choose.neurons[{i}]"), message));
                 }
             }
-            if config.null_directions.is_some_and(|count| count >= *width) {
-                let message = format!("the model has {width} directions, and all of them are no null space");
+            // One of them is that of the mean.
+            if config.null_directions.is_some_and(|count| count + 1 >= *width) {
+                let message = format!("must be below {}: all directions are no null space", width - 1);
                 problems.push(Problems::config("null_directions", message));
             }
         }
@@ -234,7 +235,9 @@ impl Stage for EntropyNeurons {
                 let writes: Vec<Vec<Write>> = sets.iter().map(|set| subject.writes(set)).collect();
                 let effects = ablate_neurons(&loaded, &tokens, &documents, &activity, &writes, None, passes.step())?;
                 passes.passed(tokens.meta.tokens);
-                report.effects(&subject, &sets, &effects);
+                if !report.effects(&subject, &sets, &effects) && model.label == choose_on {
+                    cx.note("no neuron that was chosen changes entropy more through the scale of the last norm than directly: none is an entropy neuron");
+                }
                 chosen.iter().for_each(|neuron| report.profile(&subject, *neuron));
                 if config.plant {
                     let planted = activity.planted(&subject.layer, &subject.spectrum)?;
@@ -305,7 +308,7 @@ In a model whose last norm is frozen or removed σ does not depend on r, and the
 without ablation; `ce_loss_change` is `relative`. Intervals hold 95 percent of 1,000 draws of documents.
 
 **A control of the method.** With `plant: true` every model is measured once more with an entropy neuron in it (tag and column `planted`): the neuron whose activation varies most writes along the last singular direction \
-instead, so much that one standard deviation of its activation is half of the usual length of the residual stream. On a model with a live norm it has to come first among the candidates and act through the scale.
+instead, so much that one standard deviation of its activation is half of the usual length of the residual stream. On a model with a live norm it has to come first among the candidates and act through the scale. A model may have no entropy neurons of its own; a note says so when no chosen one changes entropy more through the scale than directly.
 
 Sources: Stolfo et al. 2024, Confidence Regulation Neurons in Language Models (arXiv:2406.16254); Gurnee et al. 2024, Universal Neurons in GPT2 Language Models (arXiv:2401.12181); Baroni et al. 2025 \
 (arXiv:2507.02559).";

@@ -416,7 +416,8 @@ fn a_planted_neuron_is_found_first_and_acts_through_the_scale() {
     }
     let change = &found.changes(Measure::Entropy, 0)[0];
     let [total, direct, through] = change.size.map(|part| part.value);
-    assert!(through > 0.05 && direct < 0.1 * total, "{total} {direct} {through}");
+    // The last singular value is small, not 0, so that something is direct.
+    assert!(through > 0.05 && direct < 0.25 * total, "{total} {direct} {through}");
 }
 
 /// The model with what a neuron of the last MLP writes.

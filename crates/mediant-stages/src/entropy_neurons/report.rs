@@ -76,13 +76,17 @@ impl Report {
         });
     }
 
-    /// The effects of ablating each of some sets of neurons.
-    pub(super) fn effects(&mut self, subject: &Subject<'_>, sets: &[Vec<usize>], effects: &Effects) {
+    /// The effects of ablating each of some sets of neurons. The answer is whether any set changes entropy more through the scale than
+    /// directly.
+    pub(super) fn effects(&mut self, subject: &Subject<'_>, sets: &[Vec<usize>], effects: &Effects) -> bool {
+        let mut through_scale = false;
         let (n, seed) = (effects.predictions(), self.seed);
         for measure in Measure::ALL {
             let name = measure.name();
             self.metric(subject, "", metric(name, "nats", n, effects.before(measure, seed), seed));
             for (set, change) in sets.iter().zip(effects.changes(measure, seed)) {
+                let [_, direct, scale] = change.size.map(|size| size.value);
+                through_scale |= measure == Measure::Entropy && scale > direct;
                 let neurons = set.iter().map(usize::to_string).collect::<Vec<_>>().join("+");
                 self.metric(subject, &neurons, metric(&format!("{name}_change"), "percent", n, change.relative, seed));
                 for (part, mean) in PARTS.into_iter().zip(change.mean) {
@@ -99,6 +103,7 @@ impl Report {
                 }));
             }
         }
+        through_scale
     }
 
     /// Where a neuron writes.
