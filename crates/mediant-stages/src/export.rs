@@ -1,8 +1,8 @@
 //! `export`: a dictionary as the files of another tool, a model as a folder.
 
 use mediant_artifact::{
-    Artifact, ArtifactWriter, DictionaryFacts, Facts, FilesMeta, HookFact, Kind, ModelFacts, ModelReader, NormFacts, Norms, Processing,
-    write_files,
+    Artifact, ArtifactWriter, DictionaryFacts, Facts, FilesMeta, HookFact, Kind, ModelFacts, ModelReader, NormFacts,
+    Norms, Processing, write_files,
 };
 use mediant_dict::format::{self, Held, fold_refusal, refusal};
 use mediant_engine::{
