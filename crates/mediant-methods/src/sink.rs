@@ -4,11 +4,11 @@ use crate::{Error, Recorder, Result};
 
 /// Takes effects as they come, as [`Recorder`] does.
 pub trait Sink {
-    /// As [`Recorder::record`].
+    /// As [`Recorder::record_where`].
     ///
     /// # Errors
-    /// As [`Recorder::record`].
-    fn record(
+    /// As [`Recorder::record_where`].
+    fn record_where(
         &mut self,
         mediator: usize,
         first: u32,
@@ -23,7 +23,7 @@ pub trait Sink {
 }
 
 impl Sink for Recorder {
-    fn record(
+    fn record_where(
         &mut self,
         mediator: usize,
         first: u32,
@@ -32,7 +32,7 @@ impl Sink for Recorder {
         patched: &[f64],
         reached: impl Fn(usize) -> bool,
     ) -> Result<()> {
-        Recorder::record(self, mediator, first, clean, counterfactual, patched, reached)
+        Recorder::record_where(self, mediator, first, clean, counterfactual, patched, reached)
     }
 
     fn count(&mut self, prompts: usize, share: f64) {
@@ -54,7 +54,7 @@ pub(crate) struct Kept {
 pub(crate) struct InMemory(pub(crate) Vec<Vec<Kept>>);
 
 impl Sink for InMemory {
-    fn record(
+    fn record_where(
         &mut self,
         mediator: usize,
         first: u32,
