@@ -42,7 +42,7 @@ impl<C: Compute> Learner for EitherLearner<C> {
         }
     }
 
-    fn threshold(&self) -> f64 {
+    fn threshold(&self) -> Option<f64> {
         match self {
             Self::Cpu(learner) => learner.threshold(),
             Self::Device(learner) => learner.threshold(),
