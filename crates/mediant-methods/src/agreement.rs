@@ -68,7 +68,8 @@ pub fn agreement(methods: &[Scored], seed: u64) -> Result<Vec<MetricRow>> {
     Ok(rows)
 }
 
-fn pearson(pairs: &[(f64, f64)]) -> f64 {
+/// Correlation of the two.
+pub(crate) fn pearson(pairs: &[(f64, f64)]) -> f64 {
     let n = pairs.len() as f64;
     let (a, b) = pairs.iter().fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0 / n, sums.1 + pair.1 / n));
     let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sweep::{Activations, run, share};
-use crate::{Error, Metric, Pair, Pairs, Recorder, Result, Target};
+use crate::{Error, Metric, Pair, Pairs, Result, Sink, Target};
 
 /// At which run the gradient is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -208,7 +208,7 @@ pub fn attribute<C: Compute, E: From<Error>>(
     targets: &[Target],
     slope: Slope,
     metric: Metric,
-    recorder: &mut Recorder,
+    recorder: &mut impl Sink,
     mut progress: impl FnMut(usize, usize) -> Result<(), E>,
 ) -> Result<(), E> {
     let points: BTreeSet<HookPoint> = targets.iter().map(|target| target.point).collect();

@@ -3,27 +3,41 @@
 //! - [`sae_eval`]: how well an autoencoder reconstructs, and what splicing it into its model costs.
 //! - [`compare`]: metrics of many instances side by side.
 //! - [`bootstrap`]: intervals of any metric that is computed from sums.
+//! - [`corpus_loss`], [`calibration`], [`divergence`], [`sinks`]: how well models predict a corpus, and how they differ.
+//! - [`direct_effect`], [`linearity`], [`entropy_neurons`]: what LayerNorm does to three methods of interpretation.
 //! - [`Pairs`], [`Metric`], [`Recorder`]: prompts beside their counterfactuals, what is measured of the answers, and effects on
 //!   their way to scores. The methods that make effects are built of these.
 
 mod agreement;
 mod attribution;
 pub mod bootstrap;
+pub mod calibration;
 pub mod compare;
+pub mod corpus_loss;
+pub mod direct_effect;
+pub mod divergence;
 mod dla;
 mod edges;
+mod eigen;
+pub mod entropy_neurons;
 mod error;
 pub mod features;
+mod groups;
 mod intervene;
 mod knockout;
 mod lens;
+pub mod linearity;
 mod metric;
 mod pairs;
 mod patch;
 mod path;
+mod predictions;
 pub mod probing;
+mod readout;
 mod record;
 pub mod sae_eval;
+mod sink;
+pub mod sinks;
 mod splice;
 pub mod stability;
 mod steer;
@@ -37,6 +51,7 @@ pub use attribution::{Reference, Rule, Slope, attribute};
 pub use dla::{Component, ComponentKind, attribute_logits, components};
 pub use edges::{EdgeMethod, Graph, edge_contrast, edge_effects};
 pub use error::{Error, Result};
+pub use groups::beginning;
 pub use intervene::{FromCounterfactual, Together, all_interventions, intervene};
 pub use knockout::{Cuts, knock_out};
 pub use lens::{Lens, LensReader, Reading, lens_logits};
@@ -45,6 +60,7 @@ pub use pairs::{Pair, Pairs};
 pub use patch::{Ablation, Direction, ablate, patch};
 pub use path::{Paths, Receiver, Sender, path_patch, reaches};
 pub use record::{About, Recorder};
+pub use sink::Sink;
 pub use splice::SaeSplice;
 pub use steer::{Change, Steering, at_hook, difference_of_means, direction_length, steer, unembedding_difference};
 pub use stream::Streamed;

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sweep::{run, sweep};
-use crate::{Error, Metric, Pairs, Recorder, Result, Target};
+use crate::{Error, Metric, Pairs, Recorder, Result, Sink, Target};
 
 /// Which of two runs gets activations of the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,7 +52,7 @@ pub fn patch<C: Compute, E: From<Error>>(
     targets: &[Target],
     direction: Direction,
     metric: Metric,
-    recorder: &mut Recorder,
+    recorder: &mut impl Sink,
     mut progress: impl FnMut(usize, usize) -> Result<(), E>,
 ) -> Result<(), E> {
     let points: BTreeSet<HookPoint> = targets.iter().map(|target| target.point).collect();

@@ -7,6 +7,8 @@ mod support;
 
 #[path = "suite/attribution.rs"]
 mod attribution;
+#[path = "suite/experiments.rs"]
+mod experiments;
 #[path = "suite/features.rs"]
 mod features;
 #[path = "suite/lens.rs"]
@@ -15,6 +17,8 @@ mod lens;
 mod patching;
 #[path = "suite/paths.rs"]
 mod paths;
+#[path = "suite/predictions.rs"]
+mod predictions;
 #[path = "suite/prompts.rs"]
 mod prompts;
 #[path = "suite/sae_eval.rs"]

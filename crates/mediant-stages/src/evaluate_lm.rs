@@ -1,20 +1,24 @@
-//! `evaluate_lm`: how well does the model predict a corpus?
+//! `evaluate_lm`: how well do models predict corpora?
 
 use std::collections::BTreeMap;
 
-use mediant_artifact::{Facts, Kind, MetricRow, TokenSpans, Tokens, write_metrics};
+use mediant_artifact::{Facts, Kind, MetricRow, write_metrics};
 use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, MemberFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
-use mediant_lm::Losses;
+use mediant_lm::Hooks;
+use mediant_methods::bootstrap::Estimate;
+use mediant_methods::corpus_loss::{CorpusLoss, Part, Parts, QUANTILES};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::columns::{Columns, table_facts};
 use crate::device::compute_device;
 use crate::direction::DICTIONARY;
 use crate::interventions::{ACTIVATIONS, Intervention, Scene, check, resolve, with_interventions};
 use crate::model_input::check_tokens;
+use crate::named::{CORPORA, Passes, check_apart, corpus, label, member, metric, named, tags};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -24,6 +28,13 @@ pub(crate) struct EvaluateLm;
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
+    /// With `models`: the one that the others are compared with, trained as they were with its norms kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control: Option<String>,
+    /// Instead of `control`: the one that the others are compared with, which is no control for them. What a model without live norms
+    /// loses against it is then more than what its norms did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    without_control: Option<String>,
     /// Changes of activations on the way: `[{ at: blocks.2.hook_resid_post, do: zero, positions: { exclude_first: 1 } }]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     interventions: Vec<Intervention>,
@@ -33,25 +44,107 @@ pub(crate) struct Config {
 }
 
 const PORTS: &[Port] = &[
-    Port::one("model", &[Kind::Model], "The model."),
-    Port::one("tokens", &[Kind::Tokens], "What it predicts."),
+    Port::optional("model", &[Kind::Model], "The model."),
+    Port::any(
+        "models",
+        &[Kind::Model],
+        "Instead of `model`: several, compared on the same tokens: `{ original: a, control: b, ln_free: c }`.",
+    ),
+    CORPORA,
     ACTIVATIONS,
     DICTIONARY,
 ];
 
-/// The quantiles of the losses of single tokens that are reported, in percent.
-const QUANTILES: [u32; 8] = [1, 5, 25, 50, 75, 90, 95, 99];
+const BREAKDOWN: [&str; 12] = [
+    "model",
+    "corpus",
+    "part",
+    "at_least",
+    "below",
+    "n",
+    "ce_loss",
+    "ce_loss_low",
+    "ce_loss_high",
+    "delta",
+    "delta_low",
+    "delta_high",
+];
+
+impl Config {
+    /// The option that says which model the others are compared with, and that model.
+    fn against(&self) -> Option<(&'static str, &str)> {
+        let control = self.control.as_deref().map(|name| ("control", name));
+        control.or(self.without_control.as_deref().map(|name| ("without_control", name)))
+    }
+
+    /// Whether there is one model, or several and one of them that the others are compared with.
+    fn check_models(&self, inputs: &InputFacts) -> Problems {
+        let mut problems = Problems::none();
+        let one = !inputs.many("model").is_empty();
+        let models = inputs.many("models");
+        match (one, models.is_empty()) {
+            (false, true) => {
+                let none = Problems::config("", "no model is connected");
+                problems.push(none.help("connect one to `model`, or several to `models`"));
+            }
+            (true, false) => problems
+                .push(Problems::input("models", "is connected beside `model`").help("connect all of them to `models`")),
+            (true, true) => {
+                if let Some((field, _)) = self.against() {
+                    let alone = Problems::config(field, "there is one model, and nothing to compare it with");
+                    problems.push(alone.help("connect several to `models`"));
+                }
+            }
+            (false, false) => problems.push(self.check_against(models, inputs)),
+        }
+        problems
+    }
+
+    fn check_against(&self, models: &[MemberFacts], inputs: &InputFacts) -> Problems {
+        let mut problems = Problems::none();
+        problems.check(check_apart(inputs, "models"));
+        if !self.interventions.is_empty() {
+            let several = Problems::config("interventions", "they change one model, and several are connected");
+            problems.push(several.help("connect one to `model`"));
+        }
+        let live = |member: &MemberFacts| member.facts.model().is_none_or(|model| model.norms == Default::default());
+        let removed = models.iter().find(|member| !live(member));
+        let removed = removed.map(|member| label(member.name.as_deref(), &member.labels));
+        match (self.against(), removed) {
+            (None, Some(removed)) => {
+                let message = format!(
+                    "norms of `{removed}` are frozen or removed, and what that cost cannot be told without a control"
+                );
+                let help = "`control: NAME` names the model that was trained as it was with its norms kept; `without_control: NAME` compares with any other";
+                problems.push(Problems::config("", message).help(help));
+            }
+            (None, None) => {
+                let message = "which of the models are the others compared with?";
+                problems.push(Problems::config("", message).help("`control: NAME`"));
+            }
+            (Some((field, name)), _) => match member(inputs, "models", field, name) {
+                Err(unknown) => problems.push(unknown),
+                Ok(control) if field == "control" && !live(control) => {
+                    let message = format!("norms of `{name}` are frozen or removed: it is no control");
+                    problems.push(Problems::config(field, message));
+                }
+                Ok(_) => {}
+            },
+        }
+        problems
+    }
+}
 
 impl Stage for EvaluateLm {
     type Config = Config;
     const NAME: &'static str = "evaluate_lm";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
-            summary: "Cross-entropy, its quantiles and perplexity of a language model on a corpus",
+            summary: "Cross-entropy of language models on corpora: mean, distribution, by position and token frequency, against a control",
             details: DETAILS,
-            example: "quality:\n  uses: evaluate_lm\n  inputs: { model: model, tokens: tokens.test }\n",
+            example: "quality:\n  uses: evaluate_lm\n  inputs:\n    models: { original: model, control: finetuned, ln_free: ln_free }\n    tokens: { held_out: tokens.test, other: other.test }\n  with: { control: control }\n",
         }
     }
 
@@ -60,21 +153,40 @@ impl Stage for EvaluateLm {
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        vec![Output::new(
-            "metrics",
-            Kind::Metrics,
-            "`ce_loss`, `perplexity`, and `ce_loss_p50` and other quantiles over tokens.",
-        )]
+        vec![
+            Output::new(
+                "metrics",
+                Kind::Metrics,
+                "`ce_loss`, `perplexity`, `ce_loss_p50` and other quantiles over tokens, `ce_loss_max`, `ce_loss_non_finite`, `ce_loss_delta`.",
+            ),
+            Output::new(
+                "breakdown",
+                Kind::Table,
+                "Mean loss, and its difference from the control's, by position and by token frequency.",
+            ),
+        ]
+    }
+
+    fn check(&self, config: &Config) -> Result<(), Problems> {
+        match (&config.control, &config.without_control) {
+            (Some(_), Some(_)) => {
+                let both = Problems::config("without_control", "is given beside `control`");
+                Err(both.help("remove one of them"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = Problems::none();
+        let mut problems = config.check_models(inputs);
+        problems.check(check_apart(inputs, "tokens"));
         problems.check(check_tokens(inputs, "model", "tokens"));
-        let context = inputs.tokens("tokens").map(|tokens| tokens.context);
-        let scene = Scene { context, ..Scene::default() };
+        problems.check(check_tokens(inputs, "models", "tokens"));
+        let tokens = inputs.many("tokens").iter().filter_map(|member| member.facts.tokens());
+        let scene = Scene { context: tokens.map(|tokens| tokens.context).max(), ..Scene::default() };
         problems.check(check(&config.interventions, inputs, scene));
         problems.finish()?;
-        Ok(vec![("metrics".to_owned(), Facts::Metrics)])
+        Ok(vec![("metrics".to_owned(), Facts::Metrics), ("breakdown".to_owned(), table_facts(&BREAKDOWN))])
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
@@ -82,57 +194,140 @@ impl Stage for EvaluateLm {
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
-        let artifact = cx.input("tokens")?;
-        let (tokens, spans) = (Tokens::read(&artifact)?, TokenSpans::read(&artifact)?);
-        let losses = on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&cx.input("model")?, &device)?;
-            let edits = resolve(cx, &cx.config().interventions, &model, cx.config().seed, None)?;
-            mediant_lm::losses(&model, &tokens, &spans, || edits.hooks(), |done, total| {
-                cx.progress(done, total, "tokens");
-                cx.check_cancelled()
-            })
+        let config = cx.config();
+        let models = named(cx, if cx.is_connected("model") { "model" } else { "models" })?;
+        let corpora = named(cx, "tokens")?;
+        let mut found = Vec::new();
+        on_device!(compute_device(cx.device()), C, device => {
+            let mut passes = Passes::over(cx, models.len(), &corpora)?;
+            for model in &models {
+                let loaded = mediant_lm::load::<C>(&model.artifact, &device)?;
+                let edits = match config.interventions.as_slice() {
+                    [] => None,
+                    list => Some(resolve(cx, list, &loaded, config.seed, None)?),
+                };
+                let hooks = || edits.as_ref().map_or_else(Hooks::none, |edits| edits.hooks());
+                for of in &corpora {
+                    let (tokens, documents) = corpus(of)?;
+                    let losses = mediant_lm::losses(&loaded, &tokens, hooks, passes.step())?;
+                    passes.passed(tokens.meta.tokens);
+                    found.push(Found {
+                        model: &model.label,
+                        corpus: &of.label,
+                        split: tokens.meta.split.clone(),
+                        loss: CorpusLoss::new(&Parts::new(&tokens, &documents), losses),
+                    });
+                }
+            }
+            Ok::<_, StageError>(())
         })?;
-        if losses.loss.is_empty() {
-            return Err(StageError::new("the corpus has no token that is predicted and counts"));
+        let mut metrics = Vec::new();
+        let mut rows = Vec::new();
+        for one in &found {
+            let against = config.against().filter(|(_, name)| *name != one.model);
+            let other = against
+                .and_then(|(_, name)| found.iter().find(|other| other.model == name && other.corpus == one.corpus));
+            one.report(other, config.seed, &mut metrics, &mut rows);
         }
-        write_metrics(cx.output("metrics")?, &metrics(&losses, cx.config().seed, &tokens.meta.split))?;
-        Ok(())
+        write_metrics(cx.output("metrics")?, &metrics)?;
+        breakdown(&rows).write(
+            cx.output("breakdown")?,
+            "Losses of parts of the corpora",
+            "Mean cross-entropy by position and by frequency of the predicted token",
+        )
     }
 }
 
-fn metrics(losses: &Losses, seed: u64, split: &str) -> Vec<MetricRow> {
-    let row = |name: String, value: f64, unit: &str| MetricRow {
-        name,
-        value,
-        unit: unit.to_owned(),
-        n: losses.loss.len() as u64,
-        split: Some(split.to_owned()),
-        ..MetricRow::default()
-    };
-    let mean = losses.mean(seed);
-    let interval =
-        |row: MetricRow, low: f64, high: f64| MetricRow { low: Some(low), high: Some(high), seed: Some(seed), ..row };
-    let mut rows = vec![
-        interval(row("ce_loss".to_owned(), mean.value, "nats"), mean.low, mean.high),
-        interval(row("perplexity".to_owned(), mean.value.exp(), "1"), mean.low.exp(), mean.high.exp()),
-    ];
-    let shares = QUANTILES.map(|percent| f64::from(percent) / 100.0);
-    rows.extend(losses.quantiles(&shares).into_iter().zip(QUANTILES).map(|(value, percent)| MetricRow {
-        tags: BTreeMap::from([("quantile".to_owned(), format!("{}", f64::from(percent) / 100.0))]),
-        ..row(format!("ce_loss_p{percent}"), value, "nats")
-    }));
-    rows
+/// A corpus under a model.
+struct Found<'n> {
+    model: &'n str,
+    corpus: &'n str,
+    split: String,
+    loss: CorpusLoss,
+}
+
+/// A part of a corpus under a model.
+struct PartRow<'n> {
+    model: &'n str,
+    corpus: &'n str,
+    part: Part,
+    n: u64,
+    loss: Estimate,
+    delta: Option<Estimate>,
+}
+
+impl<'n> Found<'n> {
+    /// `other` is what this is compared with.
+    fn report(&self, other: Option<&Self>, seed: u64, metrics: &mut Vec<MetricRow>, rows: &mut Vec<PartRow<'n>>) {
+        let n = self.loss.predicted();
+        let told = tags([("model", self.model), ("corpus", self.corpus)]);
+        let mut push = |row: MetricRow, more: &[(&str, &str)]| {
+            let told: BTreeMap<_, _> = told.clone().into_iter().chain(tags(more.iter().copied())).collect();
+            metrics.push(MetricRow { split: Some(self.split.clone()), tags: told, ..row });
+        };
+        let plain = |name: &str, value: f64| metric(name, "nats", n, Estimate { value, interval: None }, seed);
+        let means = self.loss.means(seed);
+        let deltas = other.map(|other| self.loss.deltas(&other.loss, seed));
+        // The whole is the first part.
+        let (_, _, mean) = means[0];
+        let perplexity =
+            Estimate { value: mean.value.exp(), interval: mean.interval.map(|(low, high)| (low.exp(), high.exp())) };
+        push(metric("ce_loss", "nats", n, mean, seed), &[]);
+        push(metric("perplexity", "1", n, perplexity, seed), &[]);
+        if let (Some(other), Some(deltas)) = (other, &deltas) {
+            push(metric("ce_loss_delta", "nats", n, deltas[0].2, seed), &[("against", other.model)]);
+        }
+        for ((percent, share), value) in QUANTILES.iter().zip(self.loss.quantiles()) {
+            push(plain(&format!("ce_loss_p{percent}"), *value), &[("quantile", &share.to_string())]);
+        }
+        push(plain("ce_loss_max", self.loss.largest()), &[]);
+        push(
+            MetricRow { unit: "tokens".to_owned(), ..plain("ce_loss_non_finite", self.loss.non_finite() as f64) },
+            &[],
+        );
+        let (model, corpus) = (self.model, self.corpus);
+        rows.extend(means.into_iter().enumerate().skip(1).map(|(place, (part, n, loss))| {
+            let delta = deltas.as_ref().map(|deltas| deltas[place].2);
+            PartRow { model, corpus, part, n, loss, delta }
+        }));
+    }
+}
+
+fn breakdown(rows: &[PartRow<'_>]) -> Columns {
+    Columns::default()
+        .text("model", rows.iter().map(|row| row.model))
+        .text("corpus", rows.iter().map(|row| row.corpus))
+        .text("part", rows.iter().map(|row| row.part.range().0))
+        .number("at_least", rows.iter().map(|row| row.part.range().1))
+        .number("below", rows.iter().map(|row| row.part.range().2))
+        .count("n", rows.iter().map(|row| row.n))
+        .estimate("ce_loss", rows.iter().map(|row| Some(row.loss)))
+        .estimate("delta", rows.iter().map(|row| row.delta))
 }
 
 const DETAILS: &str = with_interventions!(
     "\
 The cross-entropy of a token is −ln p(token | the tokens before it in its row), in nats. The first token of a row is not predicted; \
-of the others those count whose mask is set (BOS and separators do not).
+of the others those count whose mask is set (BOS and separators do not). Tag `corpus` names the corpus, where several are connected, \
+`model` the model.
 
 - `ce_loss` is the mean over all tokens that count, whatever document they are in; its 95 percent interval is a percentile bootstrap of \
-  1,000 draws over documents, since tokens of one document are alike;
+  1,000 draws over documents, since tokens of one document are alike; a corpus of one document has none;
 - `perplexity` is exp(`ce_loss`), with the interval's ends likewise;
-- `ce_loss_p50` and the like are quantiles of the losses of single tokens, interpolated linearly.
+- `ce_loss_p50` and the like are quantiles of the losses of single tokens, interpolated linearly. A mean says nothing of a heavy tail: \
+  the central 95 percent lie between `ce_loss_p2.5` and `ce_loss_p97.5`, the central 99.9 between `ce_loss_p0.05` and `ce_loss_p99.95`, and \
+  `ce_loss_max` is the largest;
+- `ce_loss_non_finite` counts losses that are infinite or not a number. They count as infinite everywhere else, the mean included.
 
-Sums are taken in double precision in the order of the data: the number of threads and the division into batches change nothing."
+`breakdown` has the mean loss by position of the predicted token in its row, in octaves (`at_least` 2^k, `below` 2^(k+1); the first predicted token is at 1), and by \
+the share that the predicted token has of all predicted tokens of the corpus, in decades.
+
+**Several models** are compared on the same tokens. `ce_loss_delta` is the mean of a model's losses less those of the model \
+that `control` names (tag `against`), and `delta` in `breakdown` the same of a part. Its interval is paired: each of the 1,000 draws of documents is the \
+same for both models. Fine-tuning alone changes the loss, on some corpora for the better and on others for the worse, so what the \
+removal of norms cost is told by a control alone, which had the same tokens and steps with its norms kept. A model whose norms are frozen or \
+removed is refused without one, unless `without_control` names what it is compared with instead.
+
+Sums are taken in double precision in the order of the data: the number of threads and the division into batches change nothing. Memory: one model, and 13 bytes a token \
+of one corpus."
 );

@@ -4,17 +4,24 @@
 mod ablate;
 mod activation_patching;
 mod attention_knockout;
+mod attention_sinks;
 mod attribution_patching;
+mod attribution_vs_activation_patching;
 mod build_prompts;
 mod cache_activations;
+mod calibration;
 mod causal_trace;
+mod columns;
 mod command;
 mod compare;
 mod corpus_input;
 mod device;
 mod direct_logit_attribution;
 mod direction;
+mod divergence;
+mod dla_vs_direct_effect;
 mod edge_attribution;
+mod entropy_neurons;
 mod evaluate_lm;
 mod evaluate_sae;
 mod evaluate_synth_sae;
@@ -26,12 +33,14 @@ mod generate_corpus;
 mod integrated_gradients;
 mod intervene;
 mod interventions;
+mod lm_training;
 mod load_model;
 mod load_sae;
 mod logit_lens;
 mod measuring;
 mod mediators;
 mod model_input;
+mod named;
 mod path_patching;
 mod prompts_input;
 mod sae_input;
@@ -63,13 +72,19 @@ pub fn catalogue() -> &'static Catalogue {
             .with(activation_patching::ActivationPatching)
             .with(attention_knockout::AttentionKnockout)
             .with(attribution_patching::AttributionPatching)
+            .with(attribution_vs_activation_patching::AttributionVsActivationPatching)
+            .with(attention_sinks::AttentionSinks)
             .with(build_prompts::BuildPrompts)
             .with(cache_activations::CacheActivations)
+            .with(calibration::Calibration)
             .with(causal_trace::CausalTrace)
             .with(command::Command)
             .with(compare::Compare)
             .with(direct_logit_attribution::DirectLogitAttribution)
+            .with(divergence::Divergence)
+            .with(dla_vs_direct_effect::DlaVsDirectEffect)
             .with(edge_attribution::EdgeAttribution)
+            .with(entropy_neurons::EntropyNeurons)
             .with(evaluate_lm::EvaluateLm)
             .with(evaluate_sae::EvaluateSae)
             .with(evaluate_synth_sae::EvaluateSynthSae)

@@ -73,8 +73,13 @@ impl<'a> Counterfactual<'a> {
 impl Asked<'_> {
     /// What keeps the model from reading the prompts, and what is asked for that the prompts do not have.
     pub(crate) fn check(self, inputs: &InputFacts) -> Problems {
+        self.check_models("model", inputs)
+    }
+
+    /// The same for every model at a port.
+    pub(crate) fn check_models(self, port: &str, inputs: &InputFacts) -> Problems {
         let mut problems = Problems::none();
-        problems.check(check_prompts(inputs));
+        problems.check(check_prompts(port, inputs));
         problems.check(match self.counterfactual {
             Counterfactual::None => Ok(()),
             Counterfactual::First => check_any_counterfactual(inputs),
@@ -97,6 +102,21 @@ impl Asked<'_> {
         method: &'static str,
     ) -> Result<Measuring<'r, C>, StageError> {
         let model = cx.input("model")?;
+        let (pairs, counterfactual) = self.pairs(cx)?;
+        Ok(Measuring {
+            facts: loaded_facts(&model)?,
+            model,
+            pairs,
+            counterfactual,
+            metric: self.metric,
+            seed: self.seed,
+            method,
+            cx,
+        })
+    }
+
+    /// The prompts beside the counterfactual that is meant, with its name.
+    pub(crate) fn pairs<C>(self, cx: &RunContext<'_, C>) -> Result<(Pairs, Option<String>), StageError> {
         let prompts = cx.input("prompts")?;
         if self.metric.needs_wrong() && !prompts.meta::<PromptsMeta>()?.wrong {
             return Err(StageError::new(self.needs_wrong()));
@@ -113,16 +133,8 @@ impl Asked<'_> {
                 })?)
             }
         };
-        Ok(Measuring {
-            facts: loaded_facts(&model)?,
-            model,
-            pairs: Pairs::new(prompts, index)?,
-            counterfactual: index.and_then(|index| meta.counterfactuals.get(index).cloned()),
-            metric: self.metric,
-            seed: self.seed,
-            method,
-            cx,
-        })
+        let name = index.and_then(|index| meta.counterfactuals.get(index).cloned());
+        Ok((Pairs::new(prompts, index)?, name))
     }
 }
 

@@ -33,14 +33,24 @@ impl Mediators<'_> {
 
     /// Whether the model has the hook points, they can be divided so, and the prompts have the span.
     pub(crate) fn check_inputs(self, inputs: &InputFacts) -> Result<(), Problems> {
+        self.check_models("model", inputs)
+    }
+
+    /// The same for every model at a port.
+    pub(crate) fn check_models(self, port: &str, inputs: &InputFacts) -> Result<(), Problems> {
         let mut problems = Problems::none();
         problems.check(check_positions("positions", self.positions, inputs));
-        if let Some(model) = inputs.model("model") {
+        for model in inputs.many(port).iter().filter_map(|member| member.facts.model()) {
             match choose_hooks("hooks", self.hooks, model) {
-                Err(wrong) => problems.push(wrong),
+                // One model says it; the others would say the same.
+                Err(wrong) => {
+                    problems.push(wrong);
+                    break;
+                }
                 Ok(hooks) => {
                     if let Some(why) = misfit(self.by.unwrap_or_default(), self.positions, &hooks) {
                         problems.push(Problems::config("by", why));
+                        break;
                     }
                 }
             }

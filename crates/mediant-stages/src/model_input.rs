@@ -1,43 +1,61 @@
 //! What stages check of a model and what else is connected with it.
 
-use mediant_artifact::{Artifact, HookFact, ModelFacts, ModelReader, ModelTokenizer};
-use mediant_engine::{InputFacts, Problems, StageError};
+use mediant_artifact::{Artifact, HookFact, ModelFacts, ModelReader, ModelTokenizer, NormFacts};
+use mediant_engine::{InputFacts, MemberFacts, Problems, StageError};
 use mediant_lm::{LmConfig, matching_hooks, model_facts};
 use mediant_spec::did_you_mean;
 
-/// Whether the model at one port can read the tokens at another.
+use crate::named::label;
+
+/// Whether every model at one port can read all tokens at another.
 pub(crate) fn check_tokens(inputs: &InputFacts, model_port: &str, tokens_port: &str) -> Result<(), Problems> {
     check_some(inputs, tokens_port)?;
-    let (Some(model), Some(tokens)) = (inputs.model(model_port), inputs.tokens(tokens_port)) else {
-        return Ok(());
-    };
     let mut problems = Problems::none();
-    if let (Some(theirs), Some(own)) = (tokens.tokenizer, model.tokenizer.digest())
-        && theirs != own
-    {
-        let message =
-            format!("these tokens were made by the tokenizer {}, the model's is {}", theirs.short(), own.short());
-        problems.push(Problems::input(tokens_port, message).help("tokenize the corpus with this model"));
-    }
-    if tokens.context > model.context {
-        let message = format!("rows may have {} tokens, but the model's context is {}", tokens.context, model.context);
-        problems.push(Problems::input(tokens_port, message));
-    }
-    if let Some(size) = tokens.vocab_size.filter(|size| *size > model.vocab_size) {
-        let message = format!("ids go up to {}, but the model's vocabulary has {} tokens", size - 1, model.vocab_size);
-        problems.push(Problems::input(tokens_port, message));
+    for (whose, model) in inputs.many(model_port).iter().filter_map(|member| Some((member, member.facts.model()?))) {
+        let whose = called(whose, "the model");
+        for (which, tokens) in inputs.many(tokens_port).iter().filter_map(|one| Some((one, one.facts.tokens()?))) {
+            let which = called(which, "these tokens");
+            if let (Some(theirs), Some(own)) = (tokens.tokenizer, model.tokenizer.digest())
+                && theirs != own
+            {
+                let (theirs, own) = (theirs.short(), own.short());
+                let message = format!("{which} were made by the tokenizer {theirs}, that of {whose} is {own}");
+                problems.push(Problems::input(tokens_port, message).help("tokenize the corpus with this model"));
+            }
+            if tokens.context > model.context {
+                let (rows, context) = (tokens.context, model.context);
+                let message =
+                    format!("rows of {which} may have {rows} tokens, but the context of {whose} is {context}");
+                problems.push(Problems::input(tokens_port, message));
+            }
+            if let Some(size) = tokens.vocab_size.filter(|size| *size > model.vocab_size) {
+                let (last, own) = (size - 1, model.vocab_size);
+                let message = format!("ids of {which} go up to {last}, but the vocabulary of {whose} has {own} tokens");
+                problems.push(Problems::input(tokens_port, message));
+            }
+        }
     }
     problems.finish()
 }
 
+/// The name of a member in a message; `alone` if it has none.
+pub(crate) fn called(member: &MemberFacts, alone: &str) -> String {
+    let label = label(member.name.as_deref(), &member.labels);
+    if label.is_empty() { alone.to_owned() } else { format!("`{label}`") }
+}
+
 /// There are tokens, as far as is known.
 pub(crate) fn check_some(inputs: &InputFacts, port: &str) -> Result<(), Problems> {
-    match inputs.tokens(port).and_then(|tokens| tokens.sequences) {
-        Some(0) => {
-            let empty = Problems::input(port, "there are no such tokens");
-            Err(empty.help("give the stage that made them a `test_fraction` above 0"))
+    let empty = |member: &&MemberFacts| member.facts.tokens().is_some_and(|tokens| tokens.sequences == Some(0));
+    match inputs.many(port).iter().find(empty) {
+        Some(empty) => {
+            let none = match label(empty.name.as_deref(), &empty.labels) {
+                name if name.is_empty() => "there are no such tokens".to_owned(),
+                name => format!("there are no tokens of `{name}`"),
+            };
+            Err(Problems::input(port, none).help("give the stage that made them a `test_fraction` above 0"))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -79,6 +97,10 @@ fn unknown_hook(problem: impl Fn(String) -> Problems, pattern: &str, model: &Mod
         "this {} model of {} layers has no hook point `{pattern}`",
         model.architecture, model.n_layers
     ));
+    let of_a_norm = pattern.ends_with("hook_scale") || pattern.ends_with("hook_normalized");
+    if of_a_norm && model.norms == NormFacts::Absent {
+        return problem.help("its norms are part of its weights: nothing is computed there");
+    }
     match did_you_mean(pattern, model.hooks.iter().map(|hook| hook.name.as_str())) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem

@@ -5,26 +5,31 @@ use mediant_engine::{InputFacts, Problems};
 use mediant_lm::Positions;
 use mediant_spec::did_you_mean;
 
-/// Whether the model can read the prompts.
-pub(crate) fn check_prompts(inputs: &InputFacts) -> Result<(), Problems> {
-    let (Some(model), Some(prompts)) = (inputs.model("model"), inputs.prompts("prompts")) else {
-        return Ok(());
-    };
+use crate::model_input::called;
+
+/// Whether every model at a port can read the prompts.
+pub(crate) fn check_prompts(model_port: &str, inputs: &InputFacts) -> Result<(), Problems> {
+    let Some(prompts) = inputs.prompts("prompts") else { return Ok(()) };
     let mut problems = Problems::none();
-    if let (Some(theirs), Some(own)) = (prompts.tokenizer, model.tokenizer.digest())
-        && theirs != own
-    {
-        let message =
-            format!("these prompts were made by the tokenizer {}, the model's is {}", theirs.short(), own.short());
-        problems.push(Problems::input("prompts", message).help("build the prompts with this model"));
-    }
-    if let Some(longest) = prompts.longest.filter(|longest| *longest > model.context) {
-        let message = format!("prompts have up to {longest} tokens, but the model's context is {}", model.context);
-        problems.push(Problems::input("prompts", message));
-    }
-    if let Some(size) = prompts.vocab_size.filter(|size| *size > model.vocab_size) {
-        let message = format!("ids go up to {}, but the model's vocabulary has {} tokens", size - 1, model.vocab_size);
-        problems.push(Problems::input("prompts", message));
+    for (member, model) in inputs.many(model_port).iter().filter_map(|member| Some((member, member.facts.model()?))) {
+        let whose = called(member, "the model");
+        if let (Some(theirs), Some(own)) = (prompts.tokenizer, model.tokenizer.digest())
+            && theirs != own
+        {
+            let (theirs, own) = (theirs.short(), own.short());
+            let message = format!("these prompts were made by the tokenizer {theirs}, that of {whose} is {own}");
+            problems.push(Problems::input("prompts", message).help("build the prompts with this model"));
+        }
+        if let Some(longest) = prompts.longest.filter(|longest| *longest > model.context) {
+            let context = model.context;
+            let message = format!("prompts have up to {longest} tokens, but the context of {whose} is {context}");
+            problems.push(Problems::input("prompts", message));
+        }
+        if let Some(size) = prompts.vocab_size.filter(|size| *size > model.vocab_size) {
+            let (last, own) = (size - 1, model.vocab_size);
+            let message = format!("ids go up to {last}, but the vocabulary of {whose} has {own} tokens");
+            problems.push(Problems::input("prompts", message));
+        }
     }
     problems.finish()
 }

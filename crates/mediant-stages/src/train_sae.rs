@@ -43,7 +43,7 @@ const PORTS: &[Port] = &[
 impl Stage for TrainSae {
     type Config = TrainConfig;
     const NAME: &'static str = "train_sae";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -251,7 +251,7 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
 - `top_afa` (`SewoongLee/top-afa-sae`): the number of active latents is chosen for each vector. There is no b_enc; with   `q_i = (max(z_i, 0) ‖W_dec,i‖₂)²`, sorted falling, and `c_k = √(q_1 + … + q_k)`, the `k*` latents of the largest q are active for which `c_k`   is nearest `‖x'‖`, `1 ≤ k* < d_sae`. Loss `‖x − x̂‖² + d_in λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²` with λ = `afa_coeff`, c = `aux_loss_coefficient` (1/32) and   ê made by the `k_aux` (512) dead latents of the largest activations; unlike that of `topk`, this last term trains what made x̂ too. This is `d_in`   times the paper's loss, which averages over dimensions, so that coefficients mean the same. Before each step the gradient of W_dec loses its component along the rows   and the rows are divided by their norms. The paper normalises each vector to mean 0 and deviation 1, and trains with `adam_beta2: 0.99`,   `dead_feature_window: 4` and `max_grad_norm: null`; here the nearest to its normalisation is `normalize_activations: expected_average_only_in`. The encoder   starts as the transpose of the decoder, with columns of norm 1, and with `encoder_init_norm: null` with those of the paper's code. λ takes the place of k: a larger one gives more active latents.
 
 With `l0_target: t` the sparsity coefficient λ of `relu`, `gated` or `jumprelu` is steered once it has warmed up: \
-`λ = λ₀ exp(Σ 0.01 c + 6 c̄)`, `c = (L0 − t) / t` of each batch so far, kept between -1 and 1, and c̄ its running mean over some ten steps: a \
+`λ = λ₀ exp(Σ 0.01 c + g c̄)` with g 6 for `jumprelu`, whose thresholds answer late, and 2 for the others, `c = (L0 − t) / t` of each batch so far, kept between -1 and 1, and c̄ its running mean over some ten steps: a \
 proportional-integral controller on log λ, for sweeps at equal L0; SAELens and dictionary_learning have none. The curve holds λ step by step.
 
 **Heads.** A hook point of several heads, `hook_z` for example, is read as one vector, the heads one beside the other in their order, as \

@@ -267,6 +267,22 @@ impl TokenSpans {
         }
         Ok(spans)
     }
+
+    /// Reads the documents alone.
+    ///
+    /// # Errors
+    /// As [`TokenSpans::read`].
+    pub fn documents(artifact: &Artifact) -> Result<Vec<u32>> {
+        artifact.expect(Kind::Tokens)?;
+        let names = ["ids", "document"];
+        let (mut documents, mut offsets) = (Vec::new(), vec![0]);
+        for batch in artifact.columns(SEQUENCES, &names)? {
+            let batch = batch?;
+            let lists = same_lengths(&batch, &names, &mut offsets)?;
+            documents.extend_from_slice(items::<UInt32Array>(lists[1], "document")?.values());
+        }
+        Ok(documents)
+    }
 }
 
 /// Columns of lists that all have the same lengths; appends where the lists end.

@@ -179,7 +179,7 @@ impl<L: Learner> Trainer<L> {
             places,
             scales,
             step,
-            steering: training.l0_target.map(Steering::to),
+            steering: training.l0_target.map(|target| Steering::to(target, &training.objective)),
             since_fired: vec![0; training.d_sae],
             curve: Curve::new(names),
             rows: source.offsets().last().copied().unwrap_or(0),

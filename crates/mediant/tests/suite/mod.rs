@@ -1,6 +1,7 @@
 mod circuits;
 mod docs;
 mod evaluation;
+mod experiments;
 mod formats;
 mod gangs;
 mod hub;
