@@ -12,7 +12,6 @@ mod objective;
 mod product;
 mod pursuit;
 mod sae;
-mod sae_config;
 mod stability;
 pub mod synth;
 pub mod train;
@@ -20,14 +19,13 @@ mod weights;
 
 pub use assignment::assignment;
 pub use config::{
-    BDecInit, ComputeDtype, ConfigProblem, EncoderInit, LearningRate, LrSchedule, Normalize, TrainConfig, Training,
-    Transcoder,
+    Architecture, BDecInit, ComputeDtype, ConfigProblem, EncoderInit, LearningRate, LrSchedule, Normalize, SaeConfig,
+    SparsityMode, TrainConfig, Training, Transcoder,
 };
 pub use error::{Error, Result};
 pub use mediant_tensor::kernels::sparse::Codes;
 pub use objective::{AuxLoss, BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};
 pub use pursuit::MatchingPursuit;
 pub use sae::{Activation, Sae};
-pub use sae_config::{Architecture, SaeConfig, SparsityMode};
 pub use stability::{Alike, Match, match_decoders};
 pub use weights::{Extra, Scales, Weights};

@@ -158,13 +158,9 @@ fn trainings_follow_those_of_dictionary_learning() {
 }
 
 #[test]
-fn so_do_those_of_devices_where_they_are_built() {
-    let built = cases().into_iter().filter(|case| not_on_devices(&training(case)).is_none());
-    let names: Vec<&str> = built
-        .map(|case| {
-            follows(&case, |training, weights| DeviceLearner::<Flex>::new(training, weights, &Default::default()));
-            case.name
-        })
-        .collect();
-    assert_eq!(names, ["april"]);
+fn so_do_those_of_devices() {
+    for case in cases() {
+        assert_eq!(not_on_devices(&training(&case)), None);
+        follows(&case, |training, weights| DeviceLearner::<Flex>::new(training, weights, &Default::default()));
+    }
 }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::dense_pays;
 use super::pass::{Found, Frame, Pass, add_norm_gradient};
+use super::sums::Sums;
 use super::term::{DenseTerm, SparseTerm};
 use crate::encode::{magnitude, pre_activations, sized};
 use crate::product::{add_transposed_times, pieces};
@@ -31,7 +32,7 @@ pub(super) fn pass(
     // The gate's reconstruction begins where the other does.
     let mut gate_errors = errors.to_vec();
     let (mut mse, mut aux) = (0.0, 0.0);
-    let mut sums = Sums::zeros(d_sae);
+    let mut sums = Sums::by_latent(d_sae, [true; NUMBERS]);
     let (mut main, mut gate) = (SparseTerm::default(), SparseTerm::default());
     for piece in pieces(rows, d_sae) {
         let part = piece.start * d_in..piece.end * d_in;
@@ -58,7 +59,7 @@ pub(super) fn pass(
             let pulls = of_main.pulls(errors, gain, &mut work.pulls);
             let mut gate_pulls = Vec::new();
             let gate_pulls = of_gate.pulls(gate_errors, gain, &mut gate_pulls);
-            sums.add(local.dense(codes, hidden, pulls, gate_pulls, |latent| l1_gain * norms[latent]));
+            sums.add(&local.dense(codes, hidden, pulls, gate_pulls, |latent| l1_gain * norms[latent]));
             add_transposed_times(&mut gradients.w_enc, 1.0, pulls, inputs, piece.len());
             main.skip_rows(piece.len());
             gate.skip_rows(piece.len());
@@ -77,33 +78,28 @@ pub(super) fn pass(
     if let Some(by_latent) = main.decoder_backward(errors, gain, gradients) {
         let entries = main.codes().latents().iter().zip(main.codes().values()).zip(gate.codes().values());
         let entries = entries.zip(main.pulls().iter().zip(gate.pulls()));
-        let mut by_entry = Sums::zeros(0);
+        let mut by_entry = Sums::by_entry();
         for (((latent, code), pi), (pull, gate_pull)) in entries {
-            let entry = local.at(*latent as usize, *code, *pi, *pull, *gate_pull);
-            by_entry.push(&entry);
+            by_entry.push(local.at(*latent as usize, *code, *pi, *pull, *gate_pull).numbers());
         }
-        by_entry.each().into_iter().zip(sums.each_mut()).for_each(|(values, out)| {
-            by_latent.add_totals(&by_latent.arrange(values), out);
-        });
-        by_latent.add_sums(&by_latent.arrange(&by_entry.encoder), inputs, &mut gradients.w_enc);
+        sums.add_entries(&by_latent, &by_entry);
+        let [encoder, ..] = &by_entry.0;
+        by_latent.add_sums(&by_latent.arrange(encoder), inputs, &mut gradients.w_enc);
     }
-    let pulls: Vec<f32> = sums.open.iter().map(|open| l1_gain * open).collect();
+    let Sums([encoder, of_gate, b_mag, r_mag, open, active]) = sums;
+    let pulls: Vec<f32> = open.iter().map(|open| l1_gain * open).collect();
     add_norm_gradient(weights, norms, &pulls, &mut gradients.w_dec);
     let l1: f64 = pulls.iter().zip(norms).map(|(pull, norm)| f64::from(*pull) * f64::from(*norm)).sum();
     let losses = Losses { mse: mse / rows as f64, others: vec![l1, aux / rows as f64] };
-    let fired = sums.active.iter().map(|count| *count > 0.0).collect();
-    let active = sums.active.iter().map(|count| *count as usize).sum::<usize>();
-    gradients.b_enc.copy_from_slice(&sums.gate);
-    gradients.extra = Extra::Gate { b_mag: sums.magnitude, r_mag: sums.stretch };
+    let fired = active.iter().map(|count| *count > 0.0).collect();
+    let active = active.iter().map(|count| *count as usize).sum::<usize>();
+    gradients.b_enc.copy_from_slice(&of_gate);
+    gradients.extra = Extra::Gate { b_mag, r_mag };
     let output_pull = (!detach_decoder).then(|| {
-        add(&mut gate_errors, errors);
+        gate_errors.iter_mut().zip(errors).for_each(|(to, x)| *to += *x);
         gate_errors
     });
-    Found { pass: Pass { losses, active, fired, least: None }, output_pull, input_pull: Some(sums.encoder) }
-}
-
-fn add(to: &mut [f32], from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(to, x)| *to += x);
+    Found { pass: Pass { losses, active, fired, least: None }, output_pull, input_pull: Some(encoder) }
 }
 
 struct Local<'a> {
@@ -113,6 +109,9 @@ struct Local<'a> {
     stretch: &'a [f32],
 }
 
+/// The numbers of an entry.
+const NUMBERS: usize = 6;
+
 /// What an entry with an open gate is pulled by.
 struct Entry {
     encoder: f32,
@@ -121,6 +120,12 @@ struct Entry {
     stretch: f32,
     open: f32,
     active: f32,
+}
+
+impl Entry {
+    fn numbers(&self) -> [f32; NUMBERS] {
+        [self.encoder, self.gate, self.magnitude, self.stretch, self.open, self.active]
+    }
 }
 
 impl Local<'_> {
@@ -149,7 +154,7 @@ impl Local<'_> {
         pulls: &mut [f32],
         gate_pulls: &[f32],
         penalty: impl Fn(usize) -> f32 + Sync,
-    ) -> Sums {
+    ) -> Sums<NUMBERS> {
         // Sums are over blocks of rows and then over blocks, so that threads change nothing.
         const ROWS: usize = 64;
         let d_sae = self.b_gate.len();
@@ -157,64 +162,21 @@ impl Local<'_> {
         let blocks = pulls.par_chunks_mut(block).zip(gate_pulls.par_chunks(block));
         let blocks = blocks.zip(codes.par_chunks(block).zip(open.par_chunks(block)));
         let sums = blocks.map(|((pulls, gate_pulls), (codes, open))| {
-            let mut sums = Sums::zeros(d_sae);
+            let mut sums = Sums::by_latent(d_sae, [true; NUMBERS]);
             for (index, (pull, (code, pi))) in pulls.iter_mut().zip(codes.iter().zip(open)).enumerate() {
                 let latent = index % d_sae;
                 if *pi > 0.0 {
                     let entry = self.at(latent, *code, *pi, *pull, gate_pulls[index] + penalty(latent));
                     *pull = entry.encoder;
-                    sums.add_at(latent, &entry);
+                    sums.add_at(latent, entry.numbers());
                 } else {
                     *pull = 0.0;
                 }
             }
             sums
         });
-        let mut total = Sums::zeros(d_sae);
-        sums.collect::<Vec<_>>().into_iter().for_each(|sums| total.add(sums));
+        let mut total = Sums::by_latent(d_sae, [true; NUMBERS]);
+        sums.collect::<Vec<_>>().iter().for_each(|sums| total.add(sums));
         total
-    }
-}
-
-/// Sums of entries by latent, or the entries.
-struct Sums {
-    encoder: Vec<f32>,
-    gate: Vec<f32>,
-    magnitude: Vec<f32>,
-    stretch: Vec<f32>,
-    open: Vec<f32>,
-    active: Vec<f32>,
-}
-
-impl Sums {
-    fn zeros(n: usize) -> Self {
-        let zeros = || vec![0.0; n];
-        Self { encoder: zeros(), gate: zeros(), magnitude: zeros(), stretch: zeros(), open: zeros(), active: zeros() }
-    }
-
-    fn each(&self) -> [&[f32]; 6] {
-        [&self.encoder, &self.gate, &self.magnitude, &self.stretch, &self.open, &self.active]
-    }
-
-    fn each_mut(&mut self) -> [&mut Vec<f32>; 6] {
-        [&mut self.encoder, &mut self.gate, &mut self.magnitude, &mut self.stretch, &mut self.open, &mut self.active]
-    }
-
-    fn add(&mut self, other: Self) {
-        self.each_mut().into_iter().zip(other.each()).for_each(|(to, from)| add(to, from));
-    }
-
-    fn add_at(&mut self, latent: usize, entry: &Entry) {
-        self.each_mut().into_iter().zip(entry.each()).for_each(|(to, x)| to[latent] += x);
-    }
-
-    fn push(&mut self, entry: &Entry) {
-        self.each_mut().into_iter().zip(entry.each()).for_each(|(to, x)| to.push(x));
-    }
-}
-
-impl Entry {
-    fn each(&self) -> [f32; 6] {
-        [self.encoder, self.gate, self.magnitude, self.stretch, self.open, self.active]
     }
 }

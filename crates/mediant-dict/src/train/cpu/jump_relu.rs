@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::dense_pays;
 use super::pass::{Found, Frame, Pass, add_norm_gradient};
+use super::sums::Sums;
 use super::term::{DenseTerm, SparseTerm};
 use crate::encode::{pre_activations, sized};
 use crate::product::{add_transposed_times, pieces};
@@ -30,7 +31,7 @@ pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, thresholds: &[f32], gra
         sparsity_gain: now.coefficient as f32 / rows as f32,
         pre_act_gain: options.pre_act_loss_coefficient.map_or(0.0, |c| c as f32 / rows as f32),
     };
-    let mut sums = local.sums(d_sae);
+    let mut total = local.nothing(d_sae);
     let mut mse = 0.0;
     let (mut term, mut pre) = (SparseTerm::default(), Vec::new());
     for piece in pieces(rows, d_sae) {
@@ -50,7 +51,7 @@ pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, thresholds: &[f32], gra
             mse += dense.decode(errors);
             let pulls = dense.pulls(errors, gain, &mut work.pulls);
             add_transposed_times(&mut gradients.w_dec, gain, codes, errors, piece.len());
-            sums.add(local.dense(hidden, pulls));
+            total.add(&local.dense(hidden, pulls));
             add_transposed_times(&mut gradients.w_enc, 1.0, pulls, inputs, piece.len());
             term.skip_rows(piece.len());
         } else {
@@ -59,36 +60,31 @@ pub(super) fn pass(frame: Frame<'_>, options: &JumpRelu, thresholds: &[f32], gra
             });
             let codes = entries.mapped(|latent, z| if z > thresholds[latent as usize] { z } else { 0.0 });
             mse += term.push(&codes, &weights.w_dec, errors, gain, |_| 0.0);
-            sums.sparsity +=
+            total.sparsity +=
                 (0..codes.rows()).map(|row| f64::from(local.of_l0(active(codes.row(row).1)).1)).sum::<f64>();
             pre.extend_from_slice(entries.values());
         }
     }
     if let Some(by_latent) = term.decoder_backward(errors, gain, gradients) {
         let found = local.sparse(term.codes(), &pre, term.pulls());
-        let total = |values: &[f32], out: &mut [f32]| by_latent.add_totals(&by_latent.arrange(values), out);
-        total(&found.z, &mut sums.z);
-        total(&found.threshold, &mut sums.threshold);
-        total(&found.norm, &mut sums.norm);
-        total(&found.active, &mut sums.active);
-        if local.is_relative() {
-            total(&found.near, &mut sums.near);
-        }
-        sums.sparsity += found.sparsity;
-        sums.pre_act += found.pre_act;
-        by_latent.add_sums(&by_latent.arrange(&found.z), inputs, &mut gradients.w_enc);
+        total.sums.add_entries(&by_latent, &found.sums);
+        total.sparsity += found.sparsity;
+        total.pre_act += found.pre_act;
+        let [z, ..] = &found.sums.0;
+        by_latent.add_sums(&by_latent.arrange(z), inputs, &mut gradients.w_enc);
     }
     if let Sparsity::Relative { target_l0 } = options.sparsity {
-        relative(now.coefficient, target_l0, options.bandwidth, rows, thresholds, &mut sums);
+        relative(now.coefficient, target_l0, options.bandwidth, rows, thresholds, &mut total);
     }
-    add_norm_gradient(weights, norms, &sums.norm, &mut gradients.w_dec);
-    gradients.b_enc.copy_from_slice(&sums.z);
-    gradients.extra = Extra::Threshold(sums.threshold);
-    let mut others = vec![sums.sparsity];
-    others.extend(options.pre_act_loss_coefficient.map(|_| sums.pre_act));
+    let Total { sums: Sums([z, threshold, norm, active, _]), sparsity, pre_act } = total;
+    add_norm_gradient(weights, norms, &norm, &mut gradients.w_dec);
+    gradients.b_enc.copy_from_slice(&z);
+    gradients.extra = Extra::Threshold(threshold);
+    let mut others = vec![sparsity];
+    others.extend(options.pre_act_loss_coefficient.map(|_| pre_act));
     let losses = Losses { mse: mse / rows as f64, others };
-    let fired = sums.active.iter().map(|count| *count > 0.0).collect();
-    let active = sums.active.iter().map(|count| *count as usize).sum::<usize>();
+    let fired = active.iter().map(|count| *count > 0.0).collect();
+    let active = active.iter().map(|count| *count as usize).sum::<usize>();
     Found { pass: Pass { losses, active, fired, least: None }, ..Found::default() }
 }
 
@@ -100,16 +96,17 @@ fn active(values: &[f32]) -> usize {
 /// dictionary_learning's loss, of the mean L0 of the batch, and its pull on thresholds. It counts activations above the
 /// threshold and not pre-activations, so that the zeros of a latent that is not active lie near a threshold that is, or count
 /// where it is below zero.
-fn relative(coefficient: f64, target: f64, bandwidth: f64, rows: usize, thresholds: &[f32], sums: &mut Sums) {
+fn relative(coefficient: f64, target: f64, bandwidth: f64, rows: usize, thresholds: &[f32], total: &mut Total) {
     let rows = rows as f64;
-    let counted = thresholds.iter().zip(&sums.active);
+    let Sums([_, of_thresholds, _, active, near]) = &mut total.sums;
+    let counted = thresholds.iter().zip(&*active);
     let counted: f64 =
         counted.map(|(threshold, active)| if *threshold < 0.0 { rows } else { f64::from(*active) }).sum();
     let off = counted / rows / target - 1.0;
-    sums.sparsity = coefficient * off * off;
+    total.sparsity = coefficient * off * off;
     let step = 2.0 * coefficient * off / (target * rows * bandwidth);
-    let entries = sums.active.iter().zip(&sums.near).zip(thresholds);
-    for (pull, ((active, near), threshold)) in sums.threshold.iter_mut().zip(entries) {
+    let entries = active.iter().zip(near).zip(thresholds);
+    for (pull, ((active, near), threshold)) in of_thresholds.iter_mut().zip(entries) {
         let zeros = if f64::from(threshold.abs()) < 0.5 * bandwidth { rows - f64::from(*active) } else { 0.0 };
         *pull -= (step * (f64::from(*near) + zeros)) as f32;
     }
@@ -129,6 +126,25 @@ struct Local<'a> {
     pre_act_gain: f32,
 }
 
+/// The numbers of an entry that are summed by latent.
+const NUMBERS: usize = 5;
+
+/// Sums of entries by latent, or the entries, and their losses.
+struct Total {
+    /// ∂L/∂z, ∂L/∂θ, ∂L/∂‖W_dec‖, how many are active, and how many of these are near, where that is asked for.
+    sums: Sums<NUMBERS>,
+    sparsity: f64,
+    pre_act: f64,
+}
+
+impl Total {
+    fn add(&mut self, other: &Self) {
+        self.sums.add(&other.sums);
+        self.sparsity += other.sparsity;
+        self.pre_act += other.pre_act;
+    }
+}
+
 /// Of one entry: its part of the losses, ∂L/∂z, ∂L/∂θ and ∂L/∂‖W_dec‖.
 #[derive(Default)]
 struct Entry {
@@ -142,14 +158,18 @@ struct Entry {
     near: bool,
 }
 
-impl Local<'_> {
-    fn is_relative(&self) -> bool {
-        matches!(self.sparsity, Sparsity::Relative { .. })
+impl Entry {
+    fn numbers(&self) -> [f32; NUMBERS] {
+        let one = |is: bool| f32::from(u8::from(is));
+        [self.z, self.threshold, self.norm, one(self.active), one(self.near)]
     }
+}
 
-    /// None yet.
-    fn sums(&self, n: usize) -> Sums {
-        Sums { near: vec![0.0; if self.is_relative() { n } else { 0 }], ..Sums::zeros(n) }
+impl Local<'_> {
+    /// No entry of any latent yet.
+    fn nothing(&self, d_sae: usize) -> Total {
+        let near = matches!(self.sparsity, Sparsity::Relative { .. });
+        Total { sums: Sums::by_latent(d_sae, [true, true, true, true, near]), sparsity: 0.0, pre_act: 0.0 }
     }
 
     /// Whether an entry can have a gradient.
@@ -207,98 +227,54 @@ impl Local<'_> {
     }
 
     /// All entries of some rows; `pulls` becomes ∂L/∂z.
-    fn dense(&self, hidden: &[f32], pulls: &mut [f32]) -> Sums {
+    fn dense(&self, hidden: &[f32], pulls: &mut [f32]) -> Total {
         // Sums are over blocks of rows and then over blocks, so that threads change nothing.
         const ROWS: usize = 64;
         let d_sae = self.thresholds.len();
         let blocks = pulls.par_chunks_mut(ROWS * d_sae).zip(hidden.par_chunks(ROWS * d_sae));
-        let sums = blocks.map(|(pulls, hidden)| {
-            let mut sums = self.sums(d_sae);
+        let blocks = blocks.map(|(pulls, hidden)| {
+            let mut total = self.nothing(d_sae);
             for (pulls, hidden) in pulls.chunks_exact_mut(d_sae).zip(hidden.chunks_exact(d_sae)) {
                 let l0 = hidden.iter().zip(self.thresholds).filter(|(z, threshold)| z > threshold).count();
                 let (step, loss) = self.of_l0(l0);
-                sums.sparsity += f64::from(loss);
+                total.sparsity += f64::from(loss);
                 for (latent, (pull, &z)) in pulls.iter_mut().zip(hidden).enumerate() {
                     let entry = self.at(latent, z, *pull, step);
                     *pull = entry.z;
-                    sums.z[latent] += entry.z;
-                    sums.threshold[latent] += entry.threshold;
-                    sums.norm[latent] += entry.norm;
-                    sums.active[latent] += f32::from(u8::from(entry.active));
-                    if let Some(near) = sums.near.get_mut(latent) {
-                        *near += f32::from(u8::from(entry.near));
-                    }
-                    sums.sparsity += f64::from(entry.sparsity);
-                    sums.pre_act += f64::from(entry.pre_act);
+                    total.sums.add_at(latent, entry.numbers());
+                    total.sparsity += f64::from(entry.sparsity);
+                    total.pre_act += f64::from(entry.pre_act);
                 }
             }
-            sums
+            total
         });
-        let mut total = self.sums(d_sae);
-        sums.collect::<Vec<_>>().into_iter().for_each(|sums| total.add(sums));
+        let mut total = self.nothing(d_sae);
+        blocks.collect::<Vec<_>>().iter().for_each(|block| total.add(block));
         total
     }
 
     /// The entries that matter, of all rows: numbers by entry, and losses but for that of L0, which rows without
     /// entries have too.
-    fn sparse(&self, codes: &Codes, pre: &[f32], pulls: &[f32]) -> Sums {
+    fn sparse(&self, codes: &Codes, pre: &[f32], pulls: &[f32]) -> Total {
+        let none = || Total { sums: Sums::by_entry(), sparsity: 0.0, pre_act: 0.0 };
         let rows = (0..codes.rows()).into_par_iter().map(|row| {
             let (latents, values) = codes.row(row);
             let (step, _) = self.of_l0(active(values));
-            let mut found = Sums::zeros(0);
+            let mut found = none();
             for (place, &latent) in codes.range(row).zip(latents) {
                 let entry = self.at(latent as usize, pre[place], pulls[place], step);
-                found.z.push(entry.z);
-                found.threshold.push(entry.threshold);
-                found.norm.push(entry.norm);
-                found.active.push(f32::from(u8::from(entry.active)));
-                found.near.push(f32::from(u8::from(entry.near)));
+                found.sums.push(entry.numbers());
                 found.sparsity += f64::from(entry.sparsity);
                 found.pre_act += f64::from(entry.pre_act);
             }
             found
         });
-        let mut all = Sums::zeros(0);
+        let mut all = none();
         for row in rows.collect::<Vec<_>>() {
-            all.z.extend(row.z);
-            all.threshold.extend(row.threshold);
-            all.norm.extend(row.norm);
-            all.active.extend(row.active);
-            all.near.extend(row.near);
+            all.sums.append(row.sums);
             all.sparsity += row.sparsity;
             all.pre_act += row.pre_act;
         }
         all
-    }
-}
-
-/// Numbers by latent, or by entry, and losses.
-struct Sums {
-    z: Vec<f32>,
-    threshold: Vec<f32>,
-    norm: Vec<f32>,
-    active: Vec<f32>,
-    /// Empty where nothing asks for it.
-    near: Vec<f32>,
-    sparsity: f64,
-    pre_act: f64,
-}
-
-impl Sums {
-    fn zeros(n: usize) -> Self {
-        let zeros = || vec![0.0; n];
-        let near = Vec::new();
-        Self { z: zeros(), threshold: zeros(), norm: zeros(), active: zeros(), near, sparsity: 0.0, pre_act: 0.0 }
-    }
-
-    fn add(&mut self, other: Self) {
-        let add = |to: &mut [f32], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, x)| *to += x);
-        add(&mut self.z, &other.z);
-        add(&mut self.threshold, &other.threshold);
-        add(&mut self.norm, &other.norm);
-        add(&mut self.active, &other.active);
-        add(&mut self.near, &other.near);
-        self.sparsity += other.sparsity;
-        self.pre_act += other.pre_act;
     }
 }

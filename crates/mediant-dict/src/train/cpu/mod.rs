@@ -16,6 +16,7 @@ mod learner;
 mod matching_pursuit;
 mod pass;
 mod relu;
+mod sums;
 mod term;
 mod top_afa;
 mod topk;
