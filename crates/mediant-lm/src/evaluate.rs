@@ -117,7 +117,7 @@ impl Losses {
 }
 
 /// The value at a share of a sorted list, between neighbours by linear interpolation (NumPy's default); NaN of nothing.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return f64::NAN;
     };

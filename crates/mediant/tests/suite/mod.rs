@@ -10,6 +10,7 @@ mod interventions;
 mod keys;
 mod model;
 mod project;
+mod removal;
 mod runs;
 mod shipped;
 mod staleness;
