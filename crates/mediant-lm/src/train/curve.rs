@@ -40,3 +40,32 @@ pub fn curve_from_words(words: &[u64]) -> Vec<CurvePoint> {
     };
     rows.iter().map(point).collect()
 }
+
+/// The training loss around the freezing of a norm.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossAround {
+    /// Mean over the last steps before, five at most.
+    pub before: f64,
+    /// Of the first step after.
+    pub after: f64,
+    /// How many of the next 50 steps it took until the loss was no more than [`LossAround::MARGIN`] above `before` and
+    /// stayed there, or 50.
+    pub recovered_after: u64,
+}
+
+impl LossAround {
+    /// What counts as back, in nats.
+    pub const MARGIN: f64 = 0.1;
+
+    /// Around the freezing after `step` steps; none if there is no step before or after.
+    pub fn of(curve: &[CurvePoint], step: u64) -> Option<Self> {
+        let losses = |points: &[CurvePoint]| points.iter().map(|point| point.report.loss).collect::<Vec<f64>>();
+        let (before, after) = curve.split_at_checked(step as usize)?;
+        let before = losses(&before[before.len().saturating_sub(5)..]);
+        let after = losses(&after[..after.len().min(50)]);
+        let mean = before.iter().sum::<f64>() / before.len() as f64;
+        let above = after.iter().rposition(|loss| *loss > mean + Self::MARGIN);
+        let recovered_after = above.map_or(0, |last| last as u64 + 1);
+        (!before.is_empty()).then_some(Self { before: mean, after: *after.first()?, recovered_after })
+    }
+}

@@ -7,7 +7,7 @@ use mediant_tensor::checkpoint::{Checkpoint, State};
 use mediant_tensor::{Autodiff, Compute, Tensor, ops};
 
 use super::data::Examples;
-use crate::{BlockNorm, Error, HookPoint, LmConfig, NormKind, NormSite, NormStates, Result, Site};
+use crate::{BlockNorm, Error, HookPoint, LmConfig, NormKind, NormSite, NormStates, Result};
 
 /// The norms of one kind: that of layer l is frozen after `start + gap · l` steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,17 +277,6 @@ impl Removing {
     /// What each norm of the removal reads, in the order of its sites.
     fn points_of_all(&self, config: &LmConfig) -> impl Iterator<Item = HookPoint> {
         self.removal.sites.iter().map(|(site, _)| site.input(config))
-    }
-}
-
-impl NormSite {
-    /// The point whose activation the norm reads.
-    pub fn input(self, config: &LmConfig) -> HookPoint {
-        match self {
-            Self::Block(layer, BlockNorm::Mlp) => HookPoint::Block(layer, Site::MlpIn),
-            Self::Block(layer, _) => HookPoint::Block(layer, Site::ResidPre),
-            Self::Final => HookPoint::Block(config.n_layers - 1, Site::ResidPost),
-        }
     }
 }
 

@@ -11,6 +11,7 @@ mod interventions;
 mod keys;
 mod model;
 mod project;
+mod removal;
 mod runs;
 mod shipped;
 mod staleness;
