@@ -124,9 +124,9 @@ fn direct_effects_are_differences_of_logits() {
             let x = x.into_data().into_vec::<f32>().unwrap();
             let last = x[(rows - 1) * units * width..].chunks(width).map(|x| x.iter().map(|x| f64::from(*x)).collect());
             if point.site() == Some(Site::Result) {
-                of_heads.extend(last)
+                of_heads.extend(last);
             } else {
-                resid.extend(last)
+                resid.extend(last);
             }
             Ok::<_, mediant_lm::Error>(())
         };
