@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DType, Digest, Kind, Norms, Processing};
+use crate::{DType, Digest, Kind, NormFacts, Processing};
 
 /// The facts of one artifact, by kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,7 +162,7 @@ pub struct ModelFacts {
     #[serde(with = "shared_slice")]
     pub hooks: Arc<[HookFact]>,
     /// State of the normalisation layers.
-    pub norms: Norms,
+    pub norms: NormFacts,
     /// What was done to the weights after loading.
     pub processing: Processing,
 }

@@ -73,7 +73,7 @@ pub use kinds::labels::{LabelRow, Labels, LabelsMeta, LabelsWriter};
 pub use kinds::mediator::Mediator;
 pub use kinds::metrics::{MetricRow, MetricsMeta, read_metrics, write_metrics};
 pub use kinds::model::{ModelMeta, ModelReader, ModelWriter};
-pub use kinds::norms::{Norms, Processing};
+pub use kinds::norms::{NormFacts, Norms, Processing};
 pub use kinds::plain_files::{FilesMeta, write_files};
 pub use kinds::prompts::{Prompt, PromptsMeta, Version, read_prompts, write_prompts};
 pub use kinds::scores::{ScoreRow, ScoresMeta, read_scores, write_scores};

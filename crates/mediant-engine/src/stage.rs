@@ -51,7 +51,7 @@ pub trait Stage: Copy + Send + Sync + 'static {
     /// What is known of the outputs before anything runs, and whether the inputs fit.
     ///
     /// Reads no artifact; it may read the small headers of outside sources (a `config.json`).
-    /// Returns the facts of every output by name.
+    /// Returns the facts of every output by name; those of one key of a keyed output as `name[key]`.
     fn infer(
         &self,
         config: &Self::Config,

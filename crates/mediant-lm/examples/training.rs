@@ -24,17 +24,9 @@ fn main() {
     let tokens = random_tokens(2000, context, vocab_size);
     let adam = Adam { betas: (0.9, 0.95), weight_decay: 0.1, decoupled: true, ..Adam::default() };
     let schedule = Schedule::Constant { lr: 1e-3 };
-    let training = Training {
-        seed: 0,
-        batch,
-        accumulate: 1,
-        schedule,
-        adam,
-        clip: Some(1.0),
-        dropout: 0.0,
-        start: Start { std: 0.02, sinusoidal: false },
-    };
-    let mut trainer = Trainer::<Flex>::new(config, training, &tokens, Default::default()).unwrap();
+    let training = Training { seed: 0, batch, accumulate: 1, schedule, adam, clip: Some(1.0), dropout: 0.0 };
+    let start = Start { std: 0.02, sinusoidal: false };
+    let mut trainer = Trainer::<Flex>::from_scratch(config, start, training, &tokens, Default::default()).unwrap();
     let mut seconds: Vec<f64> = (0..steps)
         .map(|_| {
             let start = Instant::now();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use mediant_artifact::{
-    Artifact, ArtifactWriter, DType, Digest, Manifest, ModelMeta, ModelReader, ModelWriter, Norms, Processing,
+    Artifact, ArtifactWriter, DType, Digest, Manifest, ModelMeta, ModelReader, ModelWriter, Processing,
 };
 use mediant_tensor::Compute;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::checkpoint::HfFolder;
 use crate::layout::{cut, place};
 use crate::processing::process;
-use crate::{Error, LmConfig, Model, Parameter, Piece, Result, Slot};
+use crate::{Error, LmConfig, Model, NormStates, Parameter, Piece, Result, Slot};
 
 /// Copies a Hugging Face folder into an artifact: tensors one at a time in their own formats, and the files beside them.
 /// With weight processing the parameters are in f32 and under names of our own ([`LmConfig::pieces`]), and one block is in
@@ -36,14 +36,28 @@ pub fn import<E: From<Error>>(
         progress(done, total)
     };
     if processing == Processing::default() {
-        for piece in all_pieces(&config) {
-            let (dtype, bytes) = folder.tensor(&piece.tensor)?;
-            write(&piece, dtype, bytes)?;
-            folder.release(&piece.tensor);
+        for slot in config.slots() {
+            // The checkpoint of a model with frozen norms has them in another form.
+            let own = is_stock(&config, slot).then(|| own_form(folder, slot)).transpose()?;
+            let mut column = 0;
+            for piece in config.pieces(slot) {
+                match &own {
+                    Some(values) => {
+                        let tensor = cut(&piece, values, width(slot, &config), column);
+                        write(&piece, DType::F32, bytemuck::cast_slice(&tensor))?;
+                    }
+                    None => {
+                        let (dtype, bytes) = folder.tensor(&piece.tensor)?;
+                        write(&piece, dtype, bytes)?;
+                        folder.release(&piece.tensor);
+                    }
+                }
+                column += piece.width();
+            }
         }
     } else {
         let read = |slot| unprocessed(folder, slot, &config);
-        process(&config, read, |slot, values| {
+        process(folder.config(), &config, read, |slot, values| {
             let pieces = config.pieces(slot);
             pieces.iter().try_for_each(|piece| write(piece, DType::F32, bytemuck::cast_slice(values)))
         })?;
@@ -51,20 +65,38 @@ pub fn import<E: From<Error>>(
     Ok(finish(writer, &config, folder.config_json(), &folder.files()?)?)
 }
 
-/// A parameter as the checkpoint has it: the embedding for an unembedding that it does not have, zeros for a bias.
+/// Whether a parameter of a checkpoint in Hugging Face layout has another form than our own.
+fn is_stock(config: &LmConfig, slot: Slot) -> bool {
+    matches!(&config.norms, NormStates::Present(frozen) if !frozen.is_empty()) && config.differs_in_stock(slot)
+}
+
+/// A parameter of a model before processing: the embedding for an unembedding that it does not have, zeros for a bias.
 fn unprocessed(folder: &HfFolder, slot: Slot, processed: &LmConfig) -> Result<Vec<f32>> {
     let config = folder.config();
     let slot = if slot == Slot::Unembed && config.tied { Slot::Embed } else { slot };
     if !config.has(slot) {
         return Ok(vec![0.0; slot.shape(processed).iter().product()]);
     }
-    let values = assemble(config, slot, |piece| {
-        let (dtype, bytes) = folder.tensor(&piece.tensor)?;
-        check_finite(&piece.tensor, dtype, bytes)?;
-        Ok((dtype, Cow::Borrowed(bytes)))
-    })?;
-    config.pieces(slot).iter().for_each(|piece| folder.release(&piece.tensor));
-    Ok(values)
+    own_form(folder, slot)
+}
+
+/// A parameter that a checkpoint has.
+fn own_form(folder: &HfFolder, slot: Slot) -> Result<Vec<f32>> {
+    let config = folder.config();
+    let read = |slot| {
+        let values = assemble(config, slot, |piece| {
+            let (dtype, bytes) = folder.tensor(&piece.tensor)?;
+            check_finite(&piece.tensor, dtype, bytes)?;
+            Ok((dtype, Cow::Borrowed(bytes)))
+        })?;
+        config.pieces(slot).iter().for_each(|piece| folder.release(&piece.tensor));
+        Ok(values)
+    };
+    if is_stock(config, slot) { config.from_stock(slot, read) } else { read(slot) }
+}
+
+pub(crate) fn width(slot: Slot, config: &LmConfig) -> usize {
+    slot.shape(config).last().copied().unwrap_or(1)
 }
 
 /// Writes a model from a device, in f32 and under the names of [`LmConfig::pieces`]. `config_json` is what its config was read
@@ -81,11 +113,10 @@ pub fn save<C: Compute>(
     let config = model.config();
     let mut writer = ModelWriter::new(artifact)?;
     for (slot, parameter) in model.parameters() {
-        let width = slot.shape(config).last().copied().unwrap_or(1);
         let values = parameter.into_values();
         let mut column = 0;
         for piece in config.pieces(slot) {
-            let tensor = cut(&piece, &values, width, column);
+            let tensor = cut(&piece, &values, width(slot, config), column);
             writer.tensor(&piece.tensor, DType::F32, &piece.shape, bytemuck::cast_slice(&tensor))?;
             column += piece.width();
         }
@@ -96,7 +127,7 @@ pub fn save<C: Compute>(
     finish(writer, config, config_json, &all)
 }
 
-fn finish(
+pub(crate) fn finish(
     mut writer: ModelWriter,
     config: &LmConfig,
     config_json: &Value,
@@ -109,7 +140,7 @@ fn finish(
     Ok(writer.finish(&ModelMeta {
         architecture: config.architecture.model_type.to_owned(),
         config: config_json.clone(),
-        norms: Norms::Live,
+        norms: config.stored_norms(),
         processing: config.processing,
         tokenizer,
         parameters: config.parameters(),
@@ -122,9 +153,6 @@ fn finish(
 /// If the artifact is no model, or its tensors do not fit its config.
 pub fn load<C: Compute>(artifact: &Artifact, device: &C::Device) -> Result<Model<C>> {
     let reader = ModelReader::open(artifact)?;
-    if reader.meta.norms != Norms::Live {
-        return Err(Error::Weights("a model without live norms cannot be run yet".to_owned()));
-    }
     let config = LmConfig::of_artifact(&reader.meta)?;
     // The largest first: then its copy on the way is made while little else is in memory.
     let mut slots = config.slots();
@@ -137,7 +165,7 @@ pub fn load<C: Compute>(artifact: &Artifact, device: &C::Device) -> Result<Model
 
 /// A parameter's values from an artifact. One that is stored as it is, as embeddings are, which may be most of a small
 /// model, is converted while it is read.
-fn stored(reader: &ModelReader, config: &LmConfig, slot: Slot) -> Result<Vec<f32>> {
+pub(crate) fn stored(reader: &ModelReader, config: &LmConfig, slot: Slot) -> Result<Vec<f32>> {
     let check = |piece: &Piece, shape: &[usize]| match shape == piece.shape {
         true => Ok(()),
         false => {
@@ -173,9 +201,8 @@ fn assemble<'t>(
     slot: Slot,
     read: impl Fn(&Piece) -> Result<(DType, Cow<'t, [u8]>)>,
 ) -> Result<Vec<f32>> {
-    let shape = slot.shape(config);
-    let width = shape.last().copied().unwrap_or(1);
-    let mut values = vec![0.0; shape.iter().product()];
+    let width = width(slot, config);
+    let mut values = vec![0.0; slot.shape(config).iter().product()];
     let mut column = 0;
     for piece in config.pieces(slot) {
         let (dtype, bytes) = read(&piece)?;

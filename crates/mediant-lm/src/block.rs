@@ -1,9 +1,10 @@
 //! A block's three parts, each through its hook points: up to the heads, from the heads, the MLP.
 
-use mediant_tensor::ops::{gelu, gelu_new, layer_norm, layer_norm_parts, linear, rms_norm, rms_norm_parts, silu_mul};
+use mediant_tensor::ops::{gelu, gelu_new, linear, silu_mul};
 use mediant_tensor::{Compute, Tensor};
 
 use crate::model::{Block, Linear, Norm};
+use crate::norm::AttentionInput;
 use crate::walk::{Stop, Walk};
 use crate::{Activation, Error, HookPoint, Model, Result, Site, State};
 
@@ -22,17 +23,31 @@ impl<C: Compute> Model<C> {
             let z = self.attend(layer, self.split_projection(block, inputs), walk)?;
             return Ok((resid, z));
         }
-        let normalized = self.norm(&block.ln1, resid.clone(), at(Site::Ln1Scale), at(Site::Ln1Normalized), walk)?;
+        let input = self.norm_before_attention(layer, block, resid.clone(), walk)?;
         if layer + 1 < self.config.n_layers || !walk.may_trim(at(Site::Q)) {
-            let z = self.attend(layer, block.qkv.apply(normalized), walk)?;
+            let z = self.attend(layer, self.projection(block, 0, &input), walk)?;
             return Ok((resid, z));
         }
         let queries = self.config.n_heads * self.config.d_head;
-        let keys_values = block.qkv.columns(queries, self.config.qkv_width() - queries).apply(normalized.clone());
-        let last = walk.last_rows(normalized);
+        let keys_values = self.projection(block, queries, &input);
+        let last = walk.last_rows(input.queries_keys);
         let z = self.attend_last(block.qkv.columns(0, queries).apply(last), &keys_values, layer, walk)?;
         walk.trimmed = true;
         Ok((walk.last_rows(resid), z))
+    }
+
+    /// Queries, keys and values side by side, from column `first` on.
+    fn projection(&self, block: &Block<C>, first: usize, input: &AttentionInput<C>) -> Tensor<C, 2> {
+        let (width, values) = (self.config.qkv_width(), self.config.n_kv_heads * self.config.d_head);
+        let columns = |first, end, x: &Tensor<C, 2>| block.qkv.columns(first, end - first).apply(x.clone());
+        match &input.values {
+            None if first == 0 => block.qkv.apply(input.queries_keys.clone()),
+            None => columns(first, width, &input.queries_keys),
+            Some(input_of_values) => {
+                let queries_keys = columns(first, width - values, &input.queries_keys);
+                Tensor::cat(vec![queries_keys, columns(width - values, width, input_of_values)], 1)
+            }
+        }
     }
 
     /// From the heads' weighted values to what comes after attention.
@@ -60,7 +75,7 @@ impl<C: Compute> Model<C> {
             }
         }
         if let Some(post) = &block.ln1_post {
-            out = self.norm(post, out, at(Site::Ln1PostScale), at(Site::Ln1PostNormalized), walk)?;
+            out = Norm::pass(Some(post), out, at(Site::Ln1PostScale), at(Site::Ln1PostNormalized), walk)?;
         }
         let out = walk.at(at(Site::AttnOut), out)?;
         if self.config.parallel {
@@ -89,7 +104,7 @@ impl<C: Compute> Model<C> {
         let at = |site| HookPoint::Block(layer, site);
         let resid = if beside.is_none() { walk.at(at(Site::ResidMid), resid)? } else { resid };
         let input = walk.at(at(Site::MlpIn), resid.clone())?;
-        let normalized = self.norm(&block.ln2, input, at(Site::Ln2Scale), at(Site::Ln2Normalized), walk)?;
+        let normalized = Norm::pass(block.ln2.as_ref(), input, at(Site::Ln2Scale), at(Site::Ln2Normalized), walk)?;
         let post = match &block.gate {
             None => {
                 let pre = walk.at(at(Site::MlpPre), block.up.apply(normalized))?;
@@ -107,7 +122,7 @@ impl<C: Compute> Model<C> {
         let post = walk.at(at(Site::MlpPost), post)?;
         let mut out = block.down.apply(post);
         if let Some(norm) = &block.ln2_post {
-            out = self.norm(norm, out, at(Site::Ln2PostScale), at(Site::Ln2PostNormalized), walk)?;
+            out = Norm::pass(Some(norm), out, at(Site::Ln2PostScale), at(Site::Ln2PostNormalized), walk)?;
         }
         let out = walk.at(at(Site::MlpOut), out)?;
         let resid = match beside {
@@ -125,47 +140,6 @@ impl<C: Compute> Model<C> {
                 let ones = x.ones_like();
                 silu_mul(x, ones)
             }
-        }
-    }
-
-    /// A norm with its two hook points. The fused kernel's result is used unless an edit stands inside the norm, so that
-    /// reading there changes nothing.
-    pub(crate) fn norm(
-        &self,
-        norm: &Norm<C>,
-        x: Tensor<C, 2>,
-        scale_at: HookPoint,
-        normalized_at: HookPoint,
-        walk: &mut Walk<'_, '_, C>,
-    ) -> Result<Tensor<C, 2>, Stop> {
-        if !walk.wants(scale_at) && !walk.wants(normalized_at) {
-            return Ok(self.normalize(norm, x));
-        }
-        let edited = walk.edits(scale_at) || walk.edits(normalized_at);
-        let parts = match norm.bias {
-            Some(_) => layer_norm_parts(x.clone(), self.config.norm_eps),
-            None => rms_norm_parts(x.clone(), self.config.norm_eps),
-        };
-        let scale = walk.at(scale_at, parts.scale)?;
-        let unit = walk.at(normalized_at, parts.centered / scale)?;
-        let weight = norm.weight.clone().unsqueeze();
-        Ok(match &norm.bias {
-            _ if !edited => self.normalize(norm, x),
-            Some(bias) => unit * weight + bias.clone().unsqueeze(),
-            None => unit * weight,
-        })
-    }
-
-    /// What the last norm makes of residual streams, `[rows, d_model]` each: with [`Model::logits`], the logit lens.
-    pub fn last_norm(&self, resid: Tensor<C, 2>) -> Tensor<C, 2> {
-        self.normalize(&self.ln_final, resid)
-    }
-
-    /// A norm that nobody looks into.
-    fn normalize(&self, norm: &Norm<C>, x: Tensor<C, 2>) -> Tensor<C, 2> {
-        match &norm.bias {
-            Some(bias) => layer_norm(x, norm.weight.clone(), bias.clone(), self.config.norm_eps),
-            None => rms_norm(x, norm.weight.clone(), self.config.norm_eps),
         }
     }
 
@@ -208,17 +182,23 @@ impl<C: Compute> Model<C> {
     /// Queries, keys and values side by side from inputs of each head's own, as `block.qkv` gives them from one input.
     fn split_projection(&self, block: &Block<C>, inputs: [Tensor<C, 3>; 3]) -> Tensor<C, 2> {
         let d_head = self.config.d_head;
+        let of_values = block.ln1_values.as_ref().or(block.ln1.as_ref());
+        let norms = [block.ln1.as_ref(), block.ln1.as_ref(), of_values];
         let mut column = 0;
-        let parts = inputs.map(|input| {
+        let parts = inputs.into_iter().zip(norms).map(|(input, norm)| {
             let [rows, heads, width] = input.dims();
-            let normalized = self.normalize(&block.ln1, input.reshape([rows * heads, width]));
+            let input = input.reshape([rows * heads, width]);
+            let normalized = match norm {
+                Some(norm) => norm.apply(input),
+                None => input,
+            };
             let weight = block.qkv.weight.clone().narrow(1, column, heads * d_head);
             column += heads * d_head;
             let weight = weight.reshape([width, heads, d_head]).swap_dims(0, 1);
             let part = normalized.reshape([rows, heads, width]).swap_dims(0, 1).matmul(weight);
             part.swap_dims(0, 1).reshape([rows, heads * d_head])
         });
-        block.qkv.add_bias(Tensor::cat(parts.into(), 1))
+        block.qkv.add_bias(Tensor::cat(parts.collect(), 1))
     }
 }
 

@@ -7,13 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mediant_artifact::{DType, Digest, HookFact, ModelFacts, ModelTokenizer, Norms, Processing};
+use mediant_artifact::{DType, Digest, HookFact, ModelFacts, ModelTokenizer, Processing};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::json::{self, Limits};
 use crate::shard::Shard;
-use crate::{Error, LmConfig, Result, Slot};
+use crate::{Error, LmConfig, Result, Slot, folded};
 
 /// A folder in Hugging Face layout.
 #[derive(Debug)]
@@ -70,6 +70,7 @@ impl HfFolder {
     }
 
     fn new(folder: Option<PathBuf>, config_json: Value, config: LmConfig, shards: Vec<Shard>) -> Result<Self> {
+        let config_json = folded::base(config_json);
         let mut this = Self { folder, config, config_json, shards, tensors: BTreeMap::new() };
         this.tensors = this.match_tensors()?;
         Ok(this)
@@ -80,7 +81,7 @@ impl HfFolder {
         &self.config
     }
 
-    /// The `config.json`.
+    /// The `config.json` in Hugging Face layout: of a model whose norms are part of its weights, that of the model before.
     pub fn config_json(&self) -> &Value {
         &self.config_json
     }
@@ -195,7 +196,7 @@ pub fn facts_from_dir(folder: &Path, processing: Processing) -> Result<ModelFact
     HfFolder::open(folder)?.facts(processing)
 }
 
-/// The facts of a model with live norms.
+/// The facts of a model.
 pub fn model_facts(config: &LmConfig, tokenizer: ModelTokenizer) -> ModelFacts {
     let hooks: Arc<[HookFact]> = config
         .hooks()
@@ -215,7 +216,7 @@ pub fn model_facts(config: &LmConfig, tokenizer: ModelTokenizer) -> ModelFacts {
         tokenizer,
         parameters: config.parameters(),
         hooks,
-        norms: Norms::Live,
+        norms: config.norm_facts(),
         processing: config.processing,
     }
 }

@@ -4,7 +4,7 @@ use mediant_artifact::Processing;
 use serde_json::Value;
 
 use crate::arch::{Architecture, BlockSlot, Fields, Piece, Slot};
-use crate::{Activation, Biases, Error, HookPoint, NormKind, PositionKind, Result, Site};
+use crate::{Activation, Biases, Error, HookPoint, NormKind, NormStates, PositionKind, Result, Site, folded, stock};
 
 /// The parts of a model and their sizes. The forward pass is assembled from this alone; an architecture says how it is
 /// read from a `config.json` and where the parts' tensors are.
@@ -32,6 +32,8 @@ pub struct LmConfig {
     pub norm: NormKind,
     /// What is added under the root of the norms.
     pub norm_eps: f64,
+    /// Which of the norms compute their scale.
+    pub norms: NormStates,
     /// Whether there is also a norm after each part (Gemma 2).
     pub post_norms: bool,
     /// Whether attention and MLP both read the residual stream before the block (GPT-NeoX).
@@ -75,6 +77,7 @@ impl LmConfig {
             context: 0,
             norm: NormKind::Layer,
             norm_eps: 0.0,
+            norms: NormStates::default(),
             post_norms: false,
             parallel: false,
             positions: PositionKind::Learned,
@@ -91,16 +94,23 @@ impl LmConfig {
         }
     }
 
-    /// Reads a `config.json`. Every field is accounted for: used, checked against the one value that is built, or known
-    /// to leave the numbers alone.
+    /// Reads a `config.json`, of Hugging Face's or of a model whose norms are part of its weights. Every field is accounted
+    /// for: used, checked against the one value that is built, or known to leave the numbers alone.
     ///
     /// # Errors
     /// [`Error::Config`] names the first field that is missing, wrong, unknown or not built.
     pub fn from_json(config: &Value) -> Result<Self> {
         let object = config.as_object().ok_or_else(|| Error::config("(whole)", "is not a JSON object"))?;
         let fields = Fields::new(object);
-        let architecture = Architecture::of(fields.text("model_type")?)?;
-        let config = (architecture.read)(&fields, architecture)?;
+        let model_type = fields.text("model_type")?;
+        if model_type == folded::MODEL_TYPE {
+            return folded::read(&fields);
+        }
+        let architecture = Architecture::of(model_type)?;
+        let mut config = (architecture.read)(&fields, architecture)?;
+        if config.norm_eps == stock::EPS && !config.post_norms {
+            config = config.frozen_by_epsilon(fields.mapping(stock::SCALES)?)?;
+        }
         fields.finish()?;
         config.check()?;
         Ok(config)
@@ -180,9 +190,11 @@ impl LmConfig {
 
     /// Whether the model has this parameter.
     pub fn has(&self, slot: Slot) -> bool {
-        let layer_norm = self.norm == NormKind::Layer;
+        let normed = self.has_norms();
+        let layer_norm = normed && self.norm == NormKind::Layer;
         match slot {
-            Slot::Embed | Slot::FinalNormWeight => true,
+            Slot::Embed => true,
+            Slot::FinalNormWeight => normed,
             Slot::PosEmbed => self.positions == PositionKind::Learned,
             Slot::FinalNormBias => layer_norm,
             Slot::Unembed => !self.tied,
@@ -195,12 +207,8 @@ impl LmConfig {
                 BlockSlot::UpBias | BlockSlot::DownBias => self.biases.mlp,
                 BlockSlot::GateWeight => self.gated,
                 BlockSlot::PostNorm1Weight | BlockSlot::PostNorm2Weight => self.post_norms,
-                BlockSlot::Norm1Weight
-                | BlockSlot::Norm2Weight
-                | BlockSlot::QkvWeight
-                | BlockSlot::OutWeight
-                | BlockSlot::UpWeight
-                | BlockSlot::DownWeight => true,
+                BlockSlot::Norm1Weight | BlockSlot::Norm2Weight => normed,
+                BlockSlot::QkvWeight | BlockSlot::OutWeight | BlockSlot::UpWeight | BlockSlot::DownWeight => true,
             },
         }
     }
@@ -236,6 +244,7 @@ impl LmConfig {
         let rotary = matches!(self.positions, PositionKind::Rotary { .. });
         match point {
             HookPoint::PosEmbed => !rotary,
+            HookPoint::FinalScale | HookPoint::FinalNormalized => self.has_norms(),
             HookPoint::Block(layer, _) if layer >= self.n_layers => false,
             HookPoint::Block(_, site) => match site {
                 // One input for a query head and its keys means nothing where several heads share keys.
@@ -246,6 +255,7 @@ impl LmConfig {
                 Site::Ln1PostScale | Site::Ln1PostNormalized | Site::Ln2PostScale | Site::Ln2PostNormalized => {
                     self.post_norms
                 }
+                Site::Ln1Scale | Site::Ln1Normalized | Site::Ln2Scale | Site::Ln2Normalized => self.has_norms(),
                 _ => true,
             },
             _ => true,

@@ -34,6 +34,11 @@ pub(crate) fn scale_columns(matrix: &mut [f32], gains: &[f32]) {
     }
 }
 
+/// Divides every number.
+pub(crate) fn divide(values: &mut [f32], by: f64) {
+    values.iter_mut().for_each(|x| *x = (f64::from(*x) / by) as f32);
+}
+
 /// Takes its mean from every row of `width` numbers.
 pub(crate) fn center_rows(matrix: &mut [f32], width: usize) {
     for row in matrix.chunks_exact_mut(width) {

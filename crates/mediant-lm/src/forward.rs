@@ -3,6 +3,7 @@
 use mediant_tensor::ops::embedding;
 use mediant_tensor::{Compute, Int, Tensor, ops};
 
+use crate::model::Norm;
 use crate::walk::{Stop, Walk};
 use crate::{Batch, Error, HookPoint, Hooks, KvCache, Model, Result, Rows};
 
@@ -229,7 +230,8 @@ impl<C: Compute> Model<C> {
             return Err(Error::Hook("the pass ended in the middle of a block".to_owned()).into());
         };
         let resid = walk.trim(Some(HookPoint::FinalScale), resid);
-        let hidden = self.norm(&self.ln_final, resid, HookPoint::FinalScale, HookPoint::FinalNormalized, walk)?;
+        let (scale, normalized) = (HookPoint::FinalScale, HookPoint::FinalNormalized);
+        let hidden = Norm::pass(self.ln_final.as_ref(), resid, scale, normalized, walk)?;
         Ok(walk.trim(Some(HookPoint::Logits), hidden))
     }
 

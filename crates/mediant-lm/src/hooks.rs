@@ -38,7 +38,8 @@ pub enum Site {
     KInput,
     /// A copy of it for each head's values.
     VInput,
-    /// `√(mean(centred²) + eps)` of the norm before attention.
+    /// `√(mean(centred²) + eps)` of the norm before attention, or its frozen scale. Where queries and keys read the norm at
+    /// another scale than values, there are two of them, in this order; and of [`Self::Ln1Normalized`].
     Ln1Scale,
     /// The centred rows (RMSNorm does not centre) over that scale, before weight and bias.
     Ln1Normalized,
@@ -182,7 +183,9 @@ impl HookPoint {
         match self {
             Self::FinalScale => vec![1],
             Self::Logits => vec![config.vocab_size],
-            Self::Block(_, site) => match site {
+            Self::Block(layer, site) => match site {
+                Site::Ln1Scale if config.reads_apart(layer) => vec![2, 1],
+                Site::Ln1Normalized if config.reads_apart(layer) => vec![2, config.d_model],
                 Site::Ln1Scale | Site::Ln1PostScale | Site::Ln2Scale | Site::Ln2PostScale => vec![1],
                 Site::AttnIn | Site::QInput | Site::Result => vec![config.n_heads, config.d_model],
                 Site::KInput | Site::VInput => vec![config.n_kv_heads, config.d_model],

@@ -5,6 +5,7 @@
 //! - [`Model::read`] hands over activations at [`HookPoint`]s and stops after the last; [`Model::hidden`],
 //!   [`Model::logits`] and [`Model::losses`] go to the end. [`Hooks`] says what to read and what to change.
 //! - Checkpoints in Hugging Face layout: [`HfFolder`]; to and from `model` artifacts: [`import`], [`load`], [`export`].
+//! - Norms may be frozen, and folded into the weights: [`NormStates`], [`fold_norms`].
 //! - Weight processing as TransformerLens does it: [`LmConfig::processed`], done by [`import`].
 
 mod arch;
@@ -20,6 +21,7 @@ mod error;
 mod evaluate;
 mod export;
 mod fold;
+mod folded;
 mod forward;
 mod generate;
 mod gradient;
@@ -28,12 +30,15 @@ mod json;
 mod kv;
 mod layout;
 mod model;
+mod norm;
+mod norm_states;
 mod parts;
 mod positions;
 mod processing;
 pub mod prompts;
 mod select;
 mod shard;
+mod stock;
 pub mod tasks;
 pub mod text;
 pub mod train;
@@ -51,12 +56,14 @@ pub use edits::{
 pub use error::{Error, Result};
 pub use evaluate::{batch_of, batches, losses, predicted};
 pub use export::export;
+pub use folded::fold_norms;
 pub use forward::{Place, State};
 pub use generate::{Sampling, Until, generate};
 pub use gradient::{Differentiable, GradientReader, Metric};
 pub use hooks::{HookPoint, Site, matching_hooks};
 pub use kv::KvCache;
 pub use model::{Model, Parameter};
+pub use norm_states::{BlockNorm, NormSite, NormStates};
 pub use parts::{Activation, Biases, NormKind, PositionKind};
 pub use positions::{Positions, Spans};
 pub use select::Select;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mediant_tensor::{Autodiff, Compute, Tensor, TensorData};
+use mediant_tensor::{Autodiff, Compute, NormScale, Tensor, TensorData};
 
-use crate::{BlockSlot, Error, LmConfig, Result, Slot};
+use crate::{BlockNorm, BlockSlot, Error, LmConfig, NormSite, Result, Slot};
 
 /// A causal language model. What it computes: [`Model::read`], [`Model::hidden`], [`Model::logits`], [`Model::losses`].
 #[derive(Clone, Debug)]
@@ -15,7 +15,8 @@ pub struct Model<C: Compute> {
     /// `[context, d_model]`
     pub(crate) pos_embed: Option<Tensor<C, 2>>,
     pub(crate) blocks: Vec<Block<C>>,
-    pub(crate) ln_final: Norm<C>,
+    /// None if the norms are part of the weights.
+    pub(crate) ln_final: Option<Norm<C>>,
     /// `[vocabulary, d_model]`; none if the embedding serves.
     pub(crate) unembed: Option<Tensor<C, 2>>,
     /// `[vocabulary]`, of processed weights.
@@ -24,13 +25,17 @@ pub struct Model<C: Compute> {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Block<C: Compute> {
-    pub(crate) ln1: Norm<C>,
+    /// The norm before attention, as queries and keys read it; none if the norms are part of the weights.
+    pub(crate) ln1: Option<Norm<C>>,
+    /// The same as values read it, where they read it at another scale.
+    pub(crate) ln1_values: Option<Norm<C>>,
     /// Queries, keys and values side by side: `[d_model, (heads + 2 kv_heads) d_head]`.
     pub(crate) qkv: Linear<C>,
     pub(crate) out: Linear<C>,
     /// The norm after attention, where there is one.
     pub(crate) ln1_post: Option<Norm<C>>,
-    pub(crate) ln2: Norm<C>,
+    /// The norm before the MLP; none if the norms are part of the weights.
+    pub(crate) ln2: Option<Norm<C>>,
     /// Of a gated MLP.
     pub(crate) gate: Option<Tensor<C, 2>>,
     pub(crate) up: Linear<C>,
@@ -44,6 +49,7 @@ pub(crate) struct Norm<C: Compute> {
     pub(crate) weight: Tensor<C, 1>,
     /// LayerNorm has one, RMSNorm has not.
     pub(crate) bias: Option<Tensor<C, 1>>,
+    pub(crate) scale: NormScale,
 }
 
 /// `x · weight + bias`.
@@ -133,30 +139,36 @@ impl<C: Compute> Parts<C> {
         }
     }
 
-    fn norm(&mut self, weight: Slot, bias: Slot) -> Result<Norm<C>> {
-        Ok(Norm { weight: self.vector(weight).ok_or_else(|| missing(weight))?, bias: self.vector(bias) })
+    fn norm(&mut self, weight: Slot, bias: Slot, scale: NormScale) -> Option<Norm<C>> {
+        let bias = self.vector(bias);
+        self.vector(weight).map(|weight| Norm { weight, bias, scale })
     }
 
-    fn post_norm(&mut self, weight: Slot) -> Option<Norm<C>> {
-        self.vector(weight).map(|weight| Norm { weight, bias: None })
+    fn post_norm(&mut self, weight: Slot, scale: NormScale) -> Option<Norm<C>> {
+        self.vector(weight).map(|weight| Norm { weight, bias: None, scale })
     }
 
     fn linear(&mut self, weight: Slot, bias: Slot) -> Result<Linear<C>> {
         Ok(Linear { weight: self.matrix(weight).ok_or_else(|| missing(weight))?, bias: self.vector(bias) })
     }
 
-    fn block(&mut self, layer: usize) -> Result<Block<C>> {
+    fn block(&mut self, config: &LmConfig, layer: usize) -> Result<Block<C>> {
         let slot = |slot| Slot::Block(layer, slot);
+        let scale = |norm| config.norm_scale(NormSite::Block(layer, norm));
+        let live = NormScale::Computed { eps: config.norm_eps };
+        let ln1 = self.norm(slot(BlockSlot::Norm1Weight), slot(BlockSlot::Norm1Bias), scale(BlockNorm::QueryKey));
+        let at_other_scale = |norm: Norm<C>| Norm { scale: scale(BlockNorm::Value), ..norm };
         Ok(Block {
-            ln1: self.norm(slot(BlockSlot::Norm1Weight), slot(BlockSlot::Norm1Bias))?,
+            ln1_values: ln1.clone().filter(|_| config.reads_apart(layer)).map(at_other_scale),
+            ln1,
             qkv: self.linear(slot(BlockSlot::QkvWeight), slot(BlockSlot::QkvBias))?,
             out: self.linear(slot(BlockSlot::OutWeight), slot(BlockSlot::OutBias))?,
-            ln1_post: self.post_norm(slot(BlockSlot::PostNorm1Weight)),
-            ln2: self.norm(slot(BlockSlot::Norm2Weight), slot(BlockSlot::Norm2Bias))?,
+            ln1_post: self.post_norm(slot(BlockSlot::PostNorm1Weight), live),
+            ln2: self.norm(slot(BlockSlot::Norm2Weight), slot(BlockSlot::Norm2Bias), scale(BlockNorm::Mlp)),
             gate: self.matrix(slot(BlockSlot::GateWeight)),
             up: self.linear(slot(BlockSlot::UpWeight), slot(BlockSlot::UpBias))?,
             down: self.linear(slot(BlockSlot::DownWeight), slot(BlockSlot::DownBias))?,
-            ln2_post: self.post_norm(slot(BlockSlot::PostNorm2Weight)),
+            ln2_post: self.post_norm(slot(BlockSlot::PostNorm2Weight), live),
         })
     }
 }
@@ -175,8 +187,8 @@ impl<C: Compute> Model<C> {
         Ok(Self {
             embed: parts.matrix(Slot::Embed).ok_or_else(|| missing(Slot::Embed))?,
             pos_embed: parts.matrix(Slot::PosEmbed),
-            blocks: (0..config.n_layers).map(|layer| parts.block(layer)).collect::<Result<_>>()?,
-            ln_final: parts.norm(Slot::FinalNormWeight, Slot::FinalNormBias)?,
+            blocks: (0..config.n_layers).map(|layer| parts.block(&config, layer)).collect::<Result<_>>()?,
+            ln_final: parts.norm(Slot::FinalNormWeight, Slot::FinalNormBias, config.norm_scale(NormSite::Final)),
             unembed: parts.matrix(Slot::Unembed),
             unembed_bias: parts.vector(Slot::UnembedBias),
             config,
@@ -186,24 +198,28 @@ impl<C: Compute> Model<C> {
     /// The parameters with their slots, in the order of [`LmConfig::slots`]. Cloning a tensor copies nothing.
     pub fn parameters(&self) -> Vec<(Slot, Parameter<C>)> {
         let mut all = Vec::new();
-        let mut vector =
-            |slot, tensor: Option<&Tensor<C, 1>>| all.extend(tensor.map(|t| (slot, Parameter::Vector(t.clone()))));
-        vector(Slot::FinalNormWeight, Some(&self.ln_final.weight));
-        vector(Slot::FinalNormBias, self.ln_final.bias.as_ref());
-        vector(Slot::UnembedBias, self.unembed_bias.as_ref());
+        let mut vector = |slot, tensor: Option<Tensor<C, 1>>| all.extend(tensor.map(|t| (slot, Parameter::Vector(t))));
+        let weight = |norm: &'_ Option<Norm<C>>| norm.as_ref().map(|norm| norm.weight.clone());
+        let bias = |norm: &'_ Option<Norm<C>>| norm.as_ref().and_then(|norm| norm.bias.clone());
+        vector(Slot::FinalNormWeight, weight(&self.ln_final));
+        vector(Slot::FinalNormBias, bias(&self.ln_final));
+        vector(Slot::UnembedBias, self.unembed_bias.clone());
         for (layer, block) in self.blocks.iter().enumerate() {
-            vector(Slot::Block(layer, BlockSlot::Norm1Weight), Some(&block.ln1.weight));
-            vector(Slot::Block(layer, BlockSlot::Norm1Bias), block.ln1.bias.as_ref());
-            vector(Slot::Block(layer, BlockSlot::QkvBias), block.qkv.bias.as_ref());
-            vector(Slot::Block(layer, BlockSlot::OutBias), block.out.bias.as_ref());
-            let post = [(BlockSlot::PostNorm1Weight, &block.ln1_post), (BlockSlot::PostNorm2Weight, &block.ln2_post)];
-            for (slot, norm) in post {
-                vector(Slot::Block(layer, slot), norm.as_ref().map(|norm| &norm.weight));
+            let of_block = [
+                (BlockSlot::Norm1Weight, weight(&block.ln1)),
+                (BlockSlot::Norm1Bias, bias(&block.ln1)),
+                (BlockSlot::QkvBias, block.qkv.bias.clone()),
+                (BlockSlot::OutBias, block.out.bias.clone()),
+                (BlockSlot::PostNorm1Weight, weight(&block.ln1_post)),
+                (BlockSlot::Norm2Weight, weight(&block.ln2)),
+                (BlockSlot::Norm2Bias, bias(&block.ln2)),
+                (BlockSlot::UpBias, block.up.bias.clone()),
+                (BlockSlot::DownBias, block.down.bias.clone()),
+                (BlockSlot::PostNorm2Weight, weight(&block.ln2_post)),
+            ];
+            for (slot, tensor) in of_block {
+                vector(Slot::Block(layer, slot), tensor);
             }
-            vector(Slot::Block(layer, BlockSlot::Norm2Weight), Some(&block.ln2.weight));
-            vector(Slot::Block(layer, BlockSlot::Norm2Bias), block.ln2.bias.as_ref());
-            vector(Slot::Block(layer, BlockSlot::UpBias), block.up.bias.as_ref());
-            vector(Slot::Block(layer, BlockSlot::DownBias), block.down.bias.as_ref());
         }
         let mut matrix =
             |slot, tensor: Option<&Tensor<C, 2>>| all.extend(tensor.map(|t| (slot, Parameter::Matrix(t.clone()))));

@@ -7,13 +7,15 @@
 //!    away anyhow.
 //! 3. `center_unembed`: the unembedding gets mean 0 over the vocabulary, which moves all logits of a position alike.
 //! 4. `fold_value_biases`: attention patterns sum to 1, so value biases add a constant, which moves to the output's bias.
+//!
+//! With [`fold_norms`](crate::fold_norms) the first step takes the frozen scales along, and no norm is left.
 
 use std::collections::BTreeMap;
 
 use mediant_artifact::{ModelMeta, Processing};
 
-use crate::fold::{add_product, add_row_products, center_columns, center_rows, scale_columns, scale_rows};
-use crate::{Biases, BlockSlot, Error, LmConfig, NormKind, Result, Slot};
+use crate::fold::{add_product, add_row_products, center_columns, center_rows, divide, scale_columns, scale_rows};
+use crate::{Biases, BlockNorm, BlockSlot, Error, LmConfig, NormKind, NormSite, Result, Slot};
 
 impl LmConfig {
     /// What a model of this config is made of after weight processing: biases appear, and a tied unembedding becomes a
@@ -22,6 +24,9 @@ impl LmConfig {
     /// # Errors
     /// [`Error::Processing`] for a step that would change what the model computes.
     pub fn processed(&self, processing: Processing) -> Result<Self> {
+        if !self.has_norms() {
+            return self.kept_as_it_is(processing);
+        }
         let Processing { fold_ln, center_writing_weights, center_unembed, fold_value_biases } = processing;
         let layer_norm = self.norm == NormKind::Layer;
         if center_writing_weights && !layer_norm {
@@ -48,22 +53,39 @@ impl LmConfig {
         Ok(Self { biases, tied, processing, ..self.clone() })
     }
 
+    /// Weights that hold the norms were processed before, if at all.
+    fn kept_as_it_is(&self, processing: Processing) -> Result<Self> {
+        let Processing { fold_ln, center_writing_weights, center_unembed, .. } = processing;
+        if processing == Processing::default() {
+            return Ok(self.clone());
+        }
+        let step = match (fold_ln, center_writing_weights, center_unembed) {
+            (true, ..) => "fold_ln",
+            (_, true, _) => "center_writing_weights",
+            (_, _, true) => "center_unembed",
+            _ => "fold_value_biases",
+        };
+        let why = "cannot be done to a model without norms; process it before its norms are folded";
+        Err(Error::Processing { step, why: why.to_owned() })
+    }
+
     /// The config of a model artifact.
     ///
     /// # Errors
-    /// As [`LmConfig::from_json`] and [`LmConfig::processed`].
+    /// As [`LmConfig::from_json`] and [`LmConfig::processed`]; and for states of norms that the model cannot have.
     pub fn of_artifact(meta: &ModelMeta) -> Result<Self> {
-        Self::from_json(&meta.config)?.processed(meta.processing)
+        Self::from_json(&meta.config)?.processed(meta.processing)?.with_norms(&meta.norms)
     }
 }
 
 /// Parameters by slot, as long as they belong to one step's work.
 type Parts = BTreeMap<Slot, Vec<f32>>;
 
-/// Computes the parameters of `after`, a processed config, from those of its unprocessed model, which `read` gives (zeros
-/// for a bias that it does not have). `write` gets them in the order of [`LmConfig::slots`]. One block, or one matrix
+/// Computes the parameters of `after`, a processed config of the model `before`, from those of the latter, which `read` gives
+/// (zeros for a bias that it does not have). `write` gets them in the order of [`LmConfig::slots`]. One block, or one matrix
 /// outside the blocks, is in memory at a time.
 pub(crate) fn process<E: From<Error>>(
+    before: &LmConfig,
     after: &LmConfig,
     read: impl Fn(Slot) -> Result<Vec<f32>>,
     mut write: impl FnMut(Slot, &[f32]) -> Result<(), E>,
@@ -76,18 +98,50 @@ pub(crate) fn process<E: From<Error>>(
         }
         write(slot, &table)?;
     }
-    let slots = after.slots();
-    let mut write_all = |parts: Parts| parts.iter().try_for_each(|(slot, values)| write(*slot, values));
+    // Norms that are about to be folded are read, and not written.
+    let slots = LmConfig { norms: before.norms.clone(), ..after.clone() }.slots();
+    let mut write_all = |parts: Parts| {
+        let mut kept = parts.iter().filter(|(slot, _)| after.has(**slot));
+        kept.try_for_each(|(slot, values)| write(*slot, values))
+    };
     for layer in 0..after.n_layers {
         let own = slots.iter().filter(|slot| matches!(slot, Slot::Block(at, _) if *at == layer));
         let mut parts = own.map(|&slot| Ok((slot, read(slot)?))).collect::<Result<Parts>>()?;
         process_block(after, layer, &mut parts);
+        if !after.has_norms() {
+            divide_block(before, layer, &mut parts);
+        }
         write_all(parts)?;
     }
     let end = slots.iter().filter(|slot| !matches!(slot, Slot::Embed | Slot::PosEmbed | Slot::Block(..)));
     let mut parts = end.map(|&slot| Ok((slot, read(slot)?))).collect::<Result<Parts>>()?;
     process_end(after, &mut parts);
+    if let (false, Some(unembed)) = (after.has_norms(), parts.get_mut(&Slot::Unembed)) {
+        divide(unembed, scale(before, NormSite::Final));
+    }
     write_all(parts)
+}
+
+fn scale(config: &LmConfig, site: NormSite) -> f64 {
+    f64::from(config.norms.frozen(site).unwrap_or(1.0))
+}
+
+/// Divides what reads the norms of a block by their frozen scales.
+fn divide_block(before: &LmConfig, layer: usize, parts: &mut Parts) {
+    let scale = |norm| scale(before, NormSite::Block(layer, norm));
+    let values = before.n_kv_heads * before.d_head;
+    if let Some(qkv) = parts.get_mut(&Slot::Block(layer, BlockSlot::QkvWeight)) {
+        for row in qkv.chunks_exact_mut(before.qkv_width()) {
+            let (queries_keys, values) = row.split_at_mut(before.qkv_width() - values);
+            divide(queries_keys, scale(BlockNorm::QueryKey));
+            divide(values, scale(BlockNorm::Value));
+        }
+    }
+    for part in [BlockSlot::GateWeight, BlockSlot::UpWeight] {
+        if let Some(weight) = parts.get_mut(&Slot::Block(layer, part)) {
+            divide(weight, scale(BlockNorm::Mlp));
+        }
+    }
 }
 
 fn process_block(config: &LmConfig, layer: usize, parts: &mut Parts) {

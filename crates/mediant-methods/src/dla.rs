@@ -203,21 +203,26 @@ impl<'m, C: Compute> LastRows<'m, C> {
             Ok(())
         };
         let points = components.iter().flat_map(|component| component.points(config));
-        let hooks = Hooks::none().read(points.chain([HookPoint::FinalScale]), &mut take);
+        let scale = config.has_norms().then_some(HookPoint::FinalScale);
+        let hooks = Hooks::none().read(points.chain(scale), &mut take);
         let hidden = model.hidden_from(batch, State::Start, Rows::Last, hooks)?;
 
         let answers = pair.answers.weights(Metric::LogitDiff, config.vocab_size);
         let answers = Tensor::<C, 2>::from_data(TensorData::new(answers, [prompts, config.vocab_size]), &device);
         let direction = answers.clone().matmul(model.unembedding());
-        let gain = vector(weights, Slot::FinalNormWeight)?;
-        let readout = direction.clone() * gain.unsqueeze();
-        let readout = match config.norm {
-            // Taking the mean away is its own transpose.
-            NormKind::Layer => readout.clone() - readout.mean_dim(1),
-            NormKind::Rms => readout,
+        let readout = match at.get(&HookPoint::FinalScale) {
+            // The last norm is part of the unembedding.
+            None => direction.clone(),
+            Some(scale) => {
+                let gained = direction.clone() * vector(weights, Slot::FinalNormWeight)?.unsqueeze();
+                let gained = match config.norm {
+                    // Taking the mean away is its own transpose.
+                    NormKind::Layer => gained.clone() - gained.mean_dim(1),
+                    NormKind::Rms => gained,
+                };
+                gained / scale.clone().reshape([prompts, 1])
+            }
         };
-        let scale = at.get(&HookPoint::FinalScale).ok_or_else(|| not_read(HookPoint::FinalScale))?;
-        let readout = readout / scale.clone().reshape([prompts, 1]);
         let unembed_bias = match config.has(Slot::UnembedBias) {
             true => Some(rows_dot(answers, vector(weights, Slot::UnembedBias)?.unsqueeze())),
             false => None,

@@ -1,11 +1,14 @@
-//! `export`: a dictionary as the files of another tool.
+//! `export`: a dictionary as the files of another tool, a model as a folder.
 
-use mediant_artifact::{Facts, FilesMeta, Kind, write_files};
-use mediant_dict::artifact::export;
-use mediant_dict::format::{Format, refusal};
+use mediant_artifact::{
+    Artifact, ArtifactWriter, Facts, FilesMeta, Kind, ModelFacts, ModelReader, NormFacts, Norms, Processing,
+    write_files,
+};
+use mediant_dict::format::{self, refusal};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
+use mediant_lm::fold_norms;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +30,54 @@ pub(crate) struct Config {
     fold_decoder_norms: bool,
 }
 
-const PORTS: &[Port] = &[Port::one("dictionary", &[Kind::Dictionary], "What is written.")];
+/// A format.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// A dictionary for SAELens 6: `cfg.json` and `sae_weights.safetensors`.
+    Saelens,
+    /// A dictionary for EleutherAI's sparsify: `cfg.json` and `sae.safetensors`.
+    Sparsify,
+    /// A dictionary as Gemma Scope has them: `params.npz`.
+    GemmaScope,
+    /// A dictionary for dictionary_learning: `ae.pt` and `config.json`; read alone, not written.
+    DictionaryLearning,
+    /// A model for transformers: `config.json`, `model.safetensors`, the tokenizer's files.
+    Transformers,
+    /// A model whose frozen norms become part of its weights, in a layout of our own.
+    Folded,
+}
+
+/// What a format is for.
+enum Target {
+    Dictionary(format::Format),
+    Model,
+}
+
+impl Format {
+    fn target(self) -> Target {
+        match self {
+            Self::Saelens => Target::Dictionary(format::Format::Saelens),
+            Self::Sparsify => Target::Dictionary(format::Format::Sparsify),
+            Self::GemmaScope => Target::Dictionary(format::Format::GemmaScope),
+            Self::DictionaryLearning => Target::Dictionary(format::Format::DictionaryLearning),
+            Self::Transformers | Self::Folded => Target::Model,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self.target() {
+            Target::Dictionary(format) => format.name(),
+            Target::Model if self == Self::Folded => "folded",
+            Target::Model => "transformers",
+        }
+    }
+}
+
+const PORTS: &[Port] = &[
+    Port::optional("dictionary", &[Kind::Dictionary], "What is written, in a format of dictionaries."),
+    Port::optional("model", &[Kind::Model], "What is written, in a format of models."),
+];
 
 impl Stage for Export {
     type Config = Config;
@@ -36,7 +86,7 @@ impl Stage for Export {
 
     fn docs(&self) -> Docs {
         Docs {
-            summary: "A dictionary as files that SAELens, sparsify or the readers of Gemma Scope load",
+            summary: "A dictionary as files that SAELens, sparsify or the readers of Gemma Scope load; a model for transformers or folded",
             details: DETAILS,
             example: "saelens:\n  uses: export\n  inputs: { dictionary: sae }\n  with: { format: saelens }\n",
         }
@@ -50,14 +100,36 @@ impl Stage for Export {
         vec![Output::new("files", Kind::Files, "The files, as the other tool reads them.")]
     }
 
-    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        if let Some(dictionary) = inputs.dictionary("dictionary") {
-            check_autoencoder("dictionary", dictionary)?;
+    fn check(&self, config: &Config) -> Result<(), Problems> {
+        match config.format.target() {
+            Target::Model if config.fold_decoder_norms => {
+                Err(Problems::config("fold_decoder_norms", format!("`{}` is a format of models", config.format.name())))
+            }
+            _ => Ok(()),
         }
-        if let Some(dictionary) = inputs.dictionary("dictionary")
-            && let Some((why, help)) = refusal(config.format, &dictionary.architecture)
-        {
-            return Err(Problems::config("format", why).help(help));
+    }
+
+    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        let (dictionary, model) = (inputs.dictionary("dictionary"), inputs.model("model"));
+        let name = config.format.name();
+        match (config.format.target(), dictionary, model) {
+            (Target::Dictionary(_), _, Some(_)) => {
+                return Err(Problems::input("model", format!("`{name}` is a format of dictionaries")));
+            }
+            (Target::Model, Some(_), _) => {
+                return Err(Problems::input("dictionary", format!("`{name}` is a format of models")));
+            }
+            (Target::Dictionary(_), None, None) => {
+                return Err(Problems::input("dictionary", "there is no dictionary to write"));
+            }
+            (Target::Model, None, None) => return Err(Problems::input("model", "there is no model to write")),
+            (Target::Dictionary(format), Some(dictionary), None) => {
+                check_autoencoder("dictionary", dictionary)?;
+                if let Some((why, help)) = refusal(format, &dictionary.architecture) {
+                    return Err(Problems::config("format", why).help(help));
+                }
+            }
+            (Target::Model, None, Some(model)) => check_model(config.format, model)?,
         }
         Ok(vec![("files".to_owned(), Facts::Files)])
     }
@@ -68,11 +140,54 @@ impl Stage for Export {
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let &Config { format, fold_decoder_norms } = cx.config();
-        let dictionary = cx.input("dictionary")?;
-        write_files(cx.output("files")?, &FilesMeta { format: format.name().to_owned() }, |folder| {
-            export(&dictionary, format, fold_decoder_norms, folder).map_err(StageError::from)
-        })?;
+        let meta = FilesMeta { format: format.name().to_owned() };
+        if let Target::Dictionary(format) = format.target() {
+            let dictionary = cx.input("dictionary")?;
+            write_files(cx.output("files")?, &meta, |folder| {
+                mediant_dict::artifact::export(&dictionary, format, fold_decoder_norms, folder)
+                    .map_err(StageError::from)
+            })?;
+            return Ok(());
+        }
+        let mut model = cx.input("model")?;
+        if format == Format::Folded && has_norms(&model)? {
+            let folder = cx.scratch()?.join("folded");
+            std::fs::create_dir_all(&folder)?;
+            fold_norms(&model, ArtifactWriter::create(&folder, Kind::Model)?)?;
+            model = Artifact::open(&folder)?;
+        }
+        write_files(cx.output("files")?, &meta, |folder| mediant_lm::export(&model, folder).map_err(StageError::from))?;
         Ok(())
+    }
+}
+
+fn has_norms(model: &Artifact) -> Result<bool, StageError> {
+    Ok(ModelReader::open(model)?.meta.norms != Norms::Absent)
+}
+
+/// Whether a format has a place for the model's norms.
+fn check_model(format: Format, model: &ModelFacts) -> Result<(), Problems> {
+    let live = "freeze the others too: `remove_layernorm`";
+    match (format, &model.norms) {
+        (Format::Folded, NormFacts::Live | NormFacts::PartlyFrozen(_)) => {
+            let why =
+                "norms of this model are live: what they divide by depends on the input, and no weight can hold it";
+            Err(Problems::input("model", why).help(live))
+        }
+        (Format::Folded, _) => Ok(()),
+        (_, NormFacts::PartlyFrozen(_)) => {
+            let why = "some norms of this model are frozen and others live, and stock code has one epsilon for all";
+            Err(Problems::input("model", why).help(live))
+        }
+        (_, NormFacts::Absent) => {
+            let why = "the norms of this model are part of its weights, and stock code computes no model without norms";
+            Err(Problems::input("model", why).help("`format: folded`"))
+        }
+        _ if model.processing != Processing::default() => {
+            let why = "the weights of this model were processed, and the layout of transformers has no place for what that adds";
+            Err(Problems::input("model", why).help("export the model of a `load_model` without `processing`"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -90,6 +205,20 @@ Sparsify chooses by pre-activations as they are, so decoder norms are folded int
 `fold_decoder_norms: true` gives the decoder rows norm 1: `W_enc`, its biases and thresholds are multiplied by the norms. That leaves what a \
 `relu`, `gated` or `jumprelu` dictionary computes as it is (its features are scaled), and a `topk` with `rescale_acts_by_decoder_norm: true`. \
 It is refused for a plain `topk`, whose k largest pre-activations would be others, and for `matching_pursuit`, whose encoder is the decoder.
+
+**Models.** `transformers` writes a model with live norms as it came. One whose norms are all frozen (`remove_layernorm`) is written in \
+float32 so that stock code computes it (Baroni et al. 2025, arXiv:2507.02559): the epsilon of the norms is 1e12, so that they divide by 1e6 \
+whatever the activations are, and their gains are `γ · 1e6/σ`, with σ the frozen scale. Values read the norm before attention at σ_v, queries and keys at \
+σ_qk; its gain takes σ_v, and with r = σ_v/σ_qk the columns W of queries and keys become `r W`, their bias `b + (1 − r) Wᵀβ`. The scales stand in \
+`config.json` as `mediant_norm_scales`, which transformers passes over; `load_model` knows the epsilon and makes the frozen model of it again \
+(without the field, of a folder from elsewhere, all scales are 1). A model with some norms frozen is refused.
+
+`folded` writes a model without norms: with W, b what reads a norm, `b + Wᵀβ` and `diag(γ/σ) W`, after a LayerNorm less its mean over the inputs; \
+embedding and unembedding are two matrices. Stock code has no such model, so the layout is our own, and `load_model` reads it: a `config.json` with \
+`model_type: mediant_folded`, the model's own config under `base`; `model.safetensors` in float32 with projections stored [in, out]: `embed.weight`, \
+`pos_embed.weight`, `blocks.0.attn.qkv.weight` (queries, keys, values side by side), `blocks.0.attn.qkv.bias`, `blocks.0.attn.out.weight`, \
+`blocks.0.mlp.up.weight`, `blocks.0.mlp.down.weight`, …, `unembed.weight` [vocabulary, d_model], `unembed.bias`. Each part reads the residual stream as it is: \
+`x W + b`.
 
 **Where the files are.** The output is a folder of plain files in the store: complete or not there at all, and never changed. A `uses: command` \
 stage that has it as an input finds the files in the folder it is given, `mediant status` names the folder, and `mediant export FILE STAGE DIR` \

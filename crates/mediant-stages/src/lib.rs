@@ -33,6 +33,7 @@ mod generate_corpus;
 mod integrated_gradients;
 mod intervene;
 mod interventions;
+mod lm_training;
 mod load_model;
 mod load_sae;
 mod logit_lens;

@@ -1,6 +1,6 @@
 //! What stages check of a model and what else is connected with it.
 
-use mediant_artifact::{Artifact, HookFact, ModelFacts, ModelReader, ModelTokenizer};
+use mediant_artifact::{Artifact, HookFact, ModelFacts, ModelReader, ModelTokenizer, NormFacts};
 use mediant_engine::{InputFacts, MemberFacts, Problems, StageError};
 use mediant_lm::{LmConfig, matching_hooks, model_facts};
 use mediant_spec::did_you_mean;
@@ -97,6 +97,10 @@ fn unknown_hook(problem: impl Fn(String) -> Problems, pattern: &str, model: &Mod
         "this {} model of {} layers has no hook point `{pattern}`",
         model.architecture, model.n_layers
     ));
+    let of_a_norm = pattern.ends_with("hook_scale") || pattern.ends_with("hook_normalized");
+    if of_a_norm && model.norms == NormFacts::Absent {
+        return problem.help("its norms are part of its weights: nothing is computed there");
+    }
     match did_you_mean(pattern, model.hooks.iter().map(|hook| hook.name.as_str())) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem

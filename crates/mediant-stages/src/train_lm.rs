@@ -13,6 +13,7 @@ use mediant_tensor::schedule::Schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::lm_training::{CURVE, checkpoint_key};
 use crate::model_input::check_some;
 
 /// The stage.
@@ -134,9 +135,6 @@ const PORTS: &[Port] = &[
     Port::optional("tokenizer", &[Kind::Tokenizer], "The tokenizer of the tokens, to go with the model."),
 ];
 
-/// Columns of the curve.
-const CURVE: [&str; 6] = ["step", "tokens", "loss", "lr", "grad_norm", "test_loss"];
-
 impl Stage for TrainLm {
     type Config = Config;
     const NAME: &'static str = "train_lm";
@@ -203,10 +201,6 @@ impl Stage for TrainLm {
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         run::run(cx)
     }
-}
-
-fn checkpoint_key(step: u64) -> String {
-    format!("step={step}")
 }
 
 /// What is known of the model before it is trained.
@@ -373,8 +367,11 @@ impl Config {
             },
             clip: (self.clip > 0.0).then_some(self.clip),
             dropout: self.dropout as f32,
-            start: Start { std: self.init_std, sinusoidal: self.init_positions == InitPositions::Sinusoidal },
         }
+    }
+
+    fn start(&self) -> Start {
+        Start { std: self.init_std, sinusoidal: self.init_positions == InitPositions::Sinusoidal }
     }
 }
 

@@ -8,7 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Shape, TensorMetadata};
 
-use crate::compute::{Compute, UnembedGradients};
+use crate::compute::{Compute, NormScale, UnembedGradients};
 
 /// Declares an operation of `$n` differentiable inputs: what its backward pass keeps, and the gradients of the inputs from
 /// that and the gradient of the result.
@@ -59,13 +59,17 @@ operation!(SiluMul, 2, B, (FloatTensor<B>, FloatTensor<B>), |(gate, up), grad| {
     B::silu_mul_backward(gate, up, grad)
 });
 
-operation!(LayerNorm, 3, B, (FloatTensor<B>, FloatTensor<B>, f64), |(x, weight, eps), grad| {
-    B::layer_norm_backward(x, weight, grad, eps)
+operation!(LayerNorm, 3, B, (FloatTensor<B>, FloatTensor<B>, NormScale), |(x, weight, scale), grad| {
+    B::layer_norm_backward(x, weight, grad, scale)
 });
 
-operation!(RmsNorm, 2, B, (FloatTensor<B>, FloatTensor<B>, f64), |(x, weight, eps), grad| {
-    B::rms_norm_backward(x, weight, grad, eps)
+operation!(RmsNorm, 2, B, (FloatTensor<B>, FloatTensor<B>, NormScale), |(x, weight, scale), grad| {
+    B::rms_norm_backward(x, weight, grad, scale)
 });
+
+operation!(NormScales, 1, B, (FloatTensor<B>, bool, f64), |(x, centered, eps), grad| [B::norm_scales_backward(
+    x, grad, centered, eps
+)]);
 
 operation!(CausalSoftmax, 1, B, FloatTensor<B>, |pattern, grad| [B::causal_softmax_backward(pattern, grad)]);
 
@@ -130,23 +134,27 @@ impl<B: Compute, S: CheckpointStrategy> Compute for Autodiff<B, S> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        eps: f64,
+        scale: NormScale,
     ) -> FloatTensor<Self> {
         run!(
             LayerNorm,
             [x, weight, bias],
-            (x.primitive.clone(), weight.primitive.clone(), eps),
-            B::layer_norm_affine(x.primitive, weight.primitive, bias.primitive, eps)
+            (x.primitive.clone(), weight.primitive.clone(), scale),
+            B::layer_norm_affine(x.primitive, weight.primitive, bias.primitive, scale)
         )
     }
 
-    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, scale: NormScale) -> FloatTensor<Self> {
         run!(
             RmsNorm,
             [x, weight],
-            (x.primitive.clone(), weight.primitive.clone(), eps),
-            B::rms_norm(x.primitive, weight.primitive, eps)
+            (x.primitive.clone(), weight.primitive.clone(), scale),
+            B::rms_norm(x.primitive, weight.primitive, scale)
         )
+    }
+
+    fn norm_scales(x: FloatTensor<Self>, centered: bool, eps: f64) -> FloatTensor<Self> {
+        run!(NormScales, [x], (x.primitive.clone(), centered, eps), B::norm_scales(x.primitive, centered, eps))
     }
 
     fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {

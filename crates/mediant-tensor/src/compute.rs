@@ -13,6 +13,18 @@ pub struct UnembedGradients<C: Backend> {
     pub unembed: FloatTensor<C>,
 }
 
+/// What a norm divides its rows by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NormScale {
+    /// The root of each row's own variance (LayerNorm) or mean square (RMSNorm) plus `eps`.
+    Computed {
+        /// What is added under the root.
+        eps: f64,
+    },
+    /// One number for every row, without a gradient.
+    Frozen(f32),
+}
+
 /// A burn backend with our own kernels. Float tensors are f32, integer tensors i32.
 ///
 /// The methods work on backend primitives of any rank; callers use the functions of [`crate::ops`] instead. Each default
@@ -58,9 +70,9 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        eps: f64,
+        scale: NormScale,
     ) -> FloatTensor<Self> {
-        plain::layer_norm::<Self>(x, weight, bias, eps)
+        plain::layer_norm::<Self>(x, weight, bias, scale)
     }
 
     /// Gradients of [`Self::layer_norm_affine`] with respect to `x`, `weight` and `bias`.
@@ -68,14 +80,14 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        eps: f64,
+        scale: NormScale,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        plain::layer_norm_backward::<Self>(x, weight, grad, eps)
+        plain::layer_norm_backward::<Self>(x, weight, grad, scale)
     }
 
     /// See [`crate::ops::rms_norm`].
-    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
-        plain::rms_norm::<Self>(x, weight, eps)
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, scale: NormScale) -> FloatTensor<Self> {
+        plain::rms_norm::<Self>(x, weight, scale)
     }
 
     /// Gradients of [`Self::rms_norm`] with respect to `x` and `weight`.
@@ -83,9 +95,24 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        eps: f64,
+        scale: NormScale,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        plain::rms_norm_backward::<Self>(x, weight, grad, eps)
+        plain::rms_norm_backward::<Self>(x, weight, grad, scale)
+    }
+
+    /// See [`crate::ops::norm_scales`].
+    fn norm_scales(x: FloatTensor<Self>, centered: bool, eps: f64) -> FloatTensor<Self> {
+        plain::norm_scales::<Self>(x, centered, eps)
+    }
+
+    /// Gradient of [`Self::norm_scales`] with respect to `x`; `grad` is `[rows]`.
+    fn norm_scales_backward(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        centered: bool,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        plain::norm_scales_backward::<Self>(x, grad, centered, eps)
     }
 
     /// See [`crate::ops::linear`]; `x` is `[rows, in]`.

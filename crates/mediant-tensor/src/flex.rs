@@ -6,7 +6,7 @@ use burn::tensor::{DType, FloatDType, IntDType, Shape, TensorData, TensorMetadat
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::compute::{Compute, UnembedGradients};
+use crate::compute::{Compute, NormScale, UnembedGradients};
 use crate::kernels::{self, GradientsMut, Heads, Matrix};
 use crate::ops::flat;
 use crate::plain::{Run, runs};
@@ -86,10 +86,10 @@ impl Compute for Flex {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        eps: f64,
+        scale: NormScale,
     ) -> FloatTensor<Self> {
         let (x, weight, bias) = (contiguous(x), contiguous(weight), contiguous(bias));
-        let y = kernels::layer_norm(floats(&x), floats(&weight), floats(&bias), eps as f32);
+        let y = kernels::layer_norm(floats(&x), floats(&weight), floats(&bias), scale);
         tensor(y, x.shape())
     }
 
@@ -97,17 +97,17 @@ impl Compute for Flex {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        eps: f64,
+        scale: NormScale,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (x, weight, grad) = (contiguous(x), contiguous(weight), contiguous(grad));
         let (for_x, for_weight, for_bias) =
-            kernels::layer_norm_backward(floats(&x), floats(&weight), floats(&grad), eps as f32);
+            kernels::layer_norm_backward(floats(&x), floats(&weight), floats(&grad), scale);
         (tensor(for_x, x.shape()), tensor(for_weight, weight.shape()), tensor(for_bias, weight.shape()))
     }
 
-    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, scale: NormScale) -> FloatTensor<Self> {
         let (x, weight) = (contiguous(x), contiguous(weight));
-        let y = kernels::rms_norm(floats(&x), floats(&weight), eps as f32);
+        let y = kernels::rms_norm(floats(&x), floats(&weight), scale);
         tensor(y, x.shape())
     }
 
@@ -115,11 +115,28 @@ impl Compute for Flex {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        eps: f64,
+        scale: NormScale,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (x, weight, grad) = (contiguous(x), contiguous(weight), contiguous(grad));
-        let (for_x, for_weight) = kernels::rms_norm_backward(floats(&x), floats(&weight), floats(&grad), eps as f32);
+        let (for_x, for_weight) = kernels::rms_norm_backward(floats(&x), floats(&weight), floats(&grad), scale);
         (tensor(for_x, x.shape()), tensor(for_weight, weight.shape()))
+    }
+
+    fn norm_scales(x: FloatTensor<Self>, centered: bool, eps: f64) -> FloatTensor<Self> {
+        let x = contiguous(x);
+        let rows = flat(&x.shape()).0;
+        tensor(kernels::norm_scales(floats(&x), width(&x), centered, eps as f32), [rows])
+    }
+
+    fn norm_scales_backward(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        centered: bool,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        let (x, grad) = (contiguous(x), contiguous(grad));
+        let for_x = kernels::norm_scales_backward(floats(&x), width(&x), floats(&grad), centered, eps as f32);
+        tensor(for_x, x.shape())
     }
 
     fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {

@@ -25,6 +25,6 @@ pub mod schedule;
 pub use burn;
 pub use burn::backend::{Autodiff, Flex};
 pub use burn::tensor::{Int, Tensor, TensorData};
-pub use compute::{Compute, UnembedGradients};
+pub use compute::{Compute, NormScale, UnembedGradients};
 pub use device::Device;
 pub use error::{Error, Result};

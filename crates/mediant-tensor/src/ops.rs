@@ -5,7 +5,7 @@
 
 use burn::tensor::{FloatDType, Int, Shape, Tensor, TensorPrimitive};
 
-use crate::Compute;
+use crate::{Compute, NormScale};
 
 fn wrap<C: Compute, const D: usize>(primitive: C::FloatTensorPrimitive) -> Tensor<C, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
@@ -32,40 +32,54 @@ pub fn silu_mul<C: Compute, const D: usize>(gate: Tensor<C, D>, up: Tensor<C, D>
     wrap(C::silu_mul(bare(gate), bare(up)))
 }
 
-/// LayerNorm over the last dimension: `(x − mean) / √(var + eps) · weight + bias`, with the population variance
-/// (Ba et al. 2016, arXiv:1607.06450). `weight` and `bias` are `[width]`.
+/// LayerNorm over the last dimension: `(x − mean) / scale · weight + bias`, with the scale `√(var + eps)` of the population
+/// variance (Ba et al. 2016, arXiv:1607.06450) or a frozen one. `weight` and `bias` are `[width]`.
 pub fn layer_norm<C: Compute, const D: usize>(
     x: Tensor<C, D>,
     weight: Tensor<C, 1>,
     bias: Tensor<C, 1>,
-    eps: f64,
+    scale: NormScale,
 ) -> Tensor<C, D> {
-    wrap(C::layer_norm_affine(bare(x), bare(weight), bare(bias), eps))
+    wrap(C::layer_norm_affine(bare(x), bare(weight), bare(bias), scale))
 }
 
-/// RMSNorm over the last dimension: `x / √(mean(x²) + eps) · weight` (Zhang & Sennrich 2019, arXiv:1910.07467).
-pub fn rms_norm<C: Compute, const D: usize>(x: Tensor<C, D>, weight: Tensor<C, 1>, eps: f64) -> Tensor<C, D> {
-    wrap(C::rms_norm(bare(x), bare(weight), eps))
+/// RMSNorm over the last dimension: `x / scale · weight`, with the scale `√(mean(x²) + eps)` (Zhang & Sennrich 2019,
+/// arXiv:1910.07467) or a frozen one.
+pub fn rms_norm<C: Compute, const D: usize>(x: Tensor<C, D>, weight: Tensor<C, 1>, scale: NormScale) -> Tensor<C, D> {
+    wrap(C::rms_norm(bare(x), bare(weight), scale))
+}
+
+/// What a norm whose scale is computed divides each row by, `[rows]` for `[rows, width]`: `√(mean((x − mean)²) + eps)` if
+/// `centered` (LayerNorm), else `√(mean(x²) + eps)` (RMSNorm).
+pub fn norm_scales<C: Compute>(x: Tensor<C, 2>, centered: bool, eps: f64) -> Tensor<C, 1> {
+    wrap(C::norm_scales(bare(x), centered, eps))
 }
 
 /// A norm taken apart, for hooks inside it: the normalised rows are `centered / scale`, before weight and bias.
 pub struct NormParts<C: Compute, const D: usize> {
     /// `x − mean` (LayerNorm) or `x` (RMSNorm), `[…, width]`.
     pub centered: Tensor<C, D>,
-    /// TransformerLens' `hook_scale`: `√(mean(centered²) + eps)`, `[…, 1]`.
+    /// TransformerLens' `hook_scale`: `√(mean(centered²) + eps)` or the frozen scale, `[…, 1]`.
     pub scale: Tensor<C, D>,
 }
 
 /// The parts of [`layer_norm`].
-pub fn layer_norm_parts<C: Compute, const D: usize>(x: Tensor<C, D>, eps: f64) -> NormParts<C, D> {
+pub fn layer_norm_parts<C: Compute, const D: usize>(x: Tensor<C, D>, scale: NormScale) -> NormParts<C, D> {
     let mean = x.clone().mean_dim(D - 1);
-    rms_norm_parts(x - mean, eps)
+    rms_norm_parts(x - mean, scale)
 }
 
 /// The parts of [`rms_norm`].
-pub fn rms_norm_parts<C: Compute, const D: usize>(x: Tensor<C, D>, eps: f64) -> NormParts<C, D> {
-    let square = x.clone() * x.clone();
-    NormParts { centered: x, scale: (square.mean_dim(D - 1) + eps).sqrt() }
+pub fn rms_norm_parts<C: Compute, const D: usize>(x: Tensor<C, D>, scale: NormScale) -> NormParts<C, D> {
+    let scale = match scale {
+        NormScale::Computed { eps } => ((x.clone() * x.clone()).mean_dim(D - 1) + eps).sqrt(),
+        NormScale::Frozen(scale) => {
+            let mut shape = x.dims();
+            shape[D - 1] = 1;
+            Tensor::full(shape, scale, &x.device())
+        }
+    };
+    NormParts { centered: x, scale }
 }
 
 /// `x · weight + bias`, with `weight` `[in, out]` as in GPT-2's Conv1D and `bias` `[out]`. Any number of rows gives the

@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{FloatDType, Int, Shape, Tensor, TensorMetadata, TensorPrimitive};
 
-use crate::compute::UnembedGradients;
+use crate::compute::{NormScale, UnembedGradients};
 use crate::ops::flat;
 
 /// √(2/π) doubled: `0.5 (1 + tanh u)` is `sigmoid(2u)`.
@@ -103,13 +103,11 @@ pub fn layer_norm<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     bias: FloatTensor<B>,
-    eps: f64,
+    scale: NormScale,
 ) -> FloatTensor<B> {
     let shape = x.shape();
-    let x = rows::<B>(x);
-    let centered = x.clone() - x.mean_dim(1);
-    let scale = root_mean_square(centered.clone(), eps);
-    shaped(centered / scale * row(weight) + row(bias), shape)
+    let normed = divided(centered(rows::<B>(x)), scale);
+    shaped(normed * row(weight) + row(bias), shape)
 }
 
 /// Gradients of [`layer_norm`] with respect to `x`, `weight` and `bias`.
@@ -117,23 +115,18 @@ pub fn layer_norm_backward<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     grad: FloatTensor<B>,
-    eps: f64,
+    scale: NormScale,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let shape = x.shape();
-    let x = rows::<B>(x);
-    let centered = x.clone() - x.mean_dim(1);
-    let (for_normed, for_weight, grad) = norm_backward(centered, weight, rows::<B>(grad), eps);
-    let for_x = for_normed.clone() - for_normed.mean_dim(1);
+    let (for_centered, for_weight, grad) = norm_backward(centered(rows::<B>(x)), weight, rows::<B>(grad), scale);
     let for_bias = bare(grad.sum_dim(0).squeeze::<1>());
-    (shaped(for_x, shape), for_weight, for_bias)
+    (shaped(centered(for_centered), shape), for_weight, for_bias)
 }
 
 /// [`crate::ops::rms_norm`].
-pub fn rms_norm<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, eps: f64) -> FloatTensor<B> {
+pub fn rms_norm<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, scale: NormScale) -> FloatTensor<B> {
     let shape = x.shape();
-    let x = rows::<B>(x);
-    let scale = root_mean_square(x.clone(), eps);
-    shaped(x / scale * row(weight), shape)
+    shaped(divided(rows::<B>(x), scale) * row(weight), shape)
 }
 
 /// Gradients of [`rms_norm`] with respect to `x` and `weight`.
@@ -141,31 +134,68 @@ pub fn rms_norm_backward<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     grad: FloatTensor<B>,
-    eps: f64,
+    scale: NormScale,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let shape = x.shape();
-    let (for_x, for_weight, _) = norm_backward(rows::<B>(x), weight, rows::<B>(grad), eps);
+    let (for_x, for_weight, _) = norm_backward(rows::<B>(x), weight, rows::<B>(grad), scale);
     (shaped(for_x, shape), for_weight)
+}
+
+/// [`crate::ops::norm_scales`].
+pub fn norm_scales<B: Backend>(x: FloatTensor<B>, centered: bool, eps: f64) -> FloatTensor<B> {
+    let x = rows::<B>(x);
+    let x = if centered { self::centered(x) } else { x };
+    bare(root_mean_square(x, eps).squeeze_dim::<1>(1))
+}
+
+/// Gradient of [`norm_scales`] with respect to `x`.
+pub fn norm_scales_backward<B: Backend>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    centered: bool,
+    eps: f64,
+) -> FloatTensor<B> {
+    let shape = x.shape();
+    let x = rows::<B>(x);
+    let x = if centered { self::centered(x) } else { x };
+    let [rows, width] = x.dims();
+    let factor = float::<B, 1>(grad).reshape([rows, 1]) / (root_mean_square(x.clone(), eps) * width as f64);
+    shaped(x * factor, shape)
+}
+
+fn centered<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+    x.clone() - x.mean_dim(1)
 }
 
 fn root_mean_square<B: Backend>(x: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
     ((x.clone() * x).mean_dim(1) + eps).sqrt()
 }
 
-/// Gradients of `x / rms(x) · weight` with respect to `x` and `weight`; `grad` is handed back.
+fn divided<B: Backend>(x: Tensor<B, 2>, scale: NormScale) -> Tensor<B, 2> {
+    match scale {
+        NormScale::Computed { eps } => x.clone() / root_mean_square(x, eps),
+        NormScale::Frozen(scale) => x / scale,
+    }
+}
+
+/// Gradients of `x / scale · weight` with respect to `x` and `weight`; `grad` is handed back.
 fn norm_backward<B: Backend>(
     x: Tensor<B, 2>,
     weight: FloatTensor<B>,
     grad: Tensor<B, 2>,
-    eps: f64,
+    scale: NormScale,
 ) -> (Tensor<B, 2>, FloatTensor<B>, Tensor<B, 2>) {
-    let scale = root_mean_square(x.clone(), eps);
-    let normed = x / scale.clone();
-    let g = grad.clone() * row(weight);
-    let along = (g.clone() * normed.clone()).mean_dim(1);
-    let for_x = (g - normed.clone() * along) / scale;
-    let for_weight = (grad.clone() * normed).sum_dim(0).squeeze::<1>();
-    (for_x, bare(for_weight), grad)
+    let normed = divided(x.clone(), scale);
+    let for_normed = grad.clone() * row(weight);
+    let for_weight = bare((grad.clone() * normed.clone()).sum_dim(0).squeeze::<1>());
+    let for_x = match scale {
+        NormScale::Computed { eps } => {
+            let along = (for_normed.clone() * normed.clone()).mean_dim(1);
+            (for_normed - normed * along) / root_mean_square(x, eps)
+        }
+        NormScale::Frozen(scale) => for_normed / scale,
+    };
+    (for_x, for_weight, grad)
 }
 
 /// [`crate::ops::linear`] on `[rows, in]`.

@@ -1,7 +1,7 @@
 //! Facts and small values travel as JSON.
 
 use mediant_artifact::{
-    ActivationsFacts, DType, Digest, Facts, HookFact, Kind, ModelFacts, ModelTokenizer, Norms, Processing,
+    ActivationsFacts, DType, Digest, Facts, HookFact, Kind, ModelFacts, ModelTokenizer, NormFacts, Processing,
     PromptsFacts, TableFacts, TokensFacts,
 };
 
@@ -20,7 +20,7 @@ fn model() -> ModelFacts {
         tokenizer: ModelTokenizer::Known(Digest::of(b"{}")),
         parameters: 1_234,
         hooks: [hook("blocks.0.hook_resid_pre", &[8]), hook("blocks.0.attn.hook_z", &[2, 4])].into(),
-        norms: Norms::Live,
+        norms: NormFacts::PartlyFrozen(vec!["blocks.0.ln2".to_owned()]),
         processing: Processing { fold_ln: true, ..Processing::default() },
     }
 }

@@ -7,7 +7,7 @@ use mediant_artifact::Facts;
 use mediant_hub::Hub;
 use mediant_spec::{Diagnostic, Diagnostics, Expansion, Instance, Pipeline, PortInput, Span, did_you_mean, node_at};
 
-use super::{PlannedMember, PlannedPort};
+use super::{PlannedMember, PlannedPort, output_name};
 use crate::catalogue::{AnyStage, Bound, Catalogue};
 use crate::inputs::{InputFacts, MemberFacts};
 use crate::plan::source::{self, Located};
@@ -22,7 +22,8 @@ pub(super) struct Checked {
     pub(super) bound: Box<dyn Bound>,
     pub(super) inputs: Vec<PlannedPort>,
     pub(super) outputs: Vec<Output>,
-    pub(super) facts: Vec<Arc<Facts>>,
+    /// By output, then by key.
+    pub(super) facts: Vec<Vec<Arc<Facts>>>,
     pub(super) sources: Vec<Located>,
     pub(super) resources: Resources,
 }
@@ -165,7 +166,6 @@ impl Binder<'_> {
             },
         };
         let output = &producer.outputs[index];
-        let facts = producer.facts[index].clone();
         let key = match (&member.key, output.keys.is_empty()) {
             (None, true) => String::new(),
             (Some(key), false) if output.keys.contains(key) => key.clone(),
@@ -196,6 +196,8 @@ impl Binder<'_> {
                 return None;
             }
         };
+        let place = output.keys.iter().position(|known| *known == key).unwrap_or(0);
+        let facts = producer.facts[index][place].clone();
         if let Some(port) = port
             && !port.kinds.contains(&output.kind)
         {
@@ -271,9 +273,16 @@ impl Binder<'_> {
     }
 }
 
-fn facts_of(facts: &[(String, Facts)], output: &Output) -> Option<Arc<Facts>> {
-    let (_, facts) = facts.iter().find(|(name, facts)| *name == output.name && facts.kind() == output.kind)?;
-    Some(Arc::new(facts.clone()))
+/// The facts of an output, of each of its keys if it has some: those told of the key alone, else those of the whole output.
+fn facts_of(facts: &[(String, Facts)], output: &Output) -> Option<Vec<Arc<Facts>>> {
+    let told = |asked: &str| {
+        let (_, facts) = facts.iter().find(|(name, facts)| name == asked && facts.kind() == output.kind)?;
+        Some(Arc::new(facts.clone()))
+    };
+    if output.keys.is_empty() {
+        return Some(vec![told(&output.name)?]);
+    }
+    output.keys.iter().map(|key| told(&output_name(&output.name, key)).or_else(|| told(&output.name))).collect()
 }
 
 /// `a`, `a or b`, `a, b or c`, each in backquotes.

@@ -82,8 +82,8 @@ pub struct Planned {
     pub inputs: Vec<PlannedPort>,
     /// What it makes.
     pub outputs: Vec<Output>,
-    /// What is known of the outputs, in their order.
-    pub facts: Vec<Arc<Facts>>,
+    /// What is known of the outputs, in their order, and of each of their keys.
+    pub facts: Vec<Vec<Arc<Facts>>>,
     /// Outside files with their digests.
     pub sources: Vec<PlannedSource>,
     /// What it needs while it runs, the pipeline's wishes applied.

@@ -5,8 +5,14 @@ use super::llama::{canonical, named, rotary_rms_gated, shared_pieces};
 use super::{Architecture, BlockSlot, Fields, Piece, Slot};
 use crate::{Activation, LmConfig, Result};
 
-pub(super) static GEMMA2: Architecture =
-    Architecture { model_type: "gemma2", read, pieces, canonical, buffers: &[".rotary_emb.inv_freq"] };
+pub(super) static GEMMA2: Architecture = Architecture {
+    model_type: "gemma2",
+    norm_eps: "rms_norm_eps",
+    read,
+    pieces,
+    canonical,
+    buffers: &[".rotary_emb.inv_freq"],
+};
 
 fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmConfig> {
     fields.only("hidden_activation", "gelu_pytorch_tanh")?;

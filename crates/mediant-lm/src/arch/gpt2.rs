@@ -5,8 +5,14 @@ use std::borrow::Cow;
 use super::{Architecture, BlockSlot, Fields, Piece, Slot, d_head, with_prefix};
 use crate::{Activation, Biases, LmConfig, NormKind, Result};
 
-pub(super) static GPT2: Architecture =
-    Architecture { model_type: "gpt2", read, pieces, canonical, buffers: &[".attn.bias", ".attn.masked_bias"] };
+pub(super) static GPT2: Architecture = Architecture {
+    model_type: "gpt2",
+    norm_eps: "layer_norm_epsilon",
+    read,
+    pieces,
+    canonical,
+    buffers: &[".attn.bias", ".attn.masked_bias"],
+};
 
 fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmConfig> {
     // Dropout is off at inference; the summary head is not part of the language model; n_ctx repeats n_positions.
@@ -35,7 +41,7 @@ fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmCo
         vocab_size: fields.size("vocab_size")?,
         context: fields.size("n_positions")?,
         norm: NormKind::Layer,
-        norm_eps: fields.optional_positive("layer_norm_epsilon")?.unwrap_or(1e-5),
+        norm_eps: fields.optional_positive(architecture.norm_eps)?.unwrap_or(1e-5),
         activation: Activation::GeluNew,
         biases: Biases { qkv: true, out: true, mlp: true, unembed: false },
         tied: fields.flag("tie_word_embeddings", true)?,

@@ -11,6 +11,7 @@ use crate::{Activation, Biases, Error, LmConfig, NormKind, Result};
 
 pub(super) static GPT_NEO: Architecture = Architecture {
     model_type: "gpt_neo",
+    norm_eps: "layer_norm_epsilon",
     read,
     pieces,
     canonical,
@@ -40,7 +41,7 @@ fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmCo
         vocab_size: fields.size("vocab_size")?,
         context: fields.size("max_position_embeddings")?,
         norm: NormKind::Layer,
-        norm_eps: fields.optional_positive("layer_norm_epsilon")?.unwrap_or(1e-5),
+        norm_eps: fields.optional_positive(architecture.norm_eps)?.unwrap_or(1e-5),
         attention_scale: 1.0,
         windows: windows(fields, n_layers)?,
         activation: Activation::GeluNew,

@@ -9,6 +9,7 @@ use crate::{Activation, Biases, Error, LmConfig, NormKind, Result};
 
 pub(super) static GPT_NEOX: Architecture = Architecture {
     model_type: "gpt_neox",
+    norm_eps: "layer_norm_eps",
     read,
     pieces,
     canonical,
@@ -35,7 +36,7 @@ fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmCo
         vocab_size: fields.size("vocab_size")?,
         context: fields.size("max_position_embeddings")?,
         norm: NormKind::Layer,
-        norm_eps: fields.optional_positive("layer_norm_eps")?.unwrap_or(1e-5),
+        norm_eps: fields.optional_positive(architecture.norm_eps)?.unwrap_or(1e-5),
         positions: rotary(fields, d_head, "rotary_emb_base", Some(("rotary_pct", 0.25)))?,
         parallel: fields.flag("use_parallel_residual", true)?,
         activation,

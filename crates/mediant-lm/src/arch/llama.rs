@@ -6,8 +6,14 @@ use super::rope::rotary;
 use super::{Architecture, BlockSlot, Fields, Piece, Slot, d_head, with_prefix};
 use crate::{Activation, LmConfig, NormKind, Result};
 
-pub(super) static LLAMA: Architecture =
-    Architecture { model_type: "llama", read, pieces, canonical, buffers: &[".rotary_emb.inv_freq"] };
+pub(super) static LLAMA: Architecture = Architecture {
+    model_type: "llama",
+    norm_eps: "rms_norm_eps",
+    read,
+    pieces,
+    canonical,
+    buffers: &[".rotary_emb.inv_freq"],
+};
 
 fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmConfig> {
     // pretraining_tp splits products without changing them.
@@ -36,7 +42,7 @@ pub(super) fn rotary_rms_gated(fields: &Fields<'_>, architecture: &'static Archi
         vocab_size: fields.size("vocab_size")?,
         context: fields.size("max_position_embeddings")?,
         norm: NormKind::Rms,
-        norm_eps: fields.positive("rms_norm_eps")?,
+        norm_eps: fields.positive(architecture.norm_eps)?,
         positions: rotary(fields, d_head, "rope_theta", None)?,
         activation: Activation::Silu,
         gated: true,

@@ -14,7 +14,7 @@ mod slot;
 use std::borrow::Cow;
 use std::fmt;
 
-pub(crate) use fields::Fields;
+pub(crate) use fields::{Fields, shown};
 pub use slot::{BlockSlot, Piece, Slot};
 
 use crate::{Error, LmConfig, Result};
@@ -23,6 +23,8 @@ use crate::{Error, LmConfig, Result};
 pub struct Architecture {
     /// `model_type` of its `config.json`.
     pub model_type: &'static str,
+    /// The field with the epsilon of the norms.
+    pub(crate) norm_eps: &'static str,
     /// Reads the config. Fields it does not ask for are unknown, and refused.
     pub(crate) read: fn(&Fields<'_>, &'static Self) -> Result<LmConfig>,
     /// The checkpoint tensors that make up a parameter that the model has ([`LmConfig::has`]), side by side along its last

@@ -4,8 +4,14 @@ use super::llama::{canonical, named, rotary_rms_gated, shared_pieces};
 use super::{Architecture, BlockSlot, Fields, Piece, Slot};
 use crate::{Biases, Error, LmConfig, Result};
 
-pub(super) static QWEN2: Architecture =
-    Architecture { model_type: "qwen2", read, pieces, canonical, buffers: &[".rotary_emb.inv_freq"] };
+pub(super) static QWEN2: Architecture = Architecture {
+    model_type: "qwen2",
+    norm_eps: "rms_norm_eps",
+    read,
+    pieces,
+    canonical,
+    buffers: &[".rotary_emb.inv_freq"],
+};
 
 fn read(fields: &Fields<'_>, architecture: &'static Architecture) -> Result<LmConfig> {
     fields.only("hidden_act", "silu")?;

@@ -34,13 +34,16 @@ impl Order {
 /// The sequences of one forward pass, and what each of their rows is to predict.
 pub(super) struct Examples<'t> {
     sequences: Vec<(&'t [i32], &'t [bool])>,
+    /// The tokens that begin a text or stand between two.
+    special: [Option<i32>; 2],
 }
 
 impl<'t> Examples<'t> {
     /// Sequences of one length stand together, so that attention takes them together.
     pub(super) fn new(tokens: &'t Tokens, mut indices: Vec<usize>) -> Self {
         indices.sort_by_key(|&i| tokens.sequence(i).len());
-        Self { sequences: indices.into_iter().map(|i| (tokens.sequence(i), tokens.mask_of(i))).collect() }
+        let special = [tokens.meta.bos, tokens.meta.separator].map(|id| id.and_then(|id| i32::try_from(id).ok()));
+        Self { sequences: indices.into_iter().map(|i| (tokens.sequence(i), tokens.mask_of(i))).collect(), special }
     }
 
     pub(super) fn tokens(&self) -> u64 {
@@ -51,6 +54,18 @@ impl<'t> Examples<'t> {
     pub(super) fn predicted(&self) -> u64 {
         let masks = self.sequences.iter().flat_map(|(_, mask)| &mask[1..]);
         masks.filter(|&&counts| counts).count() as u64
+    }
+
+    /// For each row, whether it is the first of its sequence.
+    pub(super) fn first(&self) -> impl Iterator<Item = bool> {
+        self.sequences.iter().flat_map(|(ids, _)| (0..ids.len()).map(|position| position == 0))
+    }
+
+    /// For each row, whether it is neither the first of its sequence nor a special token.
+    pub(super) fn ordinary(&self) -> impl Iterator<Item = bool> {
+        let special = |id: &i32| self.special.contains(&Some(*id));
+        let ids = self.sequences.iter().flat_map(|(ids, _)| *ids);
+        ids.zip(self.first()).map(move |(id, first)| !first && !special(id))
     }
 
     pub(super) fn batch<C: Compute>(&self, config: &LmConfig, device: &C::Device) -> Result<Batch<C>> {

@@ -1,4 +1,5 @@
-//! Training a language model from scratch: next-token cross-entropy, AdamW, the forward pass of [`Model`](crate::Model).
+//! Training a language model, from scratch or from another: next-token cross-entropy, AdamW, the forward pass of
+//! [`Model`](crate::Model). Norms may be frozen on the way: [`Removal`].
 //!
 //! The conventions are those of GPT-2 and nanoGPT: weights from N(0, s²), the projections back into the residual stream
 //! from N(0, (s/√(2·layers))²), s being 0.02 in GPT-2, biases 0, gains 1; weight decay on matrices (embeddings included) and not on vectors;
@@ -12,9 +13,11 @@ mod curve;
 mod data;
 mod dropout;
 mod init;
+mod removal;
 mod state;
 mod trainer;
 
 pub use curve::{CurvePoint, curve_from_words, curve_to_words};
 pub use init::{Gpt2Shape, Start, gpt2_config, initial};
+pub use removal::{AuxiliaryWeight, Group, Removal, RemovalSchedule};
 pub use trainer::{StepReport, Trainer, Training, held_out_loss};

@@ -22,6 +22,9 @@ impl<B: Compute> Trainer<'_, B> {
             state.tensor(format!("second/{slot}"), &parameter.shape, &parameter.moments.second);
         }
         state.words("step", &[self.step]);
+        if let Some(removing) = &self.removing {
+            removing.save(&self.config, &mut state);
+        }
         for (name, words) in beside {
             state.words(format!("beside/{name}"), words);
         }
@@ -42,6 +45,9 @@ impl<B: Compute> Trainer<'_, B> {
             parameters.push([part("parameter")?, part("first")?, part("second")?]);
         }
         let beside = beside.iter().map(|name| file.word_list(&format!("beside/{name}"))).collect::<Result<_, _>>()?;
+        if let Some(removing) = &mut self.removing {
+            removing.load(&mut file, &mut self.config)?;
+        }
         file.finish()?;
         self.step = step;
         for (parameter, [values, first, second]) in self.parameters.iter_mut().zip(parameters) {
@@ -61,6 +67,9 @@ impl<B: Compute> Trainer<'_, B> {
         for parameter in &self.parameters {
             state.tensor(parameter.slot.to_string(), &parameter.shape, &parameter.values);
         }
+        if let Some(removing) = &self.removing {
+            removing.save_scales(&mut state);
+        }
         Ok(checkpoint::save(path, &state)?)
     }
 
@@ -75,7 +84,11 @@ impl<B: Compute> Trainer<'_, B> {
             Ok((parameter.slot, Parameter::new(values, &parameter.shape, &self.device)?))
         };
         let parameters = self.parameters.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let config = match &self.removing {
+            Some(removing) => removing.config_of(&mut file, &self.config)?,
+            None => self.config.clone(),
+        };
         file.finish()?;
-        Model::new(self.config.clone(), parameters)
+        Model::new(config, parameters)
     }
 }

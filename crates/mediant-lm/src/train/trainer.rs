@@ -1,19 +1,20 @@
 //! The training loop, one step at a time.
 
-use mediant_artifact::Tokens;
+use mediant_artifact::{Processing, Tokens};
 use mediant_tensor::optim::{Adam, Moments, clip_factor, global_norm};
 use mediant_tensor::schedule::Schedule;
-use mediant_tensor::{Autodiff, Compute, TensorData, ops};
+use mediant_tensor::{Autodiff, Compute, Tensor, TensorData, ops};
 
 use super::data::{Examples, Order};
 use super::dropout::Dropout;
 use super::init::{Start, initial};
-use crate::{Batch, Error, Hooks, LmConfig, Model, Parameter, Result, Slot, batches};
+use super::removal::{Observed, Removal, Removing};
+use crate::{Batch, Error, HookPoint, Hooks, LmConfig, Model, NormSite, Parameter, Result, Slot, batches};
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Training {
-    /// Of initial values, order of the data, and dropout.
+    /// Of the order of the data, and of dropout.
     pub seed: u64,
     /// Sequences in a forward pass.
     pub batch: usize,
@@ -27,8 +28,6 @@ pub struct Training {
     pub clip: Option<f64>,
     /// Dropout probability, below 1.
     pub dropout: f32,
-    /// What it begins with.
-    pub start: Start,
 }
 
 /// What a step did.
@@ -38,6 +37,8 @@ pub struct StepReport {
     pub step: u64,
     /// Mean cross-entropy over the predicted tokens before the update, in nats.
     pub loss: f64,
+    /// The auxiliary loss, its weight included, where norms are removed.
+    pub auxiliary: f64,
     /// Learning rate.
     pub lr: f64,
     /// 2-norm of all gradients together, before clipping.
@@ -63,6 +64,7 @@ pub struct Trainer<'t, B: Compute> {
     pub(super) parameters: Vec<Trained>,
     /// Steps done.
     pub(super) step: u64,
+    pub(super) removing: Option<Removing>,
     pub(super) device: B::Device,
 }
 
@@ -70,14 +72,67 @@ pub struct Trainer<'t, B: Compute> {
 struct Gradients {
     loss: f64,
     values: Vec<Vec<f32>>,
+    observed: Observed,
+}
+
+/// One forward pass of a step.
+struct Pass<'e> {
+    examples: &'e Examples<'e>,
+    /// Its number in the step.
+    number: usize,
+    /// Of a predicted token in the loss of the step.
+    weight: f32,
+    /// Rows of all passes of the step.
+    rows: u64,
 }
 
 impl<'t, B: Compute> Trainer<'t, B> {
-    /// A training before its first step.
+    /// A training from initial values, before its first step.
     ///
     /// # Errors
     /// [`Error::Tokens`] if there is nothing to learn from, or the model cannot take the tokens.
-    pub fn new(config: LmConfig, training: Training, tokens: &'t Tokens, device: B::Device) -> Result<Self> {
+    pub fn from_scratch(
+        config: LmConfig,
+        start: Start,
+        training: Training,
+        tokens: &'t Tokens,
+        device: B::Device,
+    ) -> Result<Self> {
+        let values = |slot| initial(&config, slot, start, training.seed);
+        let parameters = config.slots().into_iter().map(|slot| (slot, values(slot))).collect();
+        Self::new(config, parameters, training, tokens, device)
+    }
+
+    /// A training that goes on from a model, before its first step.
+    ///
+    /// # Errors
+    /// As [`Trainer::from_scratch`]; and [`Error::Weights`] for processed weights, which training would undo.
+    pub fn from_model(model: &Model<B>, training: Training, tokens: &'t Tokens) -> Result<Self> {
+        if model.config().processing != Processing::default() {
+            let why = "the weights of this model were processed (folded, centred), which a training would undo; train the \
+                       model as it was and process it afterwards";
+            return Err(Error::Weights(why.to_owned()));
+        }
+        let parameters = model.parameters().into_iter().map(|(slot, parameter)| (slot, parameter.into_values()));
+        Self::new(model.config().clone(), parameters.collect(), training, tokens, model.device())
+    }
+
+    /// The same, with norms frozen on the way.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] for a model whose norms cannot be removed, and for norms that are not live.
+    pub fn removing(self, removal: Removal) -> Result<Self> {
+        let removing = Some(Removing::new(removal, &self.config)?);
+        Ok(Self { removing, ..self })
+    }
+
+    fn new(
+        config: LmConfig,
+        parameters: Vec<(Slot, Vec<f32>)>,
+        training: Training,
+        tokens: &'t Tokens,
+        device: B::Device,
+    ) -> Result<Self> {
         if !(0..tokens.len()).any(|i| tokens.mask_of(i)[1..].contains(&true)) {
             return Err(Error::Tokens(
                 "there is no token to predict: every sequence is one token long or masked".to_owned(),
@@ -89,18 +144,25 @@ impl<'t, B: Compute> Trainer<'t, B> {
                 "sequences are up to {longest} tokens long, the model's context is {context}"
             )));
         }
-        let parameters = config.slots().into_iter().map(|slot| {
-            let values = initial(&config, slot, training.start, training.seed);
-            Trained { slot, shape: slot.shape(&config), moments: Moments::zeros(values.len()), values }
+        let parameters = parameters.into_iter().map(|(slot, values)| Trained {
+            slot,
+            shape: slot.shape(&config),
+            moments: Moments::zeros(values.len()),
+            values,
         });
         let parameters = parameters.collect();
         let order = Order::new(training.seed, tokens.len());
-        Ok(Self { config, training, tokens, order, parameters, step: 0, device })
+        Ok(Self { config, training, tokens, order, parameters, step: 0, removing: None, device })
     }
 
     /// Steps done.
     pub fn done(&self) -> u64 {
         self.step
+    }
+
+    /// The norms that have been frozen, after how many steps, at which scale; in this order.
+    pub fn frozen(&self) -> Vec<(NormSite, u64, f32)> {
+        self.removing.iter().flat_map(Removing::frozen).collect()
     }
 
     /// The model as it is now.
@@ -113,7 +175,7 @@ impl<'t, B: Compute> Trainer<'t, B> {
         Model::new(self.config.clone(), parameters.collect::<Result<Vec<_>>>()?)
     }
 
-    /// Makes a step.
+    /// Makes a step, and freezes the norms whose time has come.
     ///
     /// # Errors
     /// [`Error::Diverged`] if the loss or a gradient is not a finite number; the parameters are then those before the step.
@@ -123,8 +185,11 @@ impl<'t, B: Compute> Trainer<'t, B> {
         let step = self.step + 1;
         let lr = self.training.schedule.at(self.step);
         let grad_norm = global_norm(gradients.values.iter().map(Vec::as_slice));
-        if !gradients.loss.is_finite() {
-            return Err(Error::Diverged { step, what: "loss", value: gradients.loss });
+        let auxiliary = gradients.observed.auxiliary;
+        for (what, value) in [("loss", gradients.loss), ("auxiliary loss", auxiliary)] {
+            if !value.is_finite() {
+                return Err(Error::Diverged { step, what, value });
+            }
         }
         if !grad_norm.is_finite() {
             return Err(Error::Diverged { step, what: "norm of the gradients", value: grad_norm });
@@ -137,8 +202,11 @@ impl<'t, B: Compute> Trainer<'t, B> {
             adam.step(step, lr, &mut parameter.values, grad, factor, &mut parameter.moments);
         }
         self.step = step;
+        if let Some(removing) = &mut self.removing {
+            removing.advance(step, &gradients.observed, &mut self.config)?;
+        }
         let tokens = passes.iter().map(Examples::tokens).sum();
-        Ok(StepReport { step, loss: gradients.loss, lr, grad_norm, tokens })
+        Ok(StepReport { step, loss: gradients.loss, auxiliary, lr, grad_norm, tokens })
     }
 
     /// The sequences of the next step, by forward pass.
@@ -158,9 +226,11 @@ impl<'t, B: Compute> Trainer<'t, B> {
         let predicted: u64 = passes.iter().map(Examples::predicted).sum();
         // A step whose tokens are all masked has the loss 0 and no gradient.
         let weight = 1.0 / predicted.max(1) as f32;
-        let mut sum = Gradients { loss: 0.0, values: Vec::new() };
+        let rows = passes.iter().map(Examples::tokens).sum();
+        let mut sum = Gradients { loss: 0.0, values: Vec::new(), observed: Observed::default() };
         for (number, examples) in passes.iter().enumerate() {
-            let (loss, values) = self.pass(&model, &leaves, examples, weight, number)?;
+            let pass = Pass { examples, number, weight, rows };
+            let (loss, values) = self.pass(&model, &leaves, &pass, &mut sum.observed)?;
             sum.loss += loss;
             if sum.values.is_empty() {
                 sum.values = values;
@@ -193,20 +263,34 @@ impl<'t, B: Compute> Trainer<'t, B> {
         &self,
         model: &Model<Autodiff<B>>,
         leaves: &[(Slot, Parameter<Autodiff<B>>)],
-        examples: &Examples<'_>,
-        weight: f32,
-        number: usize,
+        pass: &Pass<'_>,
+        observed: &mut Observed,
     ) -> Result<(f64, Vec<Vec<f32>>)> {
+        let &Pass { examples, number, weight, rows } = pass;
         let Training { dropout, seed, .. } = self.training;
         let dropout = Dropout { p: dropout, seed, step: self.step, pass: number };
         let points = if dropout.p > 0.0 { Dropout::points(&self.config) } else { Vec::new() };
         let hooks = points.into_iter().fold(Hooks::none(), |hooks, point| hooks.edit(point, &dropout));
         let batch = examples.batch(&self.config, &self.device)?;
-        let hidden = model.hidden(&batch, hooks)?;
+        let mut auxiliary = None;
+        let mut look = |point: HookPoint, x: Tensor<Autodiff<B>, 3>| {
+            let Some(removing) = &self.removing else { return Ok(()) };
+            let x = x.reshape([batch.rows(), self.config.d_model]);
+            auxiliary = removing.observe(&self.config, point, x, examples, rows, observed)?.or(auxiliary.take());
+            Ok(())
+        };
+        let looked_at = self.removing.iter().flat_map(|removing| removing.points(&self.config));
+        let hidden = model.hidden(&batch, hooks.read(looked_at, &mut look))?;
         let (targets, weights) = examples.targets(weight, &self.device);
-        let loss = ops::unembed_loss(hidden, model.unembedding(), targets, weights);
+        let loss = match self.config.logit_softcap {
+            None => ops::unembed_loss(hidden, model.unembedding(), targets, weights),
+            Some(_) => (ops::token_nll(model.logits(hidden), targets) * weights).sum(),
+        };
         let value = f64::from(loss.clone().into_scalar());
-        let grads = loss.backward();
+        let grads = match auxiliary {
+            Some(auxiliary) => (loss + auxiliary).backward(),
+            None => loss.backward(),
+        };
         let gradient = |(_, parameter): &(Slot, Parameter<Autodiff<B>>)| {
             let data: Option<TensorData> = match parameter {
                 Parameter::Vector(tensor) => tensor.grad(&grads).map(|grad| grad.into_data()),

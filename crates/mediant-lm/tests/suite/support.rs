@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mediant_artifact::{Artifact, ArtifactWriter, Kind, Processing};
-use mediant_lm::{HfFolder, LmConfig, Model, Parameter, import, load};
+use mediant_lm::{HfFolder, LmConfig, Model, NormSite, NormStates, Parameter, import, load};
 use mediant_tensor::Flex;
 use mediant_tensor::random::{fill_normal, stream};
 use safetensors::SafeTensors;
@@ -142,6 +142,18 @@ pub(crate) fn random_model(config: &Value, seed: u64) -> Model<Flex> {
         })
         .collect();
     Model::new(config, parameters).unwrap()
+}
+
+/// The model with these norms frozen, and the others live.
+pub(crate) fn freeze(model: &Model<Flex>, scales: BTreeMap<NormSite, f32>) -> Model<Flex> {
+    let config = LmConfig { norms: NormStates::Present(scales), ..model.config().clone() };
+    Model::new(config, model.parameters()).unwrap()
+}
+
+/// The model with all its norms frozen at scales of which no two neighbours are the same.
+pub(crate) fn frozen_apart(model: &Model<Flex>) -> Model<Flex> {
+    let sites = model.config().norm_sites();
+    freeze(model, sites.into_iter().enumerate().map(|(i, site)| (site, 0.6 + 0.15 * (3 * i % 7) as f32)).collect())
 }
 
 /// Random token ids.

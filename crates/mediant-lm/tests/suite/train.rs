@@ -15,6 +15,7 @@ use mediant_tensor::{Autodiff, Flex, Tensor, TensorData};
 
 const VOCAB: usize = 37;
 const CONTEXT: usize = 12;
+const START: Start = Start { std: 0.02, sinusoidal: false };
 
 fn config(tied: bool) -> LmConfig {
     let shape =
@@ -56,12 +57,11 @@ fn training() -> Training {
         adam: Adam { betas: (0.9, 0.95), weight_decay: 0.1, decoupled: true, ..Adam::default() },
         clip: Some(1.0),
         dropout: 0.0,
-        start: Start { std: 0.02, sinusoidal: false },
     }
 }
 
 fn trainer(training: Training, tokens: &Tokens) -> Trainer<'_, Flex> {
-    Trainer::new(config(true), training, tokens, Default::default()).unwrap()
+    Trainer::from_scratch(config(true), START, training, tokens, Default::default()).unwrap()
 }
 
 fn train(training: Training, tokens: &Tokens, steps: u64) -> Trainer<'_, Flex> {
@@ -130,14 +130,16 @@ fn two_steps_are_those_of_a_plain_computation() {
         // With so large an eps an update is nearly proportional to its gradient, and roundings stay small.
         let mut training = Training { batch: 3, clip: Some(0.5), ..training() };
         training.adam.eps = 1e-2;
-        let mut trainer = Trainer::<Flex>::new(config.clone(), training.clone(), &tokens, Default::default()).unwrap();
+        let mut trainer =
+            Trainer::<Flex>::from_scratch(config.clone(), START, training.clone(), &tokens, Default::default())
+                .unwrap();
 
         let device = Default::default();
         let mut parameters: Vec<(Slot, Vec<f32>, Moments)> = config
             .slots()
             .into_iter()
             .map(|slot| {
-                let values = initial(&config, slot, training.start, training.seed);
+                let values = initial(&config, slot, START, training.seed);
                 let moments = Moments::zeros(values.len());
                 (slot, values, moments)
             })
@@ -200,7 +202,7 @@ fn a_training_resumed_after_any_step_has_the_bits_of_an_undisturbed_one() {
         assert!(bits(&resumed) == expected, "stopped after {stop}");
     }
     // Not the state of another training.
-    let mut other = Trainer::<Flex>::new(config(false), training, &tokens, Default::default()).unwrap();
+    let mut other = Trainer::<Flex>::from_scratch(config(false), START, training, &tokens, Default::default()).unwrap();
     assert!(other.resume(&path, &["curve"]).unwrap_err().to_string().contains("`parameter/unembed.weight` is missing"));
 }
 
@@ -291,7 +293,10 @@ fn a_training_that_diverges_says_where_and_keeps_its_parameters() {
 fn tokens_that_teach_nothing_or_do_not_fit_are_refused() {
     let refusal = |tokens: &Tokens| {
         let training = training();
-        Trainer::<Flex>::new(config(true), training, tokens, Default::default()).err().unwrap().to_string()
+        Trainer::<Flex>::from_scratch(config(true), START, training, tokens, Default::default())
+            .err()
+            .unwrap()
+            .to_string()
     };
     assert!(refusal(&tokens(&[1, 1])).contains("no token to predict"));
     let mut masked = tokens(&[5]);
@@ -304,7 +309,7 @@ fn tokens_that_teach_nothing_or_do_not_fit_are_refused() {
 
 #[test]
 fn the_curve_survives_a_checkpoint() {
-    let report = StepReport { step: 3, loss: 0.1, lr: 1e-3, grad_norm: f64::MIN_POSITIVE, tokens: 99 };
+    let report = StepReport { step: 3, loss: 0.1, auxiliary: 0.02, lr: 1e-3, grad_norm: f64::MIN_POSITIVE, tokens: 99 };
     let curve = [CurvePoint { report, test_loss: None }, CurvePoint { report, test_loss: Some(-0.0) }];
     assert_eq!(curve_from_words(&curve_to_words(&curve)), curve);
 }

@@ -1,6 +1,6 @@
 //! A model: its shape in words, its tensors.
 
-use mediant_artifact::{Artifact, ModelReader};
+use mediant_artifact::{Artifact, ModelReader, Norms};
 use serde_json::Value;
 
 use super::tensors;
@@ -18,11 +18,18 @@ pub(super) fn show(artifact: &Artifact, page: &mut Page) -> Result<()> {
             ("architecture", Cell::text(&meta.architecture)),
             ("shape", Cell::text(summary(&meta.config))),
             ("parameters", Cell::Count(meta.parameters)),
-            ("norms", Cell::of_json(&serde_json::to_value(meta.norms).unwrap_or_default())),
+            ("norms", Cell::text(norms(&meta.norms))),
             ("processing", Cell::text(processing(&serde_json::to_value(meta.processing).unwrap_or_default()))),
             ("tokenizer", Cell::or_empty(meta.tokenizer, |digest| Cell::Digest(digest.to_string()))),
         ],
     );
+    if let Norms::Frozen(scales) = &meta.norms {
+        let mut table = TextTable::new(["frozen norm", "divides by"]);
+        for (name, scale) in scales {
+            table.push([Cell::text(name), Cell::Float(f64::from(*scale))]);
+        }
+        page.table("Norms", table);
+    }
     page.table("Tensors", tensors::table(&model.tensors));
     let mut files = TextTable::new(["file", "bytes"]);
     for name in model.files.names() {
@@ -30,6 +37,14 @@ pub(super) fn show(artifact: &Artifact, page: &mut Page) -> Result<()> {
     }
     page.table("Files", files);
     Ok(())
+}
+
+fn norms(norms: &Norms) -> String {
+    match norms {
+        Norms::Live => "live".to_owned(),
+        Norms::Frozen(scales) => format!("{} frozen", scales.len()),
+        Norms::Absent => "part of the weights".to_owned(),
+    }
 }
 
 /// What the config of a Hugging Face model says in most architectures, under either of its names.

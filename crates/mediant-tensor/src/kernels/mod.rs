@@ -22,7 +22,9 @@ pub use build::{build, simd};
 pub(crate) use elementwise::{gelu_erf, gelu_erf_backward, gelu_new, gelu_new_backward, silu_mul, silu_mul_backward};
 pub(crate) use loss::{token_nll, token_nll_backward, unembed_loss};
 pub use math::exp;
-pub(crate) use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward, sum_rows};
+pub(crate) use norm::{
+    layer_norm, layer_norm_backward, norm_scales, norm_scales_backward, rms_norm, rms_norm_backward, sum_rows,
+};
 pub(crate) use product::linear;
 pub use product::{Matrix, MatrixMut, least_rows, matmul_into, matmul_over};
 pub(crate) use softmax::{causal_softmax, causal_softmax_backward};

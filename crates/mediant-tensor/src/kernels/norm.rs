@@ -1,27 +1,33 @@
 use super::math::{sum, sum2};
 use super::{build, simd};
+use crate::compute::NormScale;
 
 /// Rows a task works on: about 64 KiB of them.
 fn block_rows(width: usize) -> usize {
     (16_384 / width).max(1)
 }
 
-/// Mean and 1 / √(variance + eps) of a row.
 #[inline(always)]
-fn layer_moments(x: &[f32], eps: f32) -> (f32, f32) {
-    let n = x.len() as f32;
-    let mean = sum(x, |x| x) / n;
-    let variance = sum(x, |x| (x - mean) * (x - mean)) / n;
-    (mean, 1.0 / (variance + eps).sqrt())
+fn mean(x: &[f32]) -> f32 {
+    sum(x, |x| x) / x.len() as f32
 }
 
-/// 1 / √(mean of squares + eps) of a row.
+/// √(mean of (x − mean)² + eps) of a row.
 #[inline(always)]
-fn inverse_rms(x: &[f32], eps: f32) -> f32 {
-    1.0 / (sum(x, |x| x * x) / x.len() as f32 + eps).sqrt()
+fn root(x: &[f32], mean: f32, eps: f32) -> f32 {
+    (sum(x, |x| (x - mean) * (x - mean)) / x.len() as f32 + eps).sqrt()
 }
 
-pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
+/// One over what a norm divides a row by.
+#[inline(always)]
+fn inverse(x: &[f32], mean: f32, scale: NormScale) -> f32 {
+    match scale {
+        NormScale::Computed { eps } => 1.0 / root(x, mean, eps as f32),
+        NormScale::Frozen(scale) => 1.0 / scale,
+    }
+}
+
+pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], scale: NormScale) -> Vec<f32> {
     let width = weight.len();
     let block = block_rows(width) * width;
     let (out, _) = build(x.len(), block, |i, out| {
@@ -30,7 +36,8 @@ pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> V
             #[inline(always)]
             || {
                 for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                    let (mean, inverse) = layer_moments(x, eps);
+                    let mean = mean(x);
+                    let inverse = inverse(x, mean, scale);
                     for (((out, &x), &w), &b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
                         *out = (x - mean) * inverse * w + b;
                     }
@@ -41,7 +48,7 @@ pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> V
     out
 }
 
-pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], scale: NormScale) -> Vec<f32> {
     let width = weight.len();
     let block = block_rows(width) * width;
     let (out, _) = build(x.len(), block, |i, out| {
@@ -50,7 +57,7 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
             #[inline(always)]
             || {
                 for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                    let inverse = inverse_rms(x, eps);
+                    let inverse = inverse(x, 0.0, scale);
                     for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
                         *out = x * inverse * w;
                     }
@@ -62,7 +69,12 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
 }
 
 /// Gradients with respect to `x`, `weight` and `bias`.
-pub(crate) fn layer_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+pub(crate) fn layer_norm_backward(
+    x: &[f32],
+    weight: &[f32],
+    grad: &[f32],
+    scale: NormScale,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let width = weight.len();
     let block = block_rows(width) * width;
     let (for_x, partial) = build(x.len(), block, |i, out| {
@@ -73,7 +85,8 @@ pub(crate) fn layer_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], eps: 
             || {
                 let rows = x.chunks_exact(width).zip(grad.chunks_exact(width));
                 for ((x, grad), out) in rows.zip(out.chunks_exact_mut(width)) {
-                    let (mean, inverse) = layer_moments(x, eps);
+                    let mean = mean(x);
+                    let inverse = inverse(x, mean, scale);
                     // `out` holds the normalised row until the gradient replaces it.
                     for (((((out, &x), &g), &w), dw), db) in
                         out.iter_mut().zip(x).zip(grad).zip(weight).zip(&mut for_weight).zip(&mut for_bias)
@@ -83,9 +96,11 @@ pub(crate) fn layer_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], eps: 
                         *db += g;
                         *out = g * w;
                     }
-                    let n = width as f32;
-                    let constant = sum(out, |g| g) / n;
-                    let along = sum2(out, x, |g, x| g * ((x - mean) * inverse)) / n;
+                    let constant = self::mean(out);
+                    let along = match scale {
+                        NormScale::Computed { .. } => sum2(out, x, |g, x| g * ((x - mean) * inverse)) / width as f32,
+                        NormScale::Frozen(_) => 0.0,
+                    };
                     for (out, &x) in out.iter_mut().zip(x) {
                         *out = inverse * (*out - constant - (x - mean) * inverse * along);
                     }
@@ -99,7 +114,7 @@ pub(crate) fn layer_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], eps: 
 }
 
 /// Gradients with respect to `x` and `weight`.
-pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], scale: NormScale) -> (Vec<f32>, Vec<f32>) {
     let width = weight.len();
     let block = block_rows(width) * width;
     let (for_x, for_weight) = build(x.len(), block, |i, out| {
@@ -110,13 +125,16 @@ pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], eps: f3
             || {
                 let rows = x.chunks_exact(width).zip(grad.chunks_exact(width));
                 for ((x, grad), out) in rows.zip(out.chunks_exact_mut(width)) {
-                    let inverse = inverse_rms(x, eps);
+                    let inverse = inverse(x, 0.0, scale);
                     for ((((out, &x), &g), &w), dw) in out.iter_mut().zip(x).zip(grad).zip(weight).zip(&mut for_weight)
                     {
                         *dw += g * (x * inverse);
                         *out = g * w;
                     }
-                    let along = sum2(out, x, |g, x| g * (x * inverse)) / width as f32;
+                    let along = match scale {
+                        NormScale::Computed { .. } => sum2(out, x, |g, x| g * (x * inverse)) / width as f32,
+                        NormScale::Frozen(_) => 0.0,
+                    };
                     for (out, &x) in out.iter_mut().zip(x) {
                         *out = inverse * (*out - x * inverse * along);
                     }
@@ -126,6 +144,44 @@ pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], eps: f3
         for_weight
     });
     (for_x, add_all(&for_weight, width))
+}
+
+/// What a norm divides each row by.
+pub(crate) fn norm_scales(x: &[f32], width: usize, centered: bool, eps: f32) -> Vec<f32> {
+    let rows = block_rows(width);
+    let (scales, _) = build(x.len() / width, rows, |i, out| {
+        let x = &x[i * rows * width..];
+        simd(
+            #[inline(always)]
+            || {
+                for (x, out) in x.chunks_exact(width).zip(out) {
+                    *out = root(x, if centered { mean(x) } else { 0.0 }, eps);
+                }
+            },
+        );
+    });
+    scales
+}
+
+/// Gradient of [`norm_scales`] with respect to `x`: `grad · (x − mean) / (width · scale)`.
+pub(crate) fn norm_scales_backward(x: &[f32], width: usize, grad: &[f32], centered: bool, eps: f32) -> Vec<f32> {
+    let rows = block_rows(width);
+    let (for_x, _) = build(x.len(), rows * width, |i, out| {
+        let (x, grad) = (&x[i * rows * width..], &grad[i * rows..]);
+        simd(
+            #[inline(always)]
+            || {
+                for ((x, out), grad) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(grad) {
+                    let mean = if centered { mean(x) } else { 0.0 };
+                    let factor = grad / (width as f32 * root(x, mean, eps));
+                    for (out, x) in out.iter_mut().zip(x) {
+                        *out = (x - mean) * factor;
+                    }
+                }
+            },
+        );
+    });
+    for_x
 }
 
 /// Sum over the rows of `[rows, width]`.

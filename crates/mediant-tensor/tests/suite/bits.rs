@@ -3,7 +3,7 @@
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Int, Tensor, TensorData};
 use mediant_tensor::optim::{Adam, Moments, global_norm};
-use mediant_tensor::{ops, random};
+use mediant_tensor::{NormScale, ops, random};
 use proptest::prelude::*;
 
 fn normal(shape: &[usize], seed: u64) -> Vec<f32> {
@@ -31,11 +31,11 @@ fn training_step() -> Vec<u32> {
     let targets = Tensor::<_, 1, Int>::from_data(TensorData::from(&ids[..]), &Default::default());
     let ids = targets.clone().reshape([batch, positions]);
     let x = ops::embedding(embed.clone(), ids);
-    let normed = ops::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5);
+    let normed = ops::layer_norm(x.clone(), gain.clone(), bias.clone(), NormScale::Computed { eps: 1e-5 });
     let packed = ops::linear(normed, qkv.clone(), None).reshape([rows, 3 * width]);
     let lengths = vec![positions; batch];
     let x = x + ops::attention_qkv(packed, &lengths, 3, 0.25).reshape([batch, positions, width]);
-    let normed = ops::rms_norm(x.clone(), gain.clone(), 1e-6);
+    let normed = ops::rms_norm(x.clone(), gain.clone(), NormScale::Frozen(0.9));
     let hidden = ops::gelu_new(ops::linear(normed, up.clone(), Some(up_bias.clone())));
     let gate = hidden.clone().narrow(2, 0, 2 * width);
     let gated = ops::silu_mul(gate, hidden.narrow(2, 2 * width, 2 * width));

@@ -4,7 +4,7 @@
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
-use mediant_tensor::{Compute, plain, random};
+use mediant_tensor::{Compute, NormScale, plain, random};
 
 type A = Autodiff<Flex>;
 type Function = Box<dyn Fn(Vec<FloatTensor<A>>) -> FloatTensor<A>>;
@@ -27,6 +27,9 @@ fn ints(values: &[i32]) -> FloatTensorInt {
 
 type FloatTensorInt = burn::tensor::ops::IntTensor<A>;
 
+const COMPUTED: NormScale = NormScale::Computed { eps: 1e-5 };
+const FROZEN: NormScale = NormScale::Frozen(0.7);
+
 fn cases() -> Vec<Case> {
     let case = |name, shapes: &[&[usize]], kernel, oracle| Case {
         name,
@@ -47,20 +50,44 @@ fn cases() -> Vec<Case> {
         case(
             "layer_norm",
             &[&[2, 9, 37], &[37], &[37]],
-            of(|[x, w, b]| A::layer_norm_affine(x, w, b, 1e-5)),
-            of(|[x, w, b]| plain::layer_norm::<A>(x, w, b, 1e-5)),
+            of(|[x, w, b]| A::layer_norm_affine(x, w, b, COMPUTED)),
+            of(|[x, w, b]| plain::layer_norm::<A>(x, w, b, COMPUTED)),
         ),
         case(
             "layer_norm over many rows",
             &[&[700, 48], &[48], &[48]],
-            of(|[x, w, b]| A::layer_norm_affine(x, w, b, 1e-5)),
-            of(|[x, w, b]| plain::layer_norm::<A>(x, w, b, 1e-5)),
+            of(|[x, w, b]| A::layer_norm_affine(x, w, b, COMPUTED)),
+            of(|[x, w, b]| plain::layer_norm::<A>(x, w, b, COMPUTED)),
+        ),
+        case(
+            "layer_norm with a frozen scale",
+            &[&[700, 37], &[37], &[37]],
+            of(|[x, w, b]| A::layer_norm_affine(x, w, b, FROZEN)),
+            of(|[x, w, b]| plain::layer_norm::<A>(x, w, b, FROZEN)),
         ),
         case(
             "rms_norm",
             &[&[700, 37], &[37]],
-            of(|[x, w]| A::rms_norm(x, w, 1e-6)),
-            of(|[x, w]| plain::rms_norm::<A>(x, w, 1e-6)),
+            of(|[x, w]| A::rms_norm(x, w, COMPUTED)),
+            of(|[x, w]| plain::rms_norm::<A>(x, w, COMPUTED)),
+        ),
+        case(
+            "rms_norm with a frozen scale",
+            &[&[700, 37], &[37]],
+            of(|[x, w]| A::rms_norm(x, w, FROZEN)),
+            of(|[x, w]| plain::rms_norm::<A>(x, w, FROZEN)),
+        ),
+        case(
+            "norm_scales, centered",
+            &[&[700, 37]],
+            of(|[x]| A::norm_scales(x, true, 1e-5)),
+            of(|[x]| plain::norm_scales::<A>(x, true, 1e-5)),
+        ),
+        case(
+            "norm_scales",
+            &[&[9, 37]],
+            of(|[x]| A::norm_scales(x, false, 1e-5)),
+            of(|[x]| plain::norm_scales::<A>(x, false, 1e-5)),
         ),
         case(
             "linear with bias",

@@ -3,7 +3,7 @@
 use burn::backend::Flex;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Int, Tensor, TensorData};
-use mediant_tensor::{Compute, plain, random};
+use mediant_tensor::{Compute, NormScale, plain, random};
 
 fn tensor<const D: usize>(shape: [usize; D], seed: u64) -> FloatTensor<Flex> {
     let mut values = vec![0.0; shape.iter().product()];
@@ -41,16 +41,26 @@ fn elementwise() {
 #[test]
 fn norms() {
     let (x, w, g) = (|| tensor([50, 37], 1), || tensor([37], 2), || tensor([50, 37], 3));
-    assert_same(
-        "layer_norm",
-        Flex::layer_norm_backward(x(), w(), g(), 1e-5).into(),
-        plain::layer_norm_backward::<Flex>(x(), w(), g(), 1e-5).into(),
-    );
-    assert_same(
-        "rms_norm",
-        Flex::rms_norm_backward(x(), w(), g(), 1e-5).into(),
-        plain::rms_norm_backward::<Flex>(x(), w(), g(), 1e-5).into(),
-    );
+    for scale in [NormScale::Computed { eps: 1e-5 }, NormScale::Frozen(0.7)] {
+        assert_same(
+            "layer_norm",
+            Flex::layer_norm_backward(x(), w(), g(), scale).into(),
+            plain::layer_norm_backward::<Flex>(x(), w(), g(), scale).into(),
+        );
+        assert_same(
+            "rms_norm",
+            Flex::rms_norm_backward(x(), w(), g(), scale).into(),
+            plain::rms_norm_backward::<Flex>(x(), w(), g(), scale).into(),
+        );
+    }
+    for centered in [true, false] {
+        let of_rows = || tensor([50], 4);
+        assert_same(
+            "norm_scales",
+            [Flex::norm_scales_backward(x(), of_rows(), centered, 1e-5)],
+            [plain::norm_scales_backward::<Flex>(x(), of_rows(), centered, 1e-5)],
+        );
+    }
     assert_same("sum_rows", [Flex::sum_rows(x())], [plain::sum_rows::<Flex>(x())]);
 }
 

@@ -1,0 +1,210 @@
+//! The loop of the stages that train a language model: checkpoints, held-out losses, progress, results.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
+use arrow::datatypes::{Field, Schema};
+use mediant_artifact::{ModelReader, TableMeta, Tokens, write_table};
+use mediant_engine::{RunContext, StageError};
+use mediant_lm::save;
+use mediant_lm::train::{CurvePoint, Trainer, curve_from_words, curve_to_words, held_out_loss};
+use mediant_tensor::Compute;
+use serde_json::Value;
+
+/// Least time between two reports of progress.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+const STATE: &str = "state.safetensors";
+
+/// The list of curve points in a checkpoint.
+const POINTS: &str = "points";
+
+/// Columns of the curve.
+pub(crate) const CURVE: [&str; 6] = ["step", "tokens", "loss", "lr", "grad_norm", "test_loss"];
+
+/// The key of the model after a step.
+pub(crate) fn checkpoint_key(step: u64) -> String {
+    format!("step={step}")
+}
+
+/// How long a training goes on, and what is kept of it.
+pub(crate) struct Course<'a> {
+    pub(crate) steps: u64,
+    pub(crate) tokens_per_step: u64,
+    /// Steps after which the model is kept.
+    pub(crate) checkpoints: &'a [u64],
+    /// Steps between two measurements of the loss on `test`.
+    pub(crate) test_every: u64,
+    pub(crate) test: Option<&'a Tokens>,
+    pub(crate) saved_with: &'a SavedWith,
+}
+
+/// What goes with the weights of a model.
+pub(crate) struct SavedWith {
+    /// Its `config.json`.
+    pub(crate) json: Value,
+    /// The tokenizer's and other files.
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+}
+
+impl SavedWith {
+    /// What came with a model.
+    pub(crate) fn of(model: &ModelReader) -> Self {
+        let names = model.files.names().filter(|name| *name != "config.json");
+        let files = names.filter_map(|name| Some((name.to_owned(), model.files.get(name)?.to_vec())));
+        Self { json: model.meta.config.clone(), files: files.collect() }
+    }
+}
+
+/// A training under way.
+pub(crate) struct Run<'a, K, C: Compute> {
+    cx: &'a RunContext<'a, K>,
+    trainer: Trainer<'a, C>,
+    course: Course<'a>,
+    curve: Vec<CurvePoint>,
+    /// Where the models of `checkpoints` are until they are written.
+    snapshots: PathBuf,
+}
+
+impl<'a, K, C: Compute> Run<'a, K, C> {
+    /// Trains to the end and writes the outputs `model` and `checkpoints`; from the last checkpoint, if there is one.
+    pub(crate) fn finish(
+        cx: &'a RunContext<'a, K>,
+        trainer: Trainer<'a, C>,
+        course: Course<'a>,
+    ) -> Result<(Trainer<'a, C>, Vec<CurvePoint>), StageError> {
+        let mut run = Self { cx, trainer, course, curve: Vec::new(), snapshots: cx.scratch()? };
+        match cx.checkpoints().latest()? {
+            Some(folder) => run.resume(&folder)?,
+            None => run.snapshot()?,
+        }
+        run.train()?;
+        run.write()?;
+        Ok((run.trainer, run.curve))
+    }
+
+    fn resume(&mut self, folder: &Path) -> Result<(), StageError> {
+        let beside = self.trainer.resume(&folder.join(STATE), &[POINTS])?;
+        self.curve = beside.first().map(|words| curve_from_words(words)).unwrap_or_default();
+        for step in self.taken() {
+            let name = snapshot_name(step);
+            fs::copy(folder.join(&name), self.snapshots.join(&name))?;
+        }
+        Ok(())
+    }
+
+    fn train(&mut self) -> Result<(), StageError> {
+        let (mut saved, mut reported) = (Instant::now(), Instant::now());
+        let steps = self.course.steps;
+        while self.trainer.done() < steps {
+            self.step()?;
+            if reported.elapsed() > REPORT_EVERY || self.trainer.done() == steps {
+                let seen = |steps| steps * self.course.tokens_per_step;
+                self.cx.progress(seen(self.trainer.done()), seen(steps), "tokens");
+                reported = Instant::now();
+            }
+            let cancelled = self.cx.cancelled();
+            if cancelled || saved.elapsed() > self.cx.checkpoint_every() {
+                self.save()?;
+                saved = Instant::now();
+            }
+            if cancelled {
+                return Err(StageError::cancelled());
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), StageError> {
+        let report = self.trainer.step()?;
+        let due = report.step.is_multiple_of(self.course.test_every) || report.step == self.course.steps;
+        let test_loss = match self.course.test {
+            Some(test) if due => Some(held_out_loss(&self.trainer.model()?, test)?).filter(|loss| !loss.is_nan()),
+            _ => None,
+        };
+        self.curve.push(CurvePoint { report, test_loss });
+        self.snapshot()
+    }
+
+    /// Keeps the model if its step is one of `checkpoints`.
+    fn snapshot(&self) -> Result<(), StageError> {
+        let step = self.trainer.done();
+        if self.course.checkpoints.contains(&step) {
+            self.trainer.save_snapshot(&self.snapshots.join(snapshot_name(step)))?;
+        }
+        Ok(())
+    }
+
+    /// Steps of `checkpoints` that are done.
+    fn taken(&self) -> Vec<u64> {
+        let done = self.trainer.done();
+        self.course.checkpoints.iter().copied().filter(|step| *step <= done).collect()
+    }
+
+    fn save(&self) -> Result<(), StageError> {
+        let words = curve_to_words(&self.curve);
+        self.cx.checkpoints().save(|folder| {
+            self.trainer.save(&folder.join(STATE), &[(POINTS, &words)]).map_err(io::Error::other)?;
+            for step in self.taken() {
+                let name = snapshot_name(step);
+                fs::copy(self.snapshots.join(&name), folder.join(&name))?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn write(&self) -> Result<(), StageError> {
+        let SavedWith { json, files } = self.course.saved_with;
+        let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        save(&self.trainer.model()?, json, &files, self.cx.output("model")?)?;
+        for step in self.taken() {
+            let model = self.trainer.load_snapshot(&self.snapshots.join(snapshot_name(step)))?;
+            save(&model, json, &files, self.cx.output_keyed("checkpoints", &checkpoint_key(step))?)?;
+        }
+        if let Some(last) = self.curve.last() {
+            let test = last.test_loss.map_or(String::new(), |loss| format!(", on test rows {loss:.4}"));
+            self.cx.note(format!("loss {:.4} at the last step{test}", last.report.loss));
+        }
+        Ok(())
+    }
+}
+
+fn snapshot_name(step: u64) -> String {
+    format!("step-{step}.safetensors")
+}
+
+/// Writes the output `curve`: the columns of [`CURVE`], and others after them.
+pub(crate) fn write_curve<K>(
+    cx: &RunContext<'_, K>,
+    curve: &[CurvePoint],
+    others: Vec<(&str, ArrayRef)>,
+) -> Result<(), StageError> {
+    let whole = |f: fn(&CurvePoint) -> u64| Arc::new(UInt64Array::from_iter_values(curve.iter().map(f))) as ArrayRef;
+    let real = |f: fn(&CurvePoint) -> f64| Arc::new(Float64Array::from_iter_values(curve.iter().map(f))) as ArrayRef;
+    let columns = [
+        whole(|point| point.report.step),
+        whole(|point| point.report.tokens),
+        real(|point| point.report.loss),
+        real(|point| point.report.lr),
+        real(|point| point.report.grad_norm),
+        Arc::new(Float64Array::from_iter(curve.iter().map(|point| point.test_loss))),
+    ];
+    let all: Vec<(&str, ArrayRef)> = CURVE.into_iter().zip(columns).chain(others).collect();
+    let field = |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), *name == "test_loss");
+    let schema = Arc::new(Schema::new(all.iter().map(field).collect::<Vec<_>>()));
+    let table = RecordBatch::try_new(schema, all.into_iter().map(|(_, column)| column).collect())?;
+    let meta = TableMeta {
+        title: "Training curve".to_owned(),
+        description:
+            "Loss is the mean over the predicted tokens of the step before its update, test_loss that over all \
+                      predicted tokens of the test rows after it, both in nats."
+                .to_owned(),
+    };
+    write_table(cx.output("curve")?, table.schema(), [Ok(table)], &meta)?;
+    Ok(())
+}
