@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use mediant_artifact::Tokens;
 use mediant_tensor::{Compute, Tensor, ops};
 
-use crate::evaluate::quantile;
 use crate::{Batch, BlockNorm, Error, HookPoint, Hooks, Model, NormKind, NormSite, Result, batches};
 
 /// The scales σ of some rows of one norm: `√(var + eps)` of what it reads (LayerNorm), `√(mean square + eps)` (RMSNorm).
@@ -104,4 +103,12 @@ fn of_norm(norm: &str, scales: &[f32], classes: &[(bool, bool)], shares: &[f64])
     let both = [(true, true), (true, false), (false, true), (false, false)];
     let classes = both.map(|(first, special)| (Some(first), Some(special)));
     [(None, None)].into_iter().chain(classes).filter_map(|(first, special)| of_class(first, special)).collect()
+}
+
+/// The value at a share of a sorted list, between neighbours by linear interpolation (NumPy's default); NaN of nothing.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let place = share * last as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
 }
