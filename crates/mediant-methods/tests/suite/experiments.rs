@@ -545,7 +545,4 @@ fn frozen_norms_and_those_in_the_weights_give_the_same_experiments() {
     for (a, b) in of_heads(frozen).iter().zip(of_heads(absent)) {
         assert!((a.attributed - b.attributed).abs() < 1e-4 * a.size.max(1.0), "{a:?} {b:?}");
     }
-    let loss =
-        |model: &Model<Flex>| mediant_lm::losses(model, &tokens, Hooks::none, |_, _| Ok::<_, Error>(())).unwrap();
-    assert!(loss(frozen).iter().zip(loss(absent)).all(|(a, b)| (a - b).abs() < 1e-3));
 }
