@@ -84,7 +84,7 @@ fn hundred() -> u64 {
 const MORE: [&str; 2] = ["auxiliary_loss", "frozen"];
 
 /// Columns of the output `removals`.
-const REMOVALS: [&str; 6] = ["norm", "step", "scale", "loss_before", "loss_after", "recovered_after"];
+const REMOVALS: [&str; 7] = ["norm", "step", "scale", "loss_live", "loss_frozen", "loss_before", "recovered_after"];
 
 impl Stage for RemoveLayernorm {
     type Config = Config;
@@ -236,8 +236,9 @@ what is published. λ is 0.1 · (16.5/τ₀)²: λ has the unit 1/σ², and 16.5
 **Auxiliary loss** on what the last norm reads: `λ · mean (σ − τ)²` over all rows of the step, with τ the mean of σ over the rows of the forward pass that are neither first in their sequence nor BOS nor \
 a separator, without a gradient. It evens the scales out, those of the first position above all, so that freezing the last norm costs little.
 
-`removals` has a row a norm: the step after which it was frozen, σ̄ as `scale`, `loss_before`, the mean training loss of the last five steps before, `loss_after`, that of the next step, and \
-`recovered_after`, how many of the next 50 steps it took until the loss was at most 0.1 nats above `loss_before` and stayed there.
+`removals` has a row a norm: the step after which it was frozen, σ̄ as `scale`; the loss of the next step as it is, `loss_frozen`, and as it would be had what was frozen then stayed live, \
+`loss_live`, on the same rows; `loss_before`, the mean training loss of the last ten steps before; and `recovered_after`, the steps it took until the mean of ten steps was at most 0.1 nats above \
+that, null if more than 50. Later removals fall into these steps too.
 
 The result has frozen norms: `export` folds them into the weights or writes them for transformers. A model with norms after each part (Gemma 2) is refused: what they compute depends on \
 what the part writes, and no method removes them; models with norms on queries and keys are not read at all. What differs from the published code: one σ̄ a norm and path, where its value \

@@ -365,18 +365,39 @@ fn what_cannot_be_removed_or_trained_is_refused() {
 
 #[test]
 fn the_loss_around_a_removal_tells_how_long_it_took() {
-    let losses = [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.5, 2.3, 2.05, 2.15, 2.0, 2.0];
-    let curve: Vec<CurvePoint> = losses
-        .iter()
-        .enumerate()
-        .map(|(i, &loss)| {
-            let report = StepReport { step: i as u64 + 1, loss, auxiliary: 0.0, lr: 0.1, grad_norm: 1.0, tokens: 1 };
+    let curve = |losses: &[f64]| -> Vec<CurvePoint> {
+        let point = |(i, &loss): (usize, &f64)| {
+            let (step, live_loss) = (i as u64 + 1, Some(loss - 0.25));
+            let report = StepReport { step, loss, auxiliary: 0.0, live_loss, lr: 0.1, grad_norm: 1.0, tokens: 1 };
             CurvePoint { report, test_loss: None }
-        })
-        .collect();
-    let around = LossAround::of(&curve, 6).unwrap();
-    assert_eq!((around.before, around.after, around.recovered_after), (2.0, 2.5, 4));
-    assert_eq!(LossAround::of(&curve, 11).unwrap().recovered_after, 0);
-    assert_eq!(LossAround::of(&curve, 12), None);
-    assert_eq!(LossAround::of(&curve, 0), None);
+        };
+        losses.iter().enumerate().map(point).collect()
+    };
+    // Ten steps at 2, then a jump of 1 that fades by a 20th a step: a mean of ten is below 0.1 from the 16th on.
+    let fading: Vec<f64> =
+        [2.0; 10].into_iter().chain((0..60).map(|i| 2.0 + (1.0 - 0.05 * f64::from(i)).max(0.0))).collect();
+    let around = LossAround::of(&curve(&fading), 10).unwrap();
+    assert_eq!((around.before, around.live, around.frozen), (2.0, 2.75, 3.0));
+    // From step k on the mean is (1 − k/20 + … ) / 10: 0.105 at 14, 0.075 at 15.
+    assert_eq!(around.recovered_after, Some(15));
+    assert_eq!(LossAround::of(&curve(&[2.0; 12]), 11).unwrap().recovered_after, Some(0));
+    let lasting: Vec<f64> = [2.0; 10].into_iter().chain([2.2; 70]).collect();
+    assert_eq!(LossAround::of(&curve(&lasting), 10).unwrap().recovered_after, None);
+    assert_eq!(LossAround::of(&curve(&[2.0; 12]), 12), None);
+    assert_eq!(LossAround::of(&curve(&[2.0; 12]), 0), None);
+}
+
+#[test]
+fn the_loss_had_a_norm_stayed_live_is_that_of_the_model_before() {
+    let model = random_model(&gpt2_json(1, 16, 2, VOCABULARY, 20), 1);
+    let tokens = tokens(&[13, 7, 13]);
+    let mut trainer = Trainer::from_model(&model, training(3), &tokens).unwrap().removing(short_removal()).unwrap();
+    assert_eq!(trainer.step().unwrap().live_loss, None);
+    let frozen = trainer.model().unwrap();
+    let live = freeze(&frozen, BTreeMap::new());
+    let report = trainer.step().unwrap();
+    let expected = [&live, &frozen].map(|model| losses(model, &tokens, 0.0, None).0);
+    // Sums in f32 beside sums in f64.
+    assert!((report.live_loss.unwrap() - expected[0]).abs() < 1e-5, "{report:?} is not {expected:?}");
+    assert!((report.loss - expected[1]).abs() < 1e-5 && (expected[0] - expected[1]).abs() > 1e-3, "{expected:?}");
 }

@@ -64,15 +64,18 @@ fn write(
     let around: Vec<Option<LossAround>> = removed.iter().map(|(_, step, _)| LossAround::of(curve, *step)).collect();
     let around = around.into_iter().collect::<Option<Vec<_>>>();
     let around = around.ok_or_else(|| StageError::new("a norm was frozen outside the training"))?;
-    let columns: [ArrayRef; 6] = [
+    let real = |f: fn(&LossAround) -> f64| Arc::new(Float64Array::from_iter_values(around.iter().map(f))) as ArrayRef;
+    let columns: [ArrayRef; 7] = [
         Arc::new(StringArray::from_iter_values(removed.iter().map(|(site, ..)| site.to_string()))),
         Arc::new(UInt64Array::from_iter_values(removed.iter().map(|(_, step, _)| *step))),
         Arc::new(Float32Array::from_iter_values(removed.iter().map(|(.., scale)| *scale))),
-        Arc::new(Float64Array::from_iter_values(around.iter().map(|around| around.before))),
-        Arc::new(Float64Array::from_iter_values(around.iter().map(|around| around.after))),
-        Arc::new(UInt64Array::from_iter_values(around.iter().map(|around| around.recovered_after))),
+        real(|around| around.live),
+        real(|around| around.frozen),
+        real(|around| around.before),
+        Arc::new(UInt64Array::from_iter(around.iter().map(|around| around.recovered_after))),
     ];
-    let field = |(name, column): (&str, &ArrayRef)| Field::new(name, column.data_type().clone(), false);
+    let field =
+        |(name, column): (&str, &ArrayRef)| Field::new(name, column.data_type().clone(), name == "recovered_after");
     let fields: Vec<Field> = REMOVALS.into_iter().zip(&columns).map(field).collect();
     let table = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into())?;
     let meta = TableMeta {
@@ -80,7 +83,16 @@ fn write(
         description: "Each norm that was frozen, in order, and the training loss around it, in nats.".to_owned(),
     };
     write_table(cx.output("removals")?, table.schema(), [Ok(table)], &meta)?;
-    let slowest = around.iter().map(|around| around.recovered_after).max().unwrap_or(0);
-    cx.note(format!("{} norms frozen; the loss was back within 0.1 nats after at most {slowest} steps", removed.len()));
+    let slowest = around.iter().map(|around| around.recovered_after).try_fold(0, |most, steps| Some(most.max(steps?)));
+    cx.note(match slowest {
+        Some(steps) => format!(
+            "{} norms frozen; each time the loss was back within 0.1 nats after {steps} steps at most",
+            removed.len()
+        ),
+        None => format!(
+            "{} norms frozen; after some of them the loss was not back within 0.1 nats in 50 steps",
+            removed.len()
+        ),
+    });
     Ok(())
 }
