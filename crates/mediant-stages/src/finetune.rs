@@ -1,6 +1,6 @@
 //! `finetune`: a model trained further, its norms as they are.
 
-use mediant_artifact::{Facts, Kind, ModelReader, TableFacts, Tokens};
+use mediant_artifact::Facts;
 use mediant_engine::{
     Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -9,9 +9,10 @@ use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::columns::table_facts;
 use crate::device::compute_device;
-use crate::finetuning::{PORTS, Preset, TrainingOptions, check_inputs, check_steps, resources, with_recipe};
-use crate::lm_training::{CURVE, Course, Run, SavedWith, checkpoint_key, write_curve};
+use crate::finetuning::{Inputs, PORTS, Preset, TrainingOptions, check_inputs, check_steps, resources, with_recipe};
+use crate::lm_training::{CURVE, Run, curve_columns, outputs, write_curve};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -60,20 +61,7 @@ impl Stage for Finetune {
     }
 
     fn outputs(&self, config: &Config) -> Vec<Output> {
-        let mut outputs = vec![
-            Output::new("model", Kind::Model, "The model after the last step."),
-            Output::new("curve", Kind::Table, "Loss, learning rate and gradient norm of every step."),
-        ];
-        if !config.checkpoints.is_empty() {
-            let keys = config.checkpoints.iter().map(|step| checkpoint_key(*step)).collect();
-            outputs.push(Output::keyed(
-                "checkpoints",
-                Kind::Model,
-                keys,
-                "The model after each step of `checkpoints`.",
-            ));
-        }
-        outputs
+        outputs("Loss, learning rate and gradient norm of every step.", None, &config.checkpoints)
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -87,11 +75,8 @@ impl Stage for Finetune {
         let context = inputs.tokens("tokens").map_or(1, |tokens| tokens.context);
         let recipe = config.training.recipe(config.preset, context, config.seed);
         let model = check_inputs(inputs, &recipe, &config.checkpoints)?;
-        let columns = CURVE.map(str::to_owned).into();
-        let mut all = vec![
-            ("model".to_owned(), Facts::Model(model.clone())),
-            ("curve".to_owned(), Facts::Table(TableFacts { columns: Some(columns) })),
-        ];
+        let mut all =
+            vec![("model".to_owned(), Facts::Model(model.clone())), ("curve".to_owned(), table_facts(&CURVE))];
         if !config.checkpoints.is_empty() {
             all.push(("checkpoints".to_owned(), Facts::Model(model.clone())));
         }
@@ -105,24 +90,14 @@ impl Stage for Finetune {
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let artifact = cx.input("model")?;
-        let saved_with = SavedWith::of(&ModelReader::open(&artifact)?);
-        let tokens = Tokens::read(&cx.input("tokens")?)?;
-        let test = cx.optional("test")?.map(|test| Tokens::read(&test)).transpose()?;
-        let recipe = config.training.recipe(config.preset, tokens.meta.context, config.seed);
+        let inputs = Inputs::read(cx)?;
+        let recipe = config.training.recipe(config.preset, inputs.tokens.meta.context, config.seed);
+        let course = inputs.course(&recipe, &config.checkpoints, config.test_every);
         on_device!(compute_device(cx.device()), C, device => {
-            let model = mediant_lm::load::<C>(&artifact, &device)?;
-            let course = Course {
-                steps: recipe.steps,
-                tokens_per_step: (recipe.training.batch * recipe.training.accumulate * tokens.meta.context) as u64,
-                checkpoints: &config.checkpoints,
-                test_every: config.test_every,
-                test: test.as_ref(),
-                saved_with: &saved_with,
-            };
-            let trainer = Trainer::from_model(&model, recipe.training, &tokens)?;
+            let model = mediant_lm::load::<C>(&inputs.model, &device)?;
+            let trainer = Trainer::from_model(&model, recipe.training, &inputs.tokens)?;
             let (_, curve) = Run::finish(cx, trainer, course)?;
-            write_curve(cx, &curve, Vec::new())
+            write_curve(cx, curve_columns(&curve))
         })
     }
 }

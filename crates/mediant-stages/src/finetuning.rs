@@ -1,19 +1,20 @@
 //! What the stages that train a given model further share: presets, options, checks.
 
-use mediant_artifact::{ModelFacts, NormFacts, Processing};
-use mediant_engine::{InputFacts, Port, Problems, Resources};
+use mediant_artifact::{Artifact, Kind, ModelFacts, ModelReader, NormFacts, Processing, Tokens};
+use mediant_engine::{InputFacts, Port, Problems, Resources, RunContext, StageError};
 use mediant_lm::train::Training;
 use mediant_tensor::optim::Adam;
 use mediant_tensor::schedule::Schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::lm_training::{Course, SavedWith};
 use crate::model_input::check_tokens;
 
 pub(crate) const PORTS: &[Port] = &[
-    Port::one("model", &[mediant_artifact::Kind::Model], "The model to begin with."),
-    Port::one("tokens", &[mediant_artifact::Kind::Tokens], "Rows to learn from."),
-    Port::optional("test", &[mediant_artifact::Kind::Tokens], "Rows whose loss is measured now and then."),
+    Port::one("model", &[Kind::Model], "The model to begin with."),
+    Port::one("tokens", &[Kind::Tokens], "Rows to learn from."),
+    Port::optional("test", &[Kind::Tokens], "Rows whose loss is measured now and then."),
 ];
 
 /// Where defaults come from.
@@ -199,6 +200,38 @@ impl TrainingOptions {
             dropout: self.dropout.unwrap_or(if published.is_some() { 0.1 } else { 0.0 }) as f32,
         };
         Recipe { steps, training }
+    }
+}
+
+/// What a training of a given model reads.
+pub(crate) struct Inputs {
+    pub(crate) model: Artifact,
+    pub(crate) tokens: Tokens,
+    test: Option<Tokens>,
+    saved_with: SavedWith,
+}
+
+impl Inputs {
+    pub(crate) fn read<K>(cx: &RunContext<'_, K>) -> Result<Self, StageError> {
+        let model = cx.input("model")?;
+        Ok(Self {
+            saved_with: SavedWith::of(&ModelReader::open(&model)?),
+            model,
+            tokens: Tokens::read(&cx.input("tokens")?)?,
+            test: cx.optional("test")?.map(|test| Tokens::read(&test)).transpose()?,
+        })
+    }
+
+    pub(crate) fn course<'a>(&'a self, recipe: &Recipe, checkpoints: &'a [u64], test_every: u64) -> Course<'a> {
+        let rows = recipe.training.batch * recipe.training.accumulate;
+        Course {
+            steps: recipe.steps,
+            tokens_per_step: (rows * self.tokens.meta.context) as u64,
+            checkpoints,
+            test_every,
+            test: self.test.as_ref(),
+            saved_with: &self.saved_with,
+        }
     }
 }
 

@@ -1,10 +1,6 @@
 //! `ln_stats`: what the norms of a model divide by.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
-use arrow::datatypes::{Field, Schema};
-use mediant_artifact::{Facts, Kind, TableFacts, TableMeta, Tokens, write_table};
+use mediant_artifact::{Facts, Kind, Tokens};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -13,6 +9,7 @@ use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::columns::{Columns, table_facts};
 use crate::device::compute_device;
 use crate::model_input::check_tokens;
 
@@ -28,15 +25,20 @@ pub(crate) struct Config {}
 const PORTS: &[Port] =
     &[Port::one("model", &[Kind::Model], "The model."), Port::one("tokens", &[Kind::Tokens], "What it reads.")];
 
-/// The quantiles, in percent.
-const QUANTILES: [u32; 7] = [1, 5, 25, 50, 75, 95, 99];
-
 const COLUMNS: [&str; 6] = ["norm", "position", "token", "n", "mean", "sd"];
 
-fn columns() -> Vec<String> {
-    let quantiles = ["min".to_owned()].into_iter().chain(QUANTILES.map(|percent| format!("p{percent}")));
-    COLUMNS.map(str::to_owned).into_iter().chain(quantiles).chain(["max".to_owned()]).collect()
-}
+/// The quantiles, with the names of their columns.
+const QUANTILES: [(&str, f64); 9] = [
+    ("min", 0.0),
+    ("p1", 0.01),
+    ("p5", 0.05),
+    ("p25", 0.25),
+    ("p50", 0.5),
+    ("p75", 0.75),
+    ("p95", 0.95),
+    ("p99", 0.99),
+    ("max", 1.0),
+];
 
 impl Stage for LnStats {
     type Config = Config;
@@ -61,7 +63,7 @@ impl Stage for LnStats {
 
     fn infer(&self, _: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
         check_tokens(inputs, "model", "tokens")?;
-        Ok(vec![("scales".to_owned(), Facts::Table(TableFacts { columns: Some(columns()) }))])
+        Ok(vec![("scales".to_owned(), table_facts(&[&COLUMNS[..], &QUANTILES.map(|(name, _)| name)].concat()))])
     }
 
     fn resources(&self, _: &Config, inputs: &InputFacts) -> Resources {
@@ -73,8 +75,7 @@ impl Stage for LnStats {
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let tokens = Tokens::read(&cx.input("tokens")?)?;
-        let shares: Vec<f64> =
-            [0.0].into_iter().chain(QUANTILES.map(|percent| f64::from(percent) / 100.0)).chain([1.0]).collect();
+        let shares = QUANTILES.map(|(_, share)| share);
         let statistics = on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&cx.input("model")?, &device)?;
             scale_statistics(&model, &tokens, &shares, |done, total| {
@@ -82,43 +83,31 @@ impl Stage for LnStats {
                 cx.check_cancelled()
             })
         })?;
-        let table = table(&statistics)?;
-        let meta = TableMeta {
-            title: "Scales of the norms".to_owned(),
-            description: "What each norm computes to divide by, or would if it were live".to_owned(),
-        };
-        write_table(cx.output("scales")?, table.schema(), [Ok(table)], &meta)?;
-        Ok(())
+        table(&statistics).write(
+            cx.output("scales")?,
+            "Scales of the norms",
+            "What each norm computes to divide by, or would if it were live",
+        )
     }
 }
 
-fn table(statistics: &[ScaleStatistics]) -> Result<RecordBatch, StageError> {
+fn table(statistics: &[ScaleStatistics]) -> Columns {
     let class = |class: Option<bool>, [yes, no]: [&'static str; 2]| match class {
         Some(true) => yes,
         Some(false) => no,
         None => "all",
     };
-    let texts = |text: &dyn Fn(&ScaleStatistics) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(statistics.iter().map(text)))
-    };
-    let numbers = |number: &dyn Fn(&ScaleStatistics) -> f64| -> ArrayRef {
-        Arc::new(Float64Array::from_iter_values(statistics.iter().map(number)))
-    };
-    let mut arrays = vec![
-        texts(&|row| row.norm.clone()),
-        texts(&|row| class(row.first, ["first", "rest"]).to_owned()),
-        texts(&|row| class(row.special, ["separator", "other"]).to_owned()),
-        Arc::new(UInt64Array::from_iter_values(statistics.iter().map(|row| row.n))),
-        numbers(&|row| row.mean),
-        numbers(&|row| row.sd),
-    ];
-    arrays.extend((0..QUANTILES.len() + 2).map(|index| numbers(&|row| row.quantiles[index])));
-    let fields: Vec<Field> = columns()
-        .into_iter()
-        .zip(&arrays)
-        .map(|(name, array)| Field::new(name, array.data_type().clone(), false))
-        .collect();
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+    let shared = Columns::default()
+        .text("norm", statistics.iter().map(|row| &row.norm))
+        .text("position", statistics.iter().map(|row| class(row.first, ["first", "rest"])))
+        .text("token", statistics.iter().map(|row| class(row.special, ["separator", "other"])))
+        .count("n", statistics.iter().map(|row| row.n))
+        .number("mean", statistics.iter().map(|row| row.mean))
+        .number("sd", statistics.iter().map(|row| row.sd));
+    let quantiles = QUANTILES.iter().enumerate();
+    quantiles.fold(shared, |table, (index, (name, _))| {
+        table.number(name, statistics.iter().map(move |row| row.quantiles[index]))
+    })
 }
 
 const DETAILS: &str = "\

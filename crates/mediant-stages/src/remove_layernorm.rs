@@ -3,7 +3,7 @@
 mod plan;
 mod run;
 
-use mediant_artifact::{Facts, Kind, TableFacts};
+use mediant_artifact::{Facts, Kind};
 use mediant_engine::{
     Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -12,8 +12,9 @@ use mediant_lm::train::AuxiliaryWeight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::columns::table_facts;
 use crate::finetuning::{PORTS, Preset, Recipe, TrainingOptions, check_inputs, check_steps, resources, with_recipe};
-use crate::lm_training::{CURVE, checkpoint_key};
+use crate::lm_training::{CURVE, checkpoint_key, outputs};
 use plan::{ScheduleOptions, plan};
 
 /// The stage.
@@ -104,29 +105,9 @@ impl Stage for RemoveLayernorm {
     }
 
     fn outputs(&self, config: &Config) -> Vec<Output> {
-        let mut outputs = vec![
-            Output::new("model", Kind::Model, "The model after the last step."),
-            Output::new(
-                "curve",
-                Kind::Table,
-                "Loss, auxiliary loss, learning rate, gradient norm and frozen norms of every step.",
-            ),
-            Output::new(
-                "removals",
-                Kind::Table,
-                "Each norm: when it was frozen, at which scale, and the loss around it.",
-            ),
-        ];
-        if !config.checkpoints.is_empty() {
-            let keys = config.checkpoints.iter().map(|step| checkpoint_key(*step)).collect();
-            outputs.push(Output::keyed(
-                "checkpoints",
-                Kind::Model,
-                keys,
-                "The model after each step of `checkpoints`.",
-            ));
-        }
-        outputs
+        let curve = "Loss, auxiliary loss, learning rate, gradient norm and frozen norms of every step.";
+        let removals = "Each norm: when it was frozen, at which scale, and the loss around it.";
+        outputs(curve, Some(Output::new("removals", Kind::Table, removals)), &config.checkpoints)
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -159,13 +140,10 @@ impl Stage for RemoveLayernorm {
                 Err(error) => Err(Problems::input("model", error.to_string())),
             }
         };
-        let columns = |names: &[&str]| {
-            Facts::Table(TableFacts { columns: Some(names.iter().map(|n| (*n).to_owned()).collect()) })
-        };
         let mut all = vec![
             ("model".to_owned(), after(recipe.steps)?),
-            ("curve".to_owned(), columns(&[&CURVE[..], &MORE].concat())),
-            ("removals".to_owned(), columns(&REMOVALS)),
+            ("curve".to_owned(), table_facts(&[&CURVE[..], &MORE].concat())),
+            ("removals".to_owned(), table_facts(&REMOVALS)),
         ];
         for &step in &config.checkpoints {
             all.push((format!("checkpoints[{}]", checkpoint_key(step)), after(step)?));

@@ -45,6 +45,17 @@ impl ScheduleOptions {
         *self == Self::default()
     }
 
+    /// The options that are there.
+    fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("schedule.ln2", self.ln2.is_some()),
+            ("schedule.ln1_qk", self.ln1_qk.is_some()),
+            ("schedule.ln1_v", self.ln1_v.is_some()),
+            ("schedule.ln_final", self.ln_final.is_some()),
+        ];
+        all.into_iter().filter(|(_, given)| *given).map(|(option, _)| option).collect()
+    }
+
     fn schedule(&self, preset: Preset, layers: usize, steps: u64) -> RemovalSchedule {
         let of = |start, gap| Group { start, gap };
         let published = |ln2, ln1_qk, ln1_v, ln_final| RemovalSchedule { ln2, ln1_qk, ln1_v, ln_final };
@@ -80,22 +91,32 @@ pub(super) fn plan(config: &Config, model: &ModelFacts, steps: u64) -> Result<Ve
         return Err(Problems::config("preset", why).help("`scaled` fits the schedule to the model"));
     }
     let sites = chosen(config, model)?;
+    if let Some(option) =
+        config.schedule.given().into_iter().find(|given| sites.iter().all(|site| option_of(*site) != *given))
+    {
+        let message = "none of these norms is among those that are frozen";
+        return Err(Problems::config(option, message).help("leave it out, or name them in `sites`"));
+    }
     let schedule = config.schedule.schedule(config.preset, model.n_layers, steps);
     let planned: Vec<_> = sites.into_iter().map(|site| (site, schedule.step(site))).collect();
     match planned.iter().find(|(_, step)| !(1..steps).contains(step)) {
         Some((site, step)) => {
-            let option = match site {
-                NormSite::Final => "schedule.ln_final",
-                NormSite::Block(_, BlockNorm::Mlp) => "schedule.ln2",
-                NormSite::Block(_, BlockNorm::QueryKey) => "schedule.ln1_qk",
-                NormSite::Block(_, BlockNorm::Value) => "schedule.ln1_v",
-            };
             let message = format!(
                 "`{site}` would be frozen after step {step}; that must lie after the first step and before the last, which is {steps}"
             );
-            Err(Problems::config(option, message).help("a longer training, or a schedule of your own"))
+            Err(Problems::config(option_of(*site), message).help("a longer training, or a schedule of your own"))
         }
         None => Ok(planned),
+    }
+}
+
+/// The option that says when a norm is frozen.
+fn option_of(site: NormSite) -> &'static str {
+    match site {
+        NormSite::Final => "schedule.ln_final",
+        NormSite::Block(_, BlockNorm::Mlp) => "schedule.ln2",
+        NormSite::Block(_, BlockNorm::QueryKey) => "schedule.ln1_qk",
+        NormSite::Block(_, BlockNorm::Value) => "schedule.ln1_v",
     }
 }
 
