@@ -68,6 +68,7 @@ fn child() {
             Ok(_) => say("WROTE"),
             Err(error) => say(&format!("REFUSED {error}")),
         },
+        "fill" => super::disk::fill(&store),
         other => panic!("no task {other}"),
     }
 }
