@@ -28,6 +28,8 @@ FAMILIES = {
     "batchtopk": {"architecture": "batchtopk", "k": 16},
     "matryoshka": {"architecture": "matryoshka", "k": 16, "matryoshka_widths": [64]},
     "jumprelu": {"architecture": "jumprelu", "b_dec_init": "mean"},
+    "layer_norm": {"architecture": "topk", "k": 16, "normalize_activations": "layer_norm"},
+    "const_norm": {"architecture": "gated", "l1": 0.05, "normalize_activations": "constant_norm_rescale"},
 }
 PIPELINE = {
     "mediant": 1,

@@ -288,6 +288,9 @@ pub struct DictionaryFacts {
     /// Whether it is a `topk` that chooses by pre-activations as they are, not times decoder norms.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_topk: bool,
+    /// How every vector is normalised by itself before it is encoded, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_norm: Option<String>,
 }
 
 /// The facts of a table.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::format::saelens::{self, HOOK_OUT, Metadata};
 use crate::format::{self, Foreign, Format, Held, dictionary_learning, gemma_scope, sparsify, tensors};
 use crate::train::Trained;
-use crate::{Activation, AuxLoss, BatchChoice, Error, JumpRelu, Objective, Result, Sae, Sparsity, Training};
+use crate::{Activation, AuxLoss, BatchChoice, Error, InputNorm, JumpRelu, Objective, Result, Sae, Sparsity, Training};
 
 /// The `config` of a dictionary's meta.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ use crate::{Activation, AuxLoss, BatchChoice, Error, JumpRelu, Objective, Result
 struct Config {
     activation: Activation,
     apply_b_dec_to_input: bool,
+    #[serde(default, skip_serializing_if = "InputNorm::is_none")]
+    input_norm: InputNorm,
     /// Whether there is a W_skip.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     skip: bool,
@@ -68,6 +70,7 @@ pub fn write(artifact: ArtifactWriter, trained: &Trained, training: &Training, o
     let config = Config {
         activation: trained.sae.activation(),
         apply_b_dec_to_input: trained.sae.apply_b_dec_to_input(),
+        input_norm: trained.sae.input_norm(),
         skip: trained.sae.weights().w_skip.is_some(),
         training: json!(training),
         facts: json!(trained.facts),
@@ -95,6 +98,7 @@ pub fn write_loaded(
     let config = Config {
         activation: sae.activation(),
         apply_b_dec_to_input: sae.apply_b_dec_to_input(),
+        input_norm: sae.input_norm(),
         skip: foreign.skips(),
         training: Value::Null,
         facts: Value::Null,
@@ -152,7 +156,8 @@ pub fn read(artifact: &Artifact) -> Result<(Sae, DictionaryMeta)> {
         Ok(tensor.to_f32()?)
     };
     let weights = tensors::weights(config.activation, sizes, tensor)?;
-    Ok((Sae::new(weights, config.activation, config.apply_b_dec_to_input)?, reader.meta))
+    let sae = Sae::new(weights, config.activation, config.apply_b_dec_to_input)?.with_input_norm(config.input_norm)?;
+    Ok((sae, reader.meta))
 }
 
 /// Writes a dictionary artifact into a folder, which is made, in a format of another tool; with decoder rows of norm 1 if
@@ -167,6 +172,7 @@ pub fn export(artifact: &Artifact, format: Format, fold_decoder_norms: bool, fol
         d_in: meta.d_in,
         d_out: meta.d_out,
         skips: sae.weights().w_skip.is_some(),
+        input_norm: sae.input_norm().given(),
     };
     if let Some((why, help)) = format::refusal(format, held) {
         return Err(Error::Data(format!("{why}; {help}")));

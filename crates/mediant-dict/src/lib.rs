@@ -8,6 +8,7 @@ mod encode;
 mod error;
 pub mod evaluate;
 pub mod format;
+mod input_norm;
 mod objective;
 mod product;
 mod pursuit;
@@ -23,6 +24,7 @@ pub use config::{
     SparsityMode, TrainConfig, Training, Transcoder,
 };
 pub use error::{Error, Result};
+pub use input_norm::InputNorm;
 pub use mediant_tensor::kernels::sparse::Codes;
 pub use objective::{AuxLoss, BatchChoice, DecoderNorm, JumpRelu, Objective, Sparsity, TopAfa};
 pub use pursuit::MatchingPursuit;

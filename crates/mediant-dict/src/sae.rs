@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encode::{choose, magnitude, positive_entries, pre_activations, scaled_plus_rows};
 use crate::product::{add_times_transposed, pieces};
-use crate::{Error, Extra, MatchingPursuit, Result, Weights, afa, pursuit};
+use crate::{Error, Extra, InputNorm, MatchingPursuit, Result, Weights, afa, pursuit};
 
 /// How pre-activations become codes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,8 @@ impl Activation {
 }
 
 /// A sparse autoencoder for inference: `f = activation((x − b_dec) W_enc + b_enc)`, `x̂ = f W_dec + b_dec`; or a transcoder,
-/// whose output is another activation, with x W_skipᵀ added if it has that.
+/// whose output is another activation, with x W_skipᵀ added if it has that. With an [`InputNorm`] x is the normalised vector, and
+/// x̂ is brought back.
 ///
 /// Every row of a result depends on its own row of the input alone, to the bit.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +63,7 @@ pub struct Sae {
     weights: Weights,
     activation: Activation,
     apply_b_dec_to_input: bool,
+    input_norm: InputNorm,
     /// Norms of the decoder rows, where latents are chosen by them.
     norms: Option<Vec<f32>>,
 }
@@ -97,7 +99,18 @@ impl Sae {
             }
             _ => None,
         };
-        Ok(Self { weights, activation, apply_b_dec_to_input, norms })
+        Ok(Self { weights, activation, apply_b_dec_to_input, input_norm: InputNorm::None, norms })
+    }
+
+    /// The same, of normalised vectors.
+    ///
+    /// # Errors
+    /// For a transcoder, whose output is no vector that was normalised.
+    pub fn with_input_norm(self, input_norm: InputNorm) -> Result<Self> {
+        if !input_norm.is_none() && (self.weights.d_out != self.weights.d_in || self.weights.w_skip.is_some()) {
+            return Err(Error::Data(format!("a transcoder with `normalize_activations: {}`", input_norm.name())));
+        }
+        Ok(Self { input_norm, ..self })
     }
 
     /// The parameters.
@@ -115,6 +128,16 @@ impl Sae {
         self.apply_b_dec_to_input
     }
 
+    /// What happens to every vector before it is encoded.
+    pub fn input_norm(&self) -> InputNorm {
+        self.input_norm
+    }
+
+    /// Vectors `[rows, d_in]` as they are encoded, but for `b_dec`.
+    pub fn normalised(&self, x: &[f32]) -> Vec<f32> {
+        self.input_norm.apply(x, self.weights.d_in, &mut Vec::new()).to_vec()
+    }
+
     /// Codes of `x`, `[rows, d_in]`.
     pub fn encode(&self, x: &[f32]) -> Codes {
         let (d_in, d_sae) = (self.weights.d_in, self.weights.d_sae);
@@ -126,9 +149,10 @@ impl Sae {
             codes.truncate(rows);
             return codes;
         }
-        let (mut all, mut centred, mut buffer) = (Codes::default(), Vec::new(), Vec::new());
+        let (mut all, mut buffer) = (Codes::default(), Vec::new());
+        let (mut normalised, mut centred) = (Vec::new(), Vec::new());
         for piece in pieces(rows, d_sae) {
-            let x = &x[piece.start * d_in..piece.end * d_in];
+            let x = self.input_norm.apply(&x[piece.start * d_in..piece.end * d_in], d_in, &mut normalised);
             let b_dec = &self.weights.b_dec;
             let inputs =
                 if self.apply_b_dec_to_input { scaled_plus_rows(1.0, x, -1.0, b_dec, &mut centred) } else { x };
@@ -152,21 +176,23 @@ impl Sae {
         all
     }
 
-    /// Reconstructions `[rows, d_out]` from codes, without what skips the latents.
-    pub fn decode(&self, codes: &Codes) -> Vec<f32> {
-        match (self.activation, &self.norms) {
+    /// Reconstructions `[rows, d_out]` of the vectors `x`, `[rows, d_in]`, from codes, without what skips the latents.
+    pub fn decode(&self, codes: &Codes, x: &[f32]) -> Vec<f32> {
+        let mut made = match (self.activation, &self.norms) {
             (Activation::TopAfa, _) | (_, None) => codes.decode(&self.weights.w_dec, &self.weights.b_dec),
             (_, Some(norms)) => {
                 let mut codes = codes.clone();
                 codes.divide_by(norms);
                 codes.decode(&self.weights.w_dec, &self.weights.b_dec)
             }
-        }
+        };
+        self.input_norm.undo(&mut made, x, self.weights.d_in);
+        made
     }
 
     /// What is made of `x`, `[rows, d_in]`: `[rows, d_out]`.
     pub fn reconstruct(&self, x: &[f32]) -> Vec<f32> {
-        let mut out = self.decode(&self.encode(x));
+        let mut out = self.decode(&self.encode(x), x);
         self.add_skipped(1.0, x, &mut out);
         out
     }

@@ -41,9 +41,9 @@ impl<C: Compute> Edit<C> for SaeSplice {
         let x = activation.clone().into_data().into_vec::<f32>();
         let x = x.map_err(|error| mediant_lm::Error::Hook(format!("`{point}` cannot be read: {error:?}")))?;
         let codes = self.sae.encode(&x);
-        let mut spliced = self.sae.decode(&self.without(&codes));
+        let mut spliced = self.sae.decode(&self.without(&codes), &x);
         if self.keep_error {
-            let whole = self.sae.decode(&codes);
+            let whole = self.sae.decode(&codes, &x);
             for ((spliced, whole), x) in spliced.iter_mut().zip(whole).zip(x) {
                 *spliced = x + (*spliced - whole);
             }

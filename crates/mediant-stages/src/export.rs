@@ -167,6 +167,7 @@ fn check_dictionary(format: format::Format, fold: bool, dictionary: &DictionaryF
         d_in: dictionary.d_in,
         d_out: dictionary.hook_out.as_ref().map(HookFact::width),
         skips: dictionary.skips,
+        input_norm: dictionary.input_norm.as_deref(),
     };
     if let Some((why, help)) = refusal(format, held) {
         return Err(Problems::config("format", why).help(help));
@@ -207,7 +208,7 @@ fn check_model(format: Format, model: &ModelFacts) -> Result<(), Problems> {
 const DETAILS: &str = "\
 | `format` | files | what it holds |
 | --- | --- | --- |
-| `saelens` | `cfg.json`, `sae_weights.safetensors` | every architecture but `top_afa`, in SAELens 6's inference form, with hook points, context and the options of the training; of transcoders `relu` and `jumprelu` |
+| `saelens` | `cfg.json`, `sae_weights.safetensors` | every architecture but `top_afa`, in SAELens 6's inference form, with hook points, context and the options of the training; of transcoders `relu` and `jumprelu`; it alone has a place for vectors normalised one by one (`layer_norm`, `constant_norm_rescale`) |
 | `sparsify` | `cfg.json`, `sae.safetensors` | `topk` alone; transcoders if they write vectors as wide as they read |
 | `gemma_scope` | `params.npz` | `jumprelu`, and `relu` with thresholds of 0; transcoders without a skip connection; no hook point |
 | `dictionary_learning` | `ae.pt`, `config.json` | `relu` (AutoEncoder; AutoEncoderNew where b_dec is not subtracted), `gated`, `topk`, and `jumprelu`, `batchtopk` among them, as JumpReluAutoEncoder; with hook point, layer, learning rate, steps and seed |

@@ -90,6 +90,7 @@ impl Stage for LoadSae {
             hook_out: written.map(|hook| HookFact { name: hook.name.to_owned(), shape: vec![foreign.d_out] }),
             skips: foreign.skips(),
             plain_topk: foreign.activation.is_plain_topk(),
+            input_norm: foreign.input_norm.given().map(str::to_owned),
         };
         Ok(vec![("sae".to_owned(), Facts::Dictionary(facts))])
     }
@@ -195,7 +196,7 @@ const DETAILS: &str = "\
 
 | `format` | files | what is read |
 | --- | --- | --- |
-| `saelens` | `cfg.json`, `sae_weights.safetensors` | SAELens 6: standard (`relu` here), gated, topk, jumprelu, which its batchtopk and matryoshka are saved as, matching_pursuit; transcoder, skip_transcoder, jumprelu_transcoder, jumprelu_skip_transcoder |
+| `saelens` | `cfg.json`, `sae_weights.safetensors` | SAELens 6: standard (`relu` here), gated, topk, jumprelu, which its batchtopk and matryoshka are saved as, matching_pursuit; transcoder, skip_transcoder, jumprelu_transcoder, jumprelu_skip_transcoder; `normalize_activations` `none`, `layer_norm` or `constant_norm_rescale` |
 | `sparsify` | `cfg.json`, `sae.safetensors` | EleutherAI's sparse coders: topk; transcoders (`transcode`) with and without `skip_connection` |
 | `gemma_scope` | `params.npz`, or any `.npz` given as a file | Gemma Scope: jumprelu whose input is the activation itself; a transcoder if `hook_out` says so |
 | `dictionary_learning` | `ae.pt`, `config.json` | AutoEncoder, AutoEncoderNew, GatedAutoEncoder, AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE, JumpReluAutoEncoder |

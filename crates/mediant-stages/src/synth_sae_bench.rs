@@ -61,6 +61,7 @@ impl Stage for SynthSaeBench {
             hook_out: None,
             skips: false,
             plain_topk: false,
+            input_norm: None,
         };
         let mut facts = vec![("truth".to_owned(), Facts::Dictionary(truth))];
         if config.cache {

@@ -91,6 +91,7 @@ impl Stage for TrainSae {
             hook_out: hook_out.map(|out| HookFact { name: out.name.clone(), shape: vec![out.width()] }),
             skips: config.sae.skip,
             plain_topk: activation.is_plain_topk(),
+            input_norm: training.normalize_activations.input_norm().given().map(str::to_owned),
         };
         start::check_start(config, &facts, inputs)?;
         Ok(vec![("sae".to_owned(), Facts::Dictionary(facts))])
@@ -248,11 +249,13 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
   `∂L0/∂θ_i = −1/ε`, and with `jumprelu_ste_to_input: true` their negatives towards `z_i`. `pre_act_loss_coefficient: p` adds \
   `p Σ_dead max(θ_i − z_i, 0) ‖W_dec,i‖₂`. With `relative`, as in dictionary_learning, L0 counts and has its gradient at `f_i` in the place of \
   `z_i`, so that a latent that is not active counts as lying at 0; that loss alone keeps θ from falling below 0, and nothing else does.
-- `top_afa` (`SewoongLee/top-afa-sae`): the number of active latents is chosen for each vector. There is no b_enc; with   `q_i = (max(z_i, 0) ‖W_dec,i‖₂)²`, sorted falling, and `c_k = √(q_1 + … + q_k)`, the `k*` latents of the largest q are active for which `c_k`   is nearest `‖x'‖`, `1 ≤ k* < d_sae`. Loss `‖x − x̂‖² + d_in λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²` with λ = `afa_coeff`, c = `aux_loss_coefficient` (1/32) and   ê made by the `k_aux` (512) dead latents of the largest activations; unlike that of `topk`, this last term trains what made x̂ too. This is `d_in`   times the paper's loss, which averages over dimensions, so that coefficients mean the same. Before each step the gradient of W_dec loses its component along the rows   and the rows are divided by their norms. The paper normalises each vector to mean 0 and deviation 1, and trains with `adam_beta2: 0.99`,   `dead_feature_window: 4` and `max_grad_norm: null`; here the nearest to its normalisation is `normalize_activations: expected_average_only_in`. The encoder   starts as the transpose of the decoder, with columns of norm 1, and with `encoder_init_norm: null` with those of the paper's code. λ takes the place of k: a larger one gives more active latents.
+- `top_afa` (`SewoongLee/top-afa-sae`): the number of active latents is chosen for each vector. There is no b_enc; with   `q_i = (max(z_i, 0) ‖W_dec,i‖₂)²`, sorted falling, and `c_k = √(q_1 + … + q_k)`, the `k*` latents of the largest q are active for which `c_k`   is nearest `‖x'‖`, `1 ≤ k* < d_sae`. Loss `‖x − x̂‖² + d_in λ (‖f‖₂ − ‖x‖₂)² + c ‖(x − x̂) − ê‖²` with λ = `afa_coeff`, c = `aux_loss_coefficient` (1/32) and   ê made by the `k_aux` (512) dead latents of the largest activations; unlike that of `topk`, this last term trains what made x̂ too. This is `d_in`   times the paper's loss, which averages over dimensions, so that coefficients mean the same. Before each step the gradient of W_dec loses its component along the rows   and the rows are divided by their norms. The paper normalises each vector to mean 0 and deviation 1, and trains with `adam_beta2: 0.99`,   `dead_feature_window: 4` and `max_grad_norm: null`: `normalize_activations: layer_norm`. The encoder   starts as the transpose of the decoder, with columns of norm 1, and with `encoder_init_norm: null` with those of the paper's code. λ takes the place of k: a larger one gives more active latents.
 
 With `l0_target: t` the sparsity coefficient λ of `relu`, `gated` or `jumprelu` is steered once it has warmed up: \
 `λ = λ₀ exp(Σ 0.01 c + g c̄)` with g 6 for `jumprelu`, whose thresholds answer late, and 2 for the others, `c = (L0 − t) / t` of each batch so far, kept between -1 and 1, and c̄ its running mean over some ten steps: a \
 proportional-integral controller on log λ, for sweeps at equal L0; SAELens and dictionary_learning have none. The curve holds λ step by step.
+
+**Normalisation.** `normalize_activations` multiplies all vectors by one factor during training, which is then taken over into the weights: `√d_in / E‖x‖` (`expected_average_only_in`) or `1 / √E‖x‖²` (`root_mean_square_norm`, dictionary_learning's). Or it normalises each vector by itself, before it is encoded, and brings the reconstruction back, in training and ever after, since weights cannot hold that: `x' = (x − μ) / (σ + 1e-5)`, `x̂ = x̂' σ + μ` with μ and σ the mean and the unbiased deviation of the numbers of x (`layer_norm`), or `x' = x √d_in / ‖x‖` (`constant_norm_rescale`). Losses and `ev_trainer` are then of normalised vectors, as in top-AFA's and OpenAI's code, so that each counts alike and coefficients mean the same for all hook points; SAELens takes them of the vectors as they are, where long ones count more, and has no AuxK then. `evaluate_sae` measures what was brought back.
 
 **Heads.** A hook point of several heads, `hook_z` for example, is read as one vector, the heads one beside the other in their order, as \
 SAELens takes `hook_z`.
@@ -269,7 +272,7 @@ what a transcoder writes.
 
 **Warm start.** A dictionary at `start` gives the initial parameters, W_skip and thresholds included; the moments of Adam, the learning rate and the \
 order of the data begin anew. Its architecture must be the one that the training's is at inference (a `jumprelu` for `batchtopk` and `matryoshka`, whose \
-running threshold is learnt anew from 0), and its shape the training's.
+running threshold is learnt anew from 0), it must normalise single vectors as the training does, and its shape must be the training's.
 
 `decoder_norm` says what keeps the rows of W_dec at norm 1, if anything does: nothing with `free` (SAELens; the default of all but \
 `top_afa`). With `one_after_step` (dictionary_learning) the gradient loses its component along each row, gradients are clipped, and after the \

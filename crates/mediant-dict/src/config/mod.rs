@@ -13,6 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use training::{EncoderInit, LearningRate, Training, Transcoder};
 
+use crate::InputNorm;
+
 /// The options of `train_sae`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +69,8 @@ pub struct TrainConfig {
     /// shuffled. (SAELens mixes 2,560 positions by default, dictionary_learning about four million.)
     #[serde(default = "defaults::block")]
     pub block: u64,
-    /// Batches from which `sae.normalize_activations` estimates the norm, by default 1000, and at most one epoch.
+    /// Batches from which `sae.normalize_activations` estimates the norm, at most one epoch; by default 1000, and 100 with
+    /// `root_mean_square_norm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_estimate_batches: Option<u64>,
     /// What numbers are rounded to before they are multiplied, by default f32; the others are for a GPU.
@@ -121,7 +124,7 @@ impl ComputeDtype {
     }
 }
 
-/// Scaling of the activations during training.
+/// Normalisation of the activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
@@ -130,6 +133,34 @@ pub enum Normalize {
     None,
     /// Times √d_in / E‖x‖ (Anthropic, April 2024 update); what a transcoder is to make by a factor of its own, √d_out / E‖y‖.
     ExpectedAverageOnlyIn,
+    /// Over √E‖x‖² (dictionary_learning's `get_norm_factor`); what a transcoder is to make by a factor of its own, √E‖y‖².
+    RootMeanSquareNorm,
+    /// Every vector by itself, `(x − mean(x)) / (std(x) + 1e-5)`, in training and at inference (SAELens; top-AFA; OpenAI's GPT-2
+    /// autoencoders).
+    LayerNorm,
+    /// Every vector by itself, `x √d_in / ‖x‖`, in training and at inference (SAELens).
+    ConstantNormRescale,
+}
+
+impl Normalize {
+    /// Batches from which a factor for all vectors is estimated if nothing else is said: SAELens' and dictionary_learning's
+    /// defaults.
+    fn estimate_batches(self) -> Option<u64> {
+        match self {
+            Self::ExpectedAverageOnlyIn => Some(1000),
+            Self::RootMeanSquareNorm => Some(100),
+            Self::None | Self::LayerNorm | Self::ConstantNormRescale => None,
+        }
+    }
+
+    /// What happens to every vector by itself.
+    pub fn input_norm(self) -> InputNorm {
+        match self {
+            Self::LayerNorm => InputNorm::LayerNorm,
+            Self::ConstantNormRescale => InputNorm::ConstantNormRescale,
+            Self::None | Self::ExpectedAverageOnlyIn | Self::RootMeanSquareNorm => InputNorm::None,
+        }
+    }
 }
 
 /// The initial `b_dec`.

@@ -1,6 +1,6 @@
 //! From the options that a user wrote to those of the trainer, with everything that is wrong with them.
 
-use super::{Architecture, LearningRate, LrSchedule, Normalize, TrainConfig, Training, Transcoder};
+use super::{Architecture, LearningRate, LrSchedule, TrainConfig, Training, Transcoder};
 use crate::train::not_on_devices;
 
 /// A wrong option: a path into the config, what is wrong, and what would be right.
@@ -30,9 +30,11 @@ impl TrainConfig {
         let transcoder = wrong.transcoder(self);
         let steps = wrong.steps(self);
         wrong.threshold_start(&objective, steps);
-        let estimates = self.sae.normalize_activations != Normalize::None;
-        if self.norm_estimate_batches.is_some() && !estimates {
-            wrong.add("norm_estimate_batches", "does nothing without `sae.normalize_activations`", None);
+        let estimate_batches = self.sae.normalize_activations.estimate_batches();
+        if self.norm_estimate_batches.is_some() && estimate_batches.is_none() {
+            let help =
+                "it belongs to `sae.normalize_activations: expected_average_only_in` and `root_mean_square_norm`";
+            wrong.add("norm_estimate_batches", "does nothing: no norm is estimated from batches", Some(help));
         }
         if self.lr_end.is_some() && self.lr_schedule == LrSchedule::Constant {
             wrong.add("lr_end", "does nothing with a constant learning rate", Some("add `lr_schedule: cosine`"));
@@ -64,7 +66,7 @@ impl TrainConfig {
             apply_b_dec_to_input: self.sae.apply_b_dec_to_input.unwrap_or(transcoder.is_none()),
             normalize_activations: self.sae.normalize_activations,
             b_dec_init: self.sae.b_dec_init,
-            norm_estimate_batches: estimates.then(|| self.norm_estimate_batches.unwrap_or(1000)),
+            norm_estimate_batches: estimate_batches.map(|batches| self.norm_estimate_batches.unwrap_or(batches)),
             compute_dtype: self.compute_dtype,
             log_every: self.log_every,
             seed: self.seed,
@@ -141,6 +143,12 @@ impl Wrong {
                 format!("there are no transcoders of `architecture: {name}`: neither SAELens nor sparsify has them");
             let names: Vec<&str> = built.iter().map(|family| family.name()).collect();
             self.add("sae.architecture", message, Some(&format!("they are of `{}`", names.join("`, `"))));
+        }
+        if !sae.normalize_activations.input_norm().is_none() {
+            let name = sae.normalize_activations.input_norm().name();
+            let message = format!("a transcoder's output cannot be brought back from `{name}`: it is another vector");
+            let help = "`expected_average_only_in` and `root_mean_square_norm` have a factor for each of the two";
+            self.add("sae.normalize_activations", message, Some(help));
         }
         if sae.apply_b_dec_to_input == Some(true) {
             let message = "a transcoder's `b_dec` belongs to its output and cannot be subtracted from its input";

@@ -127,7 +127,8 @@ pub struct SaeConfig {
     /// Transcoders: add `x W_skipᵀ` to the output, W_skip trained from zero.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,
-    /// Scaling of the activations during training, taken over into the weights at its end.
+    /// Normalisation of the activations: by one factor for all during training, taken over into the weights at its end; or of each
+    /// vector by itself, undone in the reconstruction, and then no option of transcoders.
     #[serde(default)]
     pub normalize_activations: Normalize,
     /// The initial `b_dec`.

@@ -41,7 +41,7 @@ pub struct Training {
     pub decoder_norm: DecoderNorm,
     /// Whether the encoder's input is the activation minus `b_dec`.
     pub apply_b_dec_to_input: bool,
-    /// Scaling of the activations.
+    /// Normalisation of the activations.
     pub normalize_activations: Normalize,
     /// The initial `b_dec`.
     pub b_dec_init: BDecInit,

@@ -43,7 +43,7 @@ impl ByBatch {
         }
         let mut weights = sae.weights().clone();
         weights.extra = Extra::None;
-        let sae = Sae::new(weights, Activation::Relu, sae.apply_b_dec_to_input())?;
+        let sae = Sae::new(weights, Activation::Relu, sae.apply_b_dec_to_input())?.with_input_norm(sae.input_norm())?;
         Ok(Self { sae, k, batch, least: Vec::new(), waiting: Vec::new(), rows: 0 })
     }
 

@@ -11,7 +11,7 @@ use crate::{Activation, Sae};
 /// The norms of one input and its code.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ZfPoint {
-    /// ‖z‖, of what the autoencoder reads.
+    /// ‖z‖, of what the autoencoder reads, normalised if it does that.
     pub z_norm: f64,
     /// ‖f‖.
     pub f_norm: f64,
@@ -86,7 +86,7 @@ mod tests {
             // x = 1.5 · (2, 0, 0) + 2 · (0, 1, 0) + b_dec: norms 3, 2 and 2.
             let x = [3.0, 2.0, 2.0];
             let codes = sae.encode(&x);
-            assert_eq!(sae.decode(&codes), x);
+            assert_eq!(sae.decode(&codes, &x), x);
             let point = Zf::new(&sae).point(&x, &codes, 0);
             assert!((point.z_norm - 17f64.sqrt()).abs() < 1e-6 && (point.f_norm - 17f64.sqrt()).abs() < 1e-6);
             assert!(point.eps_lbo < 1e-7, "{activation:?}: {}", point.eps_lbo);

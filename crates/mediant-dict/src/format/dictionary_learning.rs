@@ -24,7 +24,7 @@ use super::json::Config;
 use super::layout::{Further, Layout, Matrix};
 use super::stored::{Number, TensorFile};
 use super::{Format, torch, write};
-use crate::{Activation, Error, Result, Sae};
+use crate::{Activation, Error, InputNorm, Result, Sae};
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const WEIGHTS: &str = "ae.pt";
@@ -77,6 +77,7 @@ pub(super) fn open(path: &Path) -> Result<Foreign> {
         format: Format::DictionaryLearning,
         activation,
         apply_b_dec_to_input: !matches!(class, "AutoEncoderNew" | "JumpReluAutoEncoder"),
+        input_norm: InputNorm::None,
         d_in,
         d_out: d_in,
         d_sae,

@@ -8,7 +8,7 @@ use super::layout::Layout;
 use super::stored::TensorFile;
 use super::tensors::Sizes;
 use super::{Format, dictionary_learning, gemma_scope, saelens, sparsify};
-use crate::{Activation, Result, Sae};
+use crate::{Activation, InputNorm, Result, Sae};
 
 /// A dictionary whose configs and headers were read and fit together; its numbers are still to be read.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Foreign {
     pub activation: Activation,
     /// Whether b_dec is subtracted from the input.
     pub apply_b_dec_to_input: bool,
+    /// What happens to every vector before it is encoded.
+    pub input_norm: InputNorm,
     /// Width of its input.
     pub d_in: usize,
     /// Width of its output.
@@ -86,7 +88,7 @@ impl Foreign {
     /// When they cannot be read or one is not finite.
     pub fn load(&self) -> Result<Sae> {
         let weights = self.layout.read(&self.file, self.sizes())?;
-        Sae::new(weights, self.activation, self.apply_b_dec_to_input)
+        Sae::new(weights, self.activation, self.apply_b_dec_to_input)?.with_input_norm(self.input_norm)
     }
 
     /// Whether something skips the latents.

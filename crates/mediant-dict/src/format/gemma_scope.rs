@@ -12,7 +12,7 @@ use super::foreign::{Foreign, Writes};
 use super::input::Input;
 use super::layout::{Layout, Matrix};
 use super::{Format, npz, tensors, write};
-use crate::{Activation, Error, Extra, Result, Sae};
+use crate::{Activation, Error, Extra, InputNorm, Result, Sae};
 
 pub(super) const WEIGHTS: &str = "params.npz";
 
@@ -32,6 +32,7 @@ pub(super) fn open(path: &Path) -> Result<Foreign> {
         format: Format::GemmaScope,
         activation: Activation::JumpRelu,
         apply_b_dec_to_input: false,
+        input_norm: InputNorm::None,
         d_in,
         d_out,
         d_sae,

@@ -13,7 +13,7 @@ use super::foreign::{Foreign, Writes};
 use super::json::Config;
 use super::layout::Layout;
 use super::{Format, safetensors, tensors, write};
-use crate::{Activation, Error, MatchingPursuit, Result, Sae};
+use crate::{Activation, Error, InputNorm, MatchingPursuit, Result, Sae};
 
 pub(super) const CONFIG: &str = "cfg.json";
 pub(super) const WEIGHTS: &str = "sae_weights.safetensors";
@@ -77,7 +77,7 @@ fn config(sae: &Sae, architecture: &str, metadata: &Metadata) -> Value {
         config.insert("rescale_acts_by_decoder_norm".into(), rescale_acts_by_decoder_norm.into());
     }
     config.insert("dtype".into(), "float32".into());
-    config.insert("normalize_activations".into(), "none".into());
+    config.insert("normalize_activations".into(), sae.input_norm().name().into());
     config.insert("apply_b_dec_to_input".into(), sae.apply_b_dec_to_input().into());
     config.insert("device".into(), "cpu".into());
     // Heads are read as one vector; SAELens' transcoders take no notice of the option.
@@ -171,6 +171,15 @@ fn matching_pursuit(config: &Config) -> Result<MatchingPursuit> {
     })
 }
 
+/// An option's value, one of those that are honoured, the first where it is absent.
+fn one_of<'a>(config: &'a Config, option: &str, known: &[&'a str]) -> Result<&'a str> {
+    let value = config.text(option)?.unwrap_or(known[0]);
+    if known.contains(&value) {
+        return Ok(value);
+    }
+    Err(config.error(format!("`{option}: {value}` is not supported, only `{}`", known.join("` and `"))))
+}
+
 pub(super) fn open(folder: &Path) -> Result<Foreign> {
     let config = Config::read(&folder.join(CONFIG))?;
     let metadata = match config.get("metadata") {
@@ -181,13 +190,10 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
     if version.split('.').next().and_then(|major| major.parse::<u64>().ok()).is_none_or(|major| major < 6) {
         return Err(config.error("written before SAELens 6; load and save it in SAELens 6 first"));
     }
-    for (option, known) in [("normalize_activations", &["none"][..]), ("reshape_activations", &["none", "hook_z"])] {
-        let value = config.text(option)?.unwrap_or("none");
-        if !known.contains(&value) {
-            let known = known.join("` and `");
-            return Err(config.error(format!("`{option}: {value}` is not supported, only `{known}`")));
-        }
-    }
+    one_of(&config, "reshape_activations", &["none", "hook_z"])?;
+    let norms = [InputNorm::None, InputNorm::LayerNorm, InputNorm::ConstantNormRescale];
+    let name = one_of(&config, "normalize_activations", &norms.map(InputNorm::name))?;
+    let input_norm = norms.into_iter().find(|norm| norm.name() == name).unwrap_or_default();
     for (index, verb) in [("hook_head_index", "reads"), ("hook_head_index_out", "writes")] {
         if let Some(head) = metadata.get(index).filter(|head| !head.is_null()) {
             let why = format!("it {verb} head {head} of its hook, and autoencoders of one head are not built");
@@ -222,12 +228,17 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
     if transcodes && apply_b_dec_to_input {
         return Err(config.error("`apply_b_dec_to_input` is not false, as it is of every transcoder"));
     }
+    if transcodes && !input_norm.is_none() {
+        let why = "is not supported of a transcoder, whose output is no vector that was normalised";
+        return Err(config.error(format!("`normalize_activations: {name}` {why}")));
+    }
     let d_in = config.count("d_in")?;
     let hook = |name: &str| metadata.get(name).and_then(Value::as_str).map(str::to_owned);
     Ok(Foreign {
         format: Format::Saelens,
         activation,
         apply_b_dec_to_input,
+        input_norm,
         d_in,
         d_out: if transcodes { config.count("d_out")? } else { d_in },
         d_sae: config.count("d_sae")?,

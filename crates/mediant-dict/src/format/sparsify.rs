@@ -13,7 +13,7 @@ use super::foreign::{Foreign, Writes};
 use super::json::Config;
 use super::layout::{Further, Layout, Matrix};
 use super::{Format, safetensors, write};
-use crate::{Activation, Error, Result, Sae};
+use crate::{Activation, Error, InputNorm, Result, Sae};
 
 const CONFIG: &str = "cfg.json";
 pub(super) const WEIGHTS: &str = "sae.safetensors";
@@ -79,6 +79,7 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
         format: Format::Sparsify,
         activation: Activation::TopK { k: config.count("k")?, rescale_acts_by_decoder_norm: false },
         apply_b_dec_to_input: !transcodes,
+        input_norm: InputNorm::None,
         d_in,
         d_out: d_in,
         d_sae,

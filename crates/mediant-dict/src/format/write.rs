@@ -22,6 +22,8 @@ pub struct Held<'a> {
     pub d_out: Option<usize>,
     /// Whether something skips the latents.
     pub skips: bool,
+    /// What happens to every vector before it is encoded, if anything.
+    pub input_norm: Option<&'a str>,
 }
 
 impl Held<'_> {
@@ -35,7 +37,7 @@ impl Held<'_> {
             (Format::GemmaScope, _) if !self.skips => &["jumprelu", "relu"],
             _ => &[],
         };
-        architectures.contains(&self.architecture)
+        architectures.contains(&self.architecture) && (self.input_norm.is_none() || format == Format::Saelens)
     }
 
     /// In words, several of them.
@@ -46,7 +48,11 @@ impl Held<'_> {
             Some(d_out) if d_out == d_in => format!("{architecture} transcoders"),
             Some(d_out) => format!("{architecture} transcoders of vectors of {d_in} to vectors of {d_out}"),
         };
-        if self.skips { format!("{what} with a skip connection") } else { what }
+        match (self.input_norm, self.skips) {
+            (Some(norm), _) => format!("{what} with `normalize_activations: {norm}`"),
+            (None, true) => format!("{what} with a skip connection"),
+            (None, false) => what,
+        }
     }
 }
 
@@ -91,7 +97,7 @@ pub fn fold_decoder_norms(sae: &Sae) -> Result<Sae> {
     };
     let mut weights = sae.weights().clone();
     weights.fold_decoder_norms();
-    Sae::new(weights, activation, sae.apply_b_dec_to_input())
+    Sae::new(weights, activation, sae.apply_b_dec_to_input())?.with_input_norm(sae.input_norm())
 }
 
 /// A top-k autoencoder that chooses by its pre-activations as they are.
@@ -121,7 +127,7 @@ pub(super) fn subtracting_b_dec(sae: &Sae, subtract: bool) -> Result<Cow<'_, Sae
         let stretched = products.iter().zip(r_mag).map(|(product, r)| product * f64::from(*r).exp());
         b_mag.iter_mut().zip(stretched).for_each(|(bias, product)| shift(bias, product));
     }
-    Ok(Cow::Owned(Sae::new(weights, sae.activation(), subtract)?))
+    Ok(Cow::Owned(Sae::new(weights, sae.activation(), subtract)?.with_input_norm(sae.input_norm())?))
 }
 
 /// Writes a safetensors file of f32.

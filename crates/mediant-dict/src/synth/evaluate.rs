@@ -88,7 +88,7 @@ pub fn evaluate<E: From<Error>>(
         let truth = generator.firing().sample(Set::Evaluation, &piece);
         let x = generator.vectors(&truth);
         let codes = sae.encode(&x);
-        found.add_reconstruction(&x, &sae.decode(&codes), &codes, width);
+        found.add_reconstruction(&x, &sae.decode(&codes, &x), &codes, width);
         found.add_detection(&codes, &truth, &mut features);
         progress(start + piece.len() as u64, rows)?;
     }

@@ -14,8 +14,17 @@ use crate::{Error, Extra, Result, Sae, Scales, Weights};
 /// What trainings with the same batches need to know of their data, each thing found out once.
 pub struct Estimates<'s> {
     source: &'s dyn Activations,
-    /// By number of batches: the mean norm at every hook point.
-    norms: BTreeMap<u64, Vec<f64>>,
+    /// By number of batches, at every hook point.
+    norms: BTreeMap<u64, Vec<Norms>>,
+}
+
+/// Of the vectors at a hook point.
+#[derive(Clone, Copy, Default)]
+struct Norms {
+    /// E‖x‖.
+    mean: f64,
+    /// E‖x‖².
+    mean_square: f64,
 }
 
 impl<'s> Estimates<'s> {
@@ -32,19 +41,22 @@ impl<'s> Estimates<'s> {
     /// The factors that activations are multiplied by during training.
     ///
     /// `expected_average_only_in`: √d_in / E‖x‖ over the first batches of the data order, at most one epoch (SAELens'
-    /// `estimate_scaling_factor`; it draws those batches apart from the training's). The target of a transcoder has a
-    /// factor of its own, √d_out / E‖y‖, as in OpenMOSS' Language-Model-SAEs.
+    /// `estimate_scaling_factor`; it draws those batches apart from the training's). `root_mean_square_norm`: 1 / √E‖x‖² over
+    /// them (dictionary_learning's `get_norm_factor`). The target of a transcoder has a factor of its own, as in OpenMOSS'
+    /// Language-Model-SAEs.
     pub(super) fn scales(&mut self, training: &Training, places: Places) -> Result<Scales> {
-        match training.normalize_activations {
-            Normalize::None => Ok(Scales::NONE),
-            Normalize::ExpectedAverageOnlyIn => Ok(Scales {
-                input: self.expected_average(training, places.read)?,
-                target: self.expected_average(training, places.written)?,
-            }),
-        }
+        let scale: fn(Norms, f64) -> f64 = match training.normalize_activations {
+            Normalize::None | Normalize::LayerNorm | Normalize::ConstantNormRescale => return Ok(Scales::NONE),
+            Normalize::ExpectedAverageOnlyIn => |norms, width| width.sqrt() / norms.mean,
+            Normalize::RootMeanSquareNorm => |norms, _| norms.mean_square.sqrt().recip(),
+        };
+        Ok(Scales {
+            input: self.scale(training, places.read, scale)?,
+            target: self.scale(training, places.written, scale)?,
+        })
     }
 
-    fn expected_average(&mut self, training: &Training, hook: usize) -> Result<f32> {
+    fn scale(&mut self, training: &Training, hook: usize, scale: fn(Norms, f64) -> f64) -> Result<f32> {
         let batches = training.norm_estimate_batches.unwrap_or(1);
         let norms = match self.norms.get(&batches) {
             Some(norms) => norms,
@@ -53,11 +65,11 @@ impl<'s> Estimates<'s> {
                 self.norms.entry(batches).or_insert(norms)
             }
         };
-        let scale = ((self.source.widths()[hook] as f64).sqrt() / norms[hook]) as f32;
+        let scale = scale(norms[hook], self.source.widths()[hook] as f64) as f32;
         if scale.is_finite() {
             Ok(scale)
         } else {
-            let norm = norms[hook];
+            let norm = norms[hook].mean;
             Err(Error::Data(format!("the mean norm of the activations is {norm}: they cannot be normalised")))
         }
     }
@@ -81,9 +93,11 @@ impl<'s> Estimates<'s> {
         if training.b_dec_init != BDecInit::Zeros {
             let mut feed = Feed::new(self.source, training);
             let x: Vec<f32> = feed.batch(0)?.vectors(places.written).iter().map(|x| x * scales.target).collect();
+            let mut buffer = Vec::new();
+            let x = training.normalize_activations.input_norm().apply(&x, width, &mut buffer);
             let centre = match training.b_dec_init {
-                BDecInit::GeometricMedian => geometric_median(&x, width),
-                _ => weighted_mean(&x, width, |_| 1.0),
+                BDecInit::GeometricMedian => geometric_median(x, width),
+                _ => weighted_mean(x, width, |_| 1.0),
             };
             weights.b_dec = centre.into_iter().map(|x| x as f32).collect();
         }
@@ -110,6 +124,11 @@ pub(super) fn warm(training: &Training, widths: [usize; 2], sae: &Sae, scales: S
         let why = format!("the dictionary to start from {subtracts} b_dec from its input, unlike this training");
         return Err(Error::Data(format!("{why}; change `sae.apply_b_dec_to_input`")));
     }
+    let (has, wanted) = (sae.input_norm(), training.normalize_activations.input_norm());
+    if has != wanted {
+        let why = format!("the dictionary to start from has `normalize_activations: {}`, the training", has.name());
+        return Err(Error::Data(format!("{why} `{}`; the two must be the same", wanted.name())));
+    }
     if training.objective.batch_choice().is_some() {
         weights.extra = Extra::None;
     }
@@ -120,22 +139,24 @@ pub(super) fn warm(training: &Training, widths: [usize; 2], sae: &Sae, scales: S
     Ok(weights)
 }
 
-/// E‖x‖ at every hook point over the first batches, at most one epoch.
-fn mean_norms(source: &dyn Activations, training: &Training, batches: u64) -> Result<Vec<f64>> {
+/// Norms at every hook point over the first batches, at most one epoch.
+fn mean_norms(source: &dyn Activations, training: &Training, batches: u64) -> Result<Vec<Norms>> {
     let mut feed = Feed::new(source, training);
     let count = (batches * training.batch as u64).min(feed.rows_in_epoch());
-    let mut sums = vec![0.0; source.widths().len()];
+    let mut sums = vec![Norms::default(); source.widths().len()];
     let mut left = count;
     while left > 0 {
         let rows = left.min(training.batch as u64);
         let batch = feed.take(rows as usize)?;
         for (hook, (sum, width)) in sums.iter_mut().zip(source.widths()).enumerate() {
-            let norms = batch.vectors(hook).par_chunks(*width).map(|row| sum_of_squares(row).sqrt());
-            *sum += norms.collect::<Vec<f64>>().iter().sum::<f64>();
+            let squares: Vec<f64> = batch.vectors(hook).par_chunks(*width).map(sum_of_squares).collect();
+            sum.mean += squares.iter().map(|square| square.sqrt()).sum::<f64>();
+            sum.mean_square += squares.iter().sum::<f64>();
         }
         left -= rows;
     }
-    Ok(sums.into_iter().map(|sum| sum / count as f64).collect())
+    let mean = |sum: Norms| Norms { mean: sum.mean / count as f64, mean_square: sum.mean_square / count as f64 };
+    Ok(sums.into_iter().map(mean).collect())
 }
 
 fn weighted_mean(rows: &[f32], width: usize, weight: impl Fn(&[f32]) -> f64) -> Vec<f64> {

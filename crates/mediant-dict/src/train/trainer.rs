@@ -14,8 +14,8 @@ use super::source::Activations;
 use super::start::{self, Estimates};
 use super::steering::Steering;
 use super::variance::variance;
-use crate::config::{Normalize, Training};
-use crate::{Activation, Error, Extra, Result, Sae, Scales, Weights};
+use crate::config::Training;
+use crate::{Activation, Error, Extra, InputNorm, Result, Sae, Scales, Weights};
 
 /// The file of a checkpoint.
 const STATE: &str = "state.safetensors";
@@ -49,8 +49,8 @@ pub struct Trainer<L> {
     curve: Curve,
     /// Vectors of an epoch.
     rows: u64,
-    /// What of the batch is scaled: what is read, and of a transcoder what is reconstructed.
-    scaled: [Vec<f32>; 2],
+    /// What of the batch is normalised: what is read, and of a transcoder what is reconstructed.
+    normalised: [Vec<f32>; 2],
 }
 
 /// The result of a training.
@@ -75,7 +75,7 @@ pub struct TrainingFacts {
     pub rows: u64,
     /// `tokens / rows`.
     pub epochs: f64,
-    /// The factor that activations were multiplied by.
+    /// The factor that all activations were multiplied by.
     pub activation_scale: f32,
     /// That of the target of a transcoder, where they were.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,7 +183,7 @@ impl<L: Learner> Trainer<L> {
             since_fired: vec![0; training.d_sae],
             curve: Curve::new(names),
             rows: source.offsets().last().copied().unwrap_or(0),
-            scaled: Default::default(),
+            normalised: Default::default(),
             learner,
             training,
         }
@@ -210,9 +210,12 @@ impl<L: Learner> Trainer<L> {
     /// [`Error::NotFinite`] when a loss or the norm of the gradients is not finite.
     pub fn step(&mut self, batch: &Batch) -> Result<()> {
         let Places { read, written } = self.places;
-        let mut scaled = std::mem::take(&mut self.scaled);
-        let [of_input, of_target] = &mut scaled;
-        let x = times(self.scales.input, batch.vectors(read), of_input);
+        let mut normalised = std::mem::take(&mut self.normalised);
+        let [of_input, of_target] = &mut normalised;
+        let x = match self.training.normalize_activations.input_norm() {
+            InputNorm::None => times(self.scales.input, batch.vectors(read), of_input),
+            norm => norm.apply(batch.vectors(read), batch.vectors(read).len() / batch.rows(), of_input),
+        };
         let target = if written == read { x } else { times(self.scales.target, batch.vectors(written), of_target) };
         let window = self.training.dead_feature_window;
         let dead: Vec<bool> = self.since_fired.iter().map(|&steps| steps > window).collect();
@@ -236,7 +239,7 @@ impl<L: Learner> Trainer<L> {
             let ev_trainer = 1.0 - outcome.losses.mse / variance(target, target.len() / batch.rows());
             self.log(&outcome, &now, ev_trainer, batch.examples());
         }
-        self.scaled = scaled;
+        self.normalised = normalised;
         Ok(())
     }
 
@@ -286,8 +289,8 @@ impl<L: Learner> Trainer<L> {
         let mut weights = self.learner.weights();
         let objective = &self.training.objective;
         let mut threshold = self.learner.threshold();
-        let normalised = self.training.normalize_activations != Normalize::None;
-        if normalised {
+        let scaled = self.scales != Scales::NONE;
+        if scaled {
             weights.fold_scales(self.scales);
             // It is compared with activations times decoder norms, which have become smaller.
             if objective.rescales() {
@@ -305,11 +308,12 @@ impl<L: Learner> Trainer<L> {
             // It is compared with what is left of an input that is not scaled any more.
             rule.residual_threshold /= f64::from(self.scales.input);
         }
-        let target_scale = normalised && self.training.transcoder.is_some();
+        let target_scale = scaled && self.training.transcoder.is_some();
         let tokens = self.step * self.training.batch as u64;
         let rows = self.rows;
         Ok(Trained {
-            sae: Sae::new(weights, activation, self.training.apply_b_dec_to_input)?,
+            sae: Sae::new(weights, activation, self.training.apply_b_dec_to_input)?
+                .with_input_norm(self.training.normalize_activations.input_norm())?,
             curve: self.curve.rows(self.training.batch),
             facts: TrainingFacts {
                 steps: self.step,

@@ -124,7 +124,7 @@ fn the_largest_and_the_dead_are_those_of_the_cpu() {
 fn of_devices() -> Vec<Value> {
     let (built, others): (Vec<Value>, Vec<Value>) =
         families().into_iter().partition(|own| not_on_devices(&config(own).resolve().unwrap()).is_none());
-    assert_eq!((built.len(), others.len()), (13, 2));
+    assert_eq!((built.len(), others.len()), (14, 3));
     let before =
         json!({ "sae": { "architecture": "topk", "k": 4, "decoder_norm": "one_before_step" }, "max_grad_norm": 0.5 });
     built.into_iter().chain([before]).collect()

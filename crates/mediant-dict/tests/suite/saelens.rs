@@ -12,7 +12,7 @@ use crate::support::{assert_close, config, fixture, normal, run, tensors, transp
 const TOLERANCE: f32 = 1e-4;
 const D_IN: usize = 24;
 const D_SAE: usize = 96;
-const CASES: [&str; 11] = [
+const CASES: [&str; 13] = [
     "standard",
     "gated",
     "topk",
@@ -24,6 +24,8 @@ const CASES: [&str; 11] = [
     "jumprelu_tanh",
     "matching_pursuit",
     "matching_pursuit_rounds",
+    "topk_layer_norm",
+    "standard_constant_norm_rescale",
 ];
 
 /// The parameters in training.
@@ -70,7 +72,7 @@ fn matches_the_reference(case: &str, sae: serde_json::Value) {
     let training_form = training_form(weights, &objective, found.least);
     let codes = training_form.encode(x);
     assert_close("feature_acts", &codes.to_dense(D_SAE), &expected["train.feature_acts"], TOLERANCE);
-    assert_close("decoded", &training_form.decode(&codes), &expected["train.sae_out"], TOLERANCE);
+    assert_close("decoded", &training_form.decode(&codes, x), &expected["train.sae_out"], TOLERANCE);
     let sae_out: Vec<f32> = errors.iter().zip(x).map(|(error, x)| error + x).collect();
     assert_close("sae_out", &sae_out, &expected["train.sae_out"], TOLERANCE);
     assert_eq!(found.active, codes.entries());
@@ -99,7 +101,19 @@ fn matches_the_reference(case: &str, sae: serde_json::Value) {
     let (sae, _) = saelens::load(&fixture(case)).unwrap();
     let codes = sae.encode(x);
     assert_close("inference codes", &codes.to_dense(D_SAE), &expected["inference.feature_acts"], TOLERANCE);
-    assert_close("inference", &sae.decode(&codes), &expected["inference.sae_out"], TOLERANCE);
+    assert_close("inference", &sae.decode(&codes, x), &expected["inference.sae_out"], TOLERANCE);
+}
+
+/// Written by `fixtures/saelens/make_normalised.py`.
+#[test]
+fn vectors_are_normalised_one_by_one() {
+    for case in ["topk_layer_norm", "standard_constant_norm_rescale"] {
+        let (sae, _) = saelens::load(&fixture(case)).unwrap();
+        let expected = tensors(&fixture(case).join("expected.safetensors"));
+        let codes = sae.encode(&expected["x"]);
+        assert_close(case, &codes.to_dense(D_SAE), &expected["inference.feature_acts"], TOLERANCE);
+        assert_close(case, &sae.decode(&codes, &expected["x"]), &expected["inference.sae_out"], TOLERANCE);
+    }
 }
 
 #[test]
@@ -194,7 +208,7 @@ fn folding_keeps_what_the_autoencoder_computes() {
         let folded = Sae::new(folded, sae.activation(), true).unwrap();
         let (before, after) = (sae.encode(&x), folded.encode(&x));
         assert!(before.entries() > 100);
-        assert_close(case, &folded.decode(&after), &sae.decode(&before), 1e-5);
+        assert_close(case, &folded.decode(&after, &x), &sae.decode(&before, &x), 1e-5);
     }
 }
 
@@ -232,7 +246,7 @@ fn what_cannot_be_honoured_is_refused() {
         (r#""architecture": "topk""#, r#""architecture": "temporal""#, "\"temporal\" is not supported"),
         (r#""architecture": "topk""#, r#""architecture": "jumprelu""#, "threshold"),
         (r#""architecture": "topk""#, r#""architecture": "gated""#, "b_enc"),
-        (r#""normalize_activations": "none""#, r#""normalize_activations": "layer_norm""#, "layer_norm"),
+        (r#""normalize_activations": "none""#, r#""normalize_activations": "covariance_whitening""#, "`layer_norm`"),
         (r#""reshape_activations": "none""#, r#""reshape_activations": "other""#, "other"),
         (r#""sae_lens_version": "6"#, r#""sae_lens_version": "5"#, "before SAELens 6"),
         (r#""d_in": 24"#, r#""d_in": 25"#, "shape"),
@@ -279,11 +293,12 @@ fn rows_do_not_depend_on_their_batch() {
             let sae = Sae::new(weights, activation, true).unwrap();
             let x = normal(90 * 16, 1, 1.0);
             let whole = sae.encode(&x);
-            let decoded = sae.decode(&whole);
+            let decoded = sae.decode(&whole, &x);
             for (start, len) in [(0, 1), (7, 2), (20, 5), (25, 65)] {
-                let part = sae.encode(&x[start * 16..][..len * 16]);
+                let rows = &x[start * 16..][..len * 16];
+                let part = sae.encode(rows);
                 assert!((0..len).all(|row| part.row(row) == whole.row(start + row)));
-                assert_eq!(sae.decode(&part), decoded[start * 16..][..len * 16]);
+                assert_eq!(sae.decode(&part, rows), decoded[start * 16..][..len * 16]);
             }
         }
     }

@@ -15,7 +15,7 @@ fn value(trained: &Trained, name: &str) -> f64 {
 }
 
 /// All families, with every option that adds state or randomness.
-pub(crate) fn families() -> [Value; 15] {
+pub(crate) fn families() -> [Value; 17] {
     [
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss_coefficient": 0.5, "b_dec_init": "geometric_median" },
             "dead_feature_window": 5, "block": 100, "seed": 3, "log_every": 4 }),
@@ -45,6 +45,9 @@ pub(crate) fn families() -> [Value; 15] {
             "jumprelu_init_threshold": 0.1, "apply_b_dec_to_input": false }, "adam_beta1": 0 }),
         json!({ "sae": { "architecture": "topk", "k": 4, "aux_loss": "dictionary_learning", "decoder_norm": "one_after_step",
             "rescale_acts_by_decoder_norm": false }, "dead_feature_window": 5 }),
+        json!({ "sae": { "architecture": "top_afa", "normalize_activations": "layer_norm", "b_dec_init": "mean" },
+            "dead_feature_window": 5 }),
+        json!({ "sae": { "architecture": "topk", "k": 4, "normalize_activations": "constant_norm_rescale" }, "dead_feature_window": 5 }),
     ]
 }
 
@@ -70,7 +73,7 @@ fn trainings_learn() {
         // A batch of 128 is a sample; top_afa has some thirty active latents and the others five.
         assert!((l0 - value(&trained, "l0")).abs() < (0.07 * l0).max(1.0), "{own}: {l0}, {}", value(&trained, "l0"));
         let mut sums = mediant_dict::evaluate::Sums::default();
-        let out = trained.sae.decode(&codes);
+        let out = trained.sae.decode(&codes, &data.data);
         for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {
             sums.add(x, r, codes.row(row).1, &[0.0; 32]);
         }
@@ -209,7 +212,7 @@ fn normalised_training_folds_back_to_the_scale_of_the_data() {
     assert_eq!(plain.curve, large.curve);
     let sums = |trained: &Trained, data: &InMemory| {
         let codes = trained.sae.encode(&data.data);
-        let out = trained.sae.decode(&codes);
+        let out = trained.sae.decode(&codes, &data.data);
         let mut sums = mediant_dict::evaluate::Sums::default();
         for (row, (x, r)) in data.data.chunks_exact(32).zip(out.chunks_exact(32)).enumerate() {
             sums.add(x, r, codes.row(row).1, &[0.0; 32]);
@@ -219,6 +222,46 @@ fn normalised_training_folds_back_to_the_scale_of_the_data() {
     // What the weights do without the scale is what the training did with it; a batch is a sample of the data.
     let (folded, trained) = (sums(&large, &data), value(&large, "ev_trainer"));
     assert!(trained > 0.4 && (folded - trained).abs() < 0.05, "{folded}, {trained}");
+}
+
+/// One by one: the training is that of the normalised vectors, to the bit, and the result is a function of the raw ones.
+#[test]
+fn trainings_of_normalised_vectors_are_those_of_vectors_normalised_before() {
+    for norm in ["layer_norm", "constant_norm_rescale"] {
+        for family in ["topk", "top_afa", "gated"] {
+            let mut own = json!({ "sae": { "architecture": family, "b_dec_init": "mean" }, "dead_feature_window": 5 });
+            if family == "topk" {
+                own["sae"]["k"] = 4.into();
+            }
+            let raw = synthetic(400, 16, 24, 10);
+            let plain = config(&own);
+            own["sae"]["normalize_activations"] = norm.into();
+            let trained = train(&config(&own), &raw);
+            let mut before = synthetic(400, 16, 24, 10);
+            before.data = trained.sae.normalised(&raw.data);
+            assert_ne!(before.data, raw.data);
+            let expected = train(&plain, &before);
+            assert_eq!(trained.curve, expected.curve, "{norm} {family}");
+            assert_eq!(trained.sae.weights(), expected.sae.weights());
+            let codes = trained.sae.encode(&raw.data);
+            assert_eq!(codes.to_dense(64), expected.sae.encode(&before.data).to_dense(64));
+            assert_ne!(trained.sae.decode(&codes, &raw.data), expected.sae.decode(&codes, &before.data));
+        }
+    }
+}
+
+/// dictionary_learning's `get_norm_factor`, of an epoch here: √ of the mean of squared norms, by which vectors are divided.
+#[test]
+fn vectors_are_divided_by_the_root_of_their_mean_squared_norm() {
+    let data = synthetic(400, 16, 24, 10);
+    let own = json!({ "sae": { "architecture": "topk", "k": 4, "normalize_activations": "root_mean_square_norm" } });
+    let training = config(&own).resolve().unwrap();
+    assert_eq!(training.norm_estimate_batches, Some(100));
+    let trained = train(&config(&own), &data);
+    let squares: f64 = data.data.iter().map(|x| f64::from(*x).powi(2)).sum();
+    let expected = 1.0 / (squares / 400.0).sqrt();
+    // One number rounded to f32.
+    assert!((f64::from(trained.facts.activation_scale) / expected - 1.0).abs() < 1e-6);
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn transcoders_learn_what_the_other_hook_point_holds() {
         // The skip connection is learnt, and takes part.
         if let Some(w_skip) = &weights.w_skip {
             assert!(w_skip.iter().any(|w| w.abs() > 0.01), "{own}");
-            assert_ne!(trained.sae.decode(&trained.sae.encode(&x)), out);
+            assert_ne!(trained.sae.decode(&trained.sae.encode(&x), &x), out);
         }
     }
 }
@@ -113,7 +113,12 @@ fn options_that_do_not_fit_a_transcoder_are_refused() {
     assert!(paths(of(json!({}))).is_empty());
     assert_eq!(paths(of(json!({ "architecture": "gated" }))), ["sae.architecture"]);
     assert_eq!(paths(of(json!({ "apply_b_dec_to_input": true }))), ["sae.apply_b_dec_to_input"]);
-    assert!(paths(of(json!({ "normalize_activations": "expected_average_only_in" }))).is_empty());
+    for scaled in ["expected_average_only_in", "root_mean_square_norm"] {
+        assert!(paths(of(json!({ "normalize_activations": scaled }))).is_empty());
+    }
+    for normalised in ["layer_norm", "constant_norm_rescale"] {
+        assert_eq!(paths(of(json!({ "normalize_activations": normalised }))), ["sae.normalize_activations"]);
+    }
     assert_eq!(paths(json!({ "hook": "a", "hook_out": "a", "sae": { "architecture": "relu" } })), ["hook_out"]);
     assert_eq!(paths(json!({ "sae": { "architecture": "relu", "skip": true } })), ["sae.skip"]);
 }
@@ -245,7 +250,7 @@ fn files_of_other_tools_give_what_the_tools_compute() {
         assert_close(name, &codes.to_dense(foreign.d_sae), &expected["feature_acts"], 1e-6);
         assert_close(name, &sae.reconstruct(&expected["x"]), &expected["sae_out"], 1e-6);
         // The skip connection is part of it.
-        let alone = sae.decode(&codes);
+        let alone = sae.decode(&codes, &expected["x"]);
         assert_eq!(alone == sae.reconstruct(&expected["x"]), !foreign.skips());
     }
 }

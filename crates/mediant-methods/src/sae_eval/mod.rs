@@ -183,9 +183,14 @@ impl Part {
         }
     }
 
+    /// What is to be made, as the latents see it.
+    fn normalised(&self, y: Vec<f32>) -> Vec<f32> {
+        if self.sae.input_norm().is_none() { y } else { self.sae.normalised(&y) }
+    }
+
     /// What is made of activations with these codes.
     fn output(&self, x: &[f32], codes: &Codes) -> Vec<f32> {
-        let mut out = self.sae.decode(codes);
+        let mut out = self.sae.decode(codes, x);
         self.sae.add_skipped(1.0, x, &mut out);
         out
     }

@@ -74,7 +74,7 @@ impl SaeEvaluation {
                 sums.reconstruction.push(part);
             }
             // What is left for the latents.
-            let mut z = y;
+            let mut z = part.normalised(y);
             part.sae.add_skipped(-1.0, &x, &mut z);
             part.count(&z, &codes, &places, &numbers, (self.options.zf_rows, self.measured));
             reconstructions.push(output);

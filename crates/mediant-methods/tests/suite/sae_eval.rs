@@ -2,7 +2,7 @@
 
 use mediant_artifact::MetricRow;
 use mediant_dict::evaluate::Variant;
-use mediant_dict::{Activation, Extra, Sae, Weights};
+use mediant_dict::{Activation, Extra, InputNorm, Sae, Weights};
 use mediant_lm::{Batch, BlockSlot, Edit, HookPoint, Hooks, Positions, Rows, Slot, State, batches};
 use mediant_methods::sae_eval::{Options, SaeEvaluation, SpecialTokens, Spliced, sae_eval};
 use mediant_methods::{Error, SaeSplice};
@@ -68,6 +68,20 @@ fn a_perfect_reconstruction_costs_nothing() {
         assert_eq!(value(&rows, "l0"), D as f64);
         assert_eq!(value(&rows, "dead_fraction"), 0.0);
         assert!(value(&rows, "ce_zero_ablation") != value(&rows, "ce_clean"));
+    }
+}
+
+/// Exact in the normalised vectors, and brought back.
+#[test]
+fn a_reconstruction_of_normalised_vectors_is_brought_back() {
+    let hook = "blocks.0.hook_resid_post";
+    for norm in [InputNorm::LayerNorm, InputNorm::ConstantNormRescale] {
+        let rows = evaluate(&mirror(1.0).with_input_norm(norm).unwrap(), hook, SpecialTokens::Original);
+        // f32, and the 1e-5 that SAELens adds to the deviation on the way there alone.
+        assert!((value(&rows, "ev_mc") - 1.0).abs() < 1e-8, "{norm:?}: {}", value(&rows, "ev_mc"));
+        assert!((value(&rows, "ce_sae") - value(&rows, "ce_clean")).abs() < 1e-4, "{norm:?}");
+        let half = evaluate(&mirror(0.5).with_input_norm(norm).unwrap(), hook, SpecialTokens::Original);
+        assert!(value(&half, "ev_mc") < 0.9);
     }
 }
 

@@ -29,6 +29,12 @@ pub(super) fn check_start(config: &TrainConfig, wanted: &DictionaryFacts, inputs
         let message = format!("it is a `{}` dictionary, and a `{}` is needed", start.architecture, wanted.architecture);
         problems.push(Problems::input("start", message));
     }
+    if start.input_norm != wanted.input_norm {
+        let name = |norm: &Option<String>| norm.clone().unwrap_or_else(|| "none".to_owned());
+        let (own, other) = (name(&start.input_norm), name(&wanted.input_norm));
+        let message = format!("its vectors are normalised one by one by `{own}`, those of this training by `{other}`");
+        problems.push(Problems::input("start", message).help("change `sae.normalize_activations`"));
+    }
     let own = shape(start);
     let other = shape(wanted);
     if own != other {

@@ -14,9 +14,19 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../mediant-dict/tests/fixtures")
 }
 
-/// The eight that SAELens 6.54.12 wrote, with what it computes with them.
-const SAELENS: [&str; 8] =
-    ["standard", "gated", "topk", "topk_no_rescale", "batchtopk", "matryoshka_batchtopk", "jumprelu", "jumprelu_tanh"];
+/// Those that SAELens 6.54.12 wrote, with what it computes with them.
+const SAELENS: [&str; 10] = [
+    "standard",
+    "gated",
+    "topk",
+    "topk_no_rescale",
+    "batchtopk",
+    "matryoshka_batchtopk",
+    "jumprelu",
+    "jumprelu_tanh",
+    "topk_layer_norm",
+    "standard_constant_norm_rescale",
+];
 
 fn expected(case: &Path) -> TensorFile {
     parse::safetensors(Input::open(&case.join("expected.safetensors")).unwrap()).unwrap()
@@ -53,7 +63,7 @@ fn saelens_folders_load_give_their_numbers_and_go_back_byte_for_byte() {
         let x = expected.read("x").unwrap();
         let codes = sae.encode(&x);
         assert_close(case, &codes.to_dense(meta.d_sae), &expected.read("inference.feature_acts").unwrap());
-        assert_close(case, &sae.decode(&codes), &expected.read("inference.sae_out").unwrap());
+        assert_close(case, &sae.decode(&codes, &x), &expected.read("inference.sae_out").unwrap());
 
         // Plain files in the store, the same where they were exported to, the same as they came.
         let object = project.object(&format!("files[case={case}]"));
@@ -231,5 +241,27 @@ fn plain_topk_and_matching_pursuit_refuse_before_anything_runs_to_have_decoder_n
             }
             None => assert_eq!(planned.code, Some(0), "{}", planned.stderr),
         }
+    }
+}
+
+#[test]
+fn autoencoders_that_normalise_each_vector_go_into_the_files_of_saelens_alone() {
+    let project = Project::new();
+    for (format, possible) in [("saelens", true), ("sparsify", false), ("dictionary_learning", false)] {
+        let pipeline = format!(
+            "mediant: 1\nstages:\n  sae:\n    uses: load_sae\n    with: {{ source: \"{}/saelens/topk_layer_norm\", hook: blocks.0.hook_resid_post }}\n  \
+             files:\n    uses: export\n    inputs: {{ dictionary: sae }}\n    with: {{ format: {format} }}\n",
+            fixtures().display()
+        );
+        project.write("pipeline.yaml", &pipeline);
+        let planned = project.mediant(&["plan", "pipeline.yaml"]);
+        assert_eq!(planned.code, Some(if possible { 0 } else { 2 }), "{}", planned.stderr);
+        let why = "no place for topk autoencoders with `normalize_activations: layer_norm`";
+        assert_eq!(
+            planned.stderr.contains(why) && planned.stderr.contains("write `saelens`"),
+            !possible,
+            "{}",
+            planned.stderr
+        );
     }
 }
