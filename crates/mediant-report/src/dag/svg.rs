@@ -4,6 +4,7 @@ use super::Graph;
 use super::layout::Net;
 use super::picture::{Frame, PORT_ROW, Stroke, lines, picture};
 use crate::number::plural;
+use crate::xml::{escape, px};
 
 const ARROW: f64 = 6.0;
 
@@ -85,28 +86,6 @@ impl Graph {
 
 fn label(x: f64, y: f64, class: &str, text: &str) -> String {
     format!("<text class=\"{class}\" x=\"{}\" y=\"{}\">{}</text>", px(x), px(y), escape(text))
-}
-
-/// A tenth of a pixel is finer than anyone sees, and keeps the text short.
-fn px(x: f64) -> String {
-    let text = format!("{x:.1}");
-    text.strip_suffix(".0").map(str::to_string).unwrap_or(text)
-}
-
-/// Text for XML; characters that XML cannot hold become spaces.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// State is shown by a word and a glyph as well: colour only adds to them.
