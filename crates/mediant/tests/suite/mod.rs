@@ -7,10 +7,13 @@ mod gangs;
 mod hub;
 #[path = "../../../mediant-hub/tests/server/mod.rs"]
 mod hub_server;
+#[path = "../../../mediant-report/tests/suite/html.rs"]
+mod html;
 mod interventions;
 mod keys;
 mod model;
 mod project;
+mod report;
 mod runs;
 mod shipped;
 mod staleness;

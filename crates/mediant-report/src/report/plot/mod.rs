@@ -12,12 +12,13 @@ mod line;
 mod plane;
 mod scale;
 mod scatter;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use heat::{HeatMap, heat_map};
 pub(crate) use histogram::{Bins, histogram};
 pub(crate) use intervals::{Mark, Row, intervals};
 pub(crate) use line::{Line, lines};
-pub(crate) use scale::Run;
 pub(crate) use scatter::{Cloud, Point, clouds, scatter};
 
 use crate::text::{cut, one_line, width};
