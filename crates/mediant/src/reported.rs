@@ -322,8 +322,16 @@ fn cost(record: &ActionRecord) -> Cost {
         device: made.device,
         machine: machine.collect::<Vec<_>>().join(", "),
         threads: made.threads,
-        started: made.started,
+        started: seconds_of(&made.started),
         mediant: made.mediant,
+    }
+}
+
+/// A time in RFC 3339 without parts of seconds.
+fn seconds_of(time: &str) -> String {
+    match (time.split_once('.'), time.ends_with('Z')) {
+        (Some((whole, _)), true) => format!("{whole}Z"),
+        _ => time.to_owned(),
     }
 }
 

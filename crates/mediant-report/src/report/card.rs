@@ -36,7 +36,7 @@ impl Card {
         let parts = vec![
             (
                 "1. Study design",
-                vec![("Research question", None), ("Intended use", None), ("Methods", list(seen.methods(run)))],
+                vec![("Research question", None), ("Intended use", None), ("Methods", list(uses(run)))],
             ),
             (
                 "2. Data and base model",
@@ -45,7 +45,7 @@ impl Card {
                         "Sources and versions",
                         list(run.sources.iter().map(|(name, digest)| format!("{name} ({})", short(digest)))),
                     ),
-                    ("Selection and exclusion", list(seen.data_options(run))),
+                    ("Selection and exclusion", list(made(run, &[Kind::Tokens, Kind::Prompts]))),
                     ("Number of items", list(seen.items.clone())),
                     ("Partition", list(seen.splits.clone())),
                     ("Check for leakage", None),
@@ -57,7 +57,7 @@ impl Card {
             (
                 "3. Baselines, selection, optimisation",
                 vec![
-                    ("Training and its options", list(seen.training(run))),
+                    ("Training and its options", list(made(run, &[Kind::Dictionary, Kind::Model]))),
                     ("Prompts and decoding", list(seen.prompts.clone())),
                     ("Seeds", list(seeds(run))),
                     ("What is compared", list(axes(run, |axis| axis != "seed"))),
@@ -247,41 +247,20 @@ impl Seen {
         let parts = ["group", "template", "task", "condition", "scenario"];
         parts.into_iter().filter(|part| self.tags.contains(*part)).map(|part| format!("by {part}")).collect()
     }
-
-    /// What the stages do.
-    fn methods(&self, run: &Run) -> Vec<String> {
-        let mut uses: Vec<String> = run.graph.nodes().iter().map(|node| node.uses.clone()).collect();
-        uses.dedup();
-        uses
-    }
-
-    /// Options of stages that make tokens or prompts.
-    fn data_options(&self, run: &Run) -> Vec<String> {
-        made(run, &[Kind::Tokens, Kind::Prompts])
-    }
-
-    /// Options of stages that make models from data, or dictionaries.
-    fn training(&self, run: &Run) -> Vec<String> {
-        let inputs: BTreeSet<usize> = run.graph.edges().iter().map(|edge| edge.to).collect();
-        let trained = made(run, &[Kind::Dictionary, Kind::Model]);
-        let named = |line: &String| {
-            run.graph
-                .nodes()
-                .iter()
-                .enumerate()
-                .any(|(i, node)| inputs.contains(&i) && line.starts_with(&format!("{}:", node.name)))
-        };
-        trained.into_iter().filter(named).collect()
-    }
 }
 
-/// The options of stages that make artifacts of these kinds: those of the first instance of each.
+/// What the stages do, each thing once.
+fn uses(run: &Run) -> BTreeSet<String> {
+    run.graph.nodes().iter().map(|node| node.uses.clone()).collect()
+}
+
+/// The options of stages that make artifacts of these kinds from others: those of the first instance of each.
 fn made(run: &Run, kinds: &[Kind]) -> Vec<String> {
     let mut lines = Vec::new();
-    for (number, node) in run.graph.nodes().iter().enumerate() {
-        let first = run.instances.iter().find(|instance| {
-            instance.node == number && instance.results.iter().any(|result| kinds.contains(&result.artifact.kind()))
-        });
+    let fed: BTreeSet<usize> = run.graph.edges().iter().map(|edge| edge.to).collect();
+    for (number, node) in run.graph.nodes().iter().enumerate().filter(|(number, _)| fed.contains(number)) {
+        let makes = |result: &ResultFile| kinds.contains(&result.artifact.kind());
+        let first = run.of(number).iter().find(|instance| instance.results.iter().any(makes));
         let Some(first) = first else { continue };
         let mut options = Vec::new();
         leaves("", &first.options, &mut options);

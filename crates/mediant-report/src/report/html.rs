@@ -6,7 +6,9 @@ use super::Report;
 use super::document::{Block, Data, Figure, Section, Sheet};
 use super::plot;
 use crate::dag::Graph;
+use crate::number::plural;
 use crate::table::{Cell, TextTable};
+use crate::text::Terminal;
 use crate::xml::{data_address, visible};
 
 const STYLE: &str = include_str!("style.css");
@@ -145,7 +147,10 @@ impl Html<'_> {
             edges.push([name(edge.from), output, name(edge.to), Cell::text(&edge.port)]);
         }
         self.data("Pipeline", &Data::own(edges), Some(&svg));
-        self.out.push_str("</figure>\n");
+        self.out.push_str("<details>\n<summary>The pipeline as text</summary>\n");
+        let list = format!("<pre>{}</pre>\n", escape_lines(&graph.to_list(Terminal::PLAIN)));
+        self.scrolled("The pipeline as text", &list);
+        self.out.push_str("</details>\n</figure>\n");
     }
 
     /// Links to the data and to the picture, and where the data come from.
@@ -161,16 +166,15 @@ impl Html<'_> {
         }
         match data.files.as_slice() {
             [] => {}
-            [one] => self.out.push_str(&format!("Parquet {}", self.file(one))),
             files => {
                 let items = files.iter().take(MOST_FILES).map(|file| format!("<li>{}</li>", self.file(file)));
                 let mut items: String = items.collect();
                 if files.len() > MOST_FILES {
                     items.push_str(&format!("<li>and {} more</li>", files.len() - MOST_FILES));
                 }
-                let count = files.len();
+                let count = plural(files.len() as u64, "file");
                 self.out.push_str(&format!(
-                    "<details class=\"files\"><summary>Parquet, {count} files{of}</summary><ul>{items}</ul></details>"
+                    "<details class=\"files\"><summary>Parquet, {count}{of}</summary><ul>{items}</ul></details>"
                 ));
             }
         }
@@ -189,6 +193,11 @@ impl Html<'_> {
             None => code,
         }
     }
+}
+
+/// Lines that are lines on the page too.
+fn escape_lines(text: &str) -> String {
+    text.lines().map(|line| visible(line) + "\n").collect()
 }
 
 /// The address of an absolute path as seen from an absolute folder.

@@ -22,7 +22,7 @@ pub struct Run {
     pub store: PathBuf,
     /// The stages and what goes where.
     pub graph: Graph,
-    /// The instances of every stage; those of one stage stand together.
+    /// The instances of every stage, in the order of the nodes.
     pub instances: Vec<InstanceRun>,
 }
 
@@ -83,6 +83,15 @@ pub struct ResultFile {
     pub key: Vec<(String, String)>,
     /// The artifact.
     pub artifact: Artifact,
+}
+
+impl Run {
+    /// The instances of a node.
+    pub(crate) fn of(&self, node: usize) -> &[InstanceRun] {
+        let start = self.instances.partition_point(|instance| instance.node < node);
+        let end = self.instances.partition_point(|instance| instance.node <= node);
+        &self.instances[start..end]
+    }
 }
 
 impl InstanceRun {

@@ -10,13 +10,14 @@ use super::plot::{AxisName, Mark, Row, intervals};
 use super::run::{InstanceRun, ResultFile, Run};
 use crate::dag::State;
 use crate::error::Result;
-use crate::number::{bytes, float, plural};
+use crate::number::{bytes, count, float, plural};
 use crate::show::{main_table, tree::leaves};
 use crate::table::{Cell, TextTable};
 
-/// Instances in the table of stages, results in the list of files, stages in a picture, values of an option.
+/// Instances in the table of stages, results in the list of files, stages in pictures, values of an option.
 const MOST_INSTANCES: usize = 500;
 const MOST_BARS: usize = 30;
+const MOST_BOXES: usize = 200;
 const MOST_VALUES: usize = 8;
 
 pub(super) fn of(run: &Run) -> Result<Vec<Section>> {
@@ -41,7 +42,13 @@ fn pipeline(run: &Run) -> Section {
     let memory = run.instances.iter().filter_map(|instance| instance.cost.as_ref()).map(|cost| cost.peak_memory).max();
     let memory = ("largest memory of a stage".to_owned(), Cell::or_empty(memory, Cell::Bytes));
     let facts = about.chain(overrides).chain([time, memory]).filter(|(_, cell)| *cell != Cell::Empty);
-    section.blocks = vec![Block::Facts(facts.collect()), Block::Graph(run.graph.clone())];
+    section.blocks.push(Block::Facts(facts.collect()));
+    let stages = run.graph.nodes().len();
+    section.blocks.push(if stages <= MOST_BOXES {
+        Block::Graph(run.graph.clone())
+    } else {
+        Block::Text(format!("{} stages are too many for a picture.", count(stages as u64)))
+    });
     section
 }
 
@@ -73,8 +80,7 @@ fn stages(run: &Run) -> Section {
     let table = table.without_empty_columns(&["stage", "uses", "state"]);
     let together = run.instances.iter().any(|instance| instance.cost.as_ref().is_some_and(|cost| cost.together > 1));
     if together {
-        let text =
-            "Instances that ran as one have the time and memory of all of them; `shared by` says how many they were.";
+        let text = "Instances that ran as one have the time and memory of all of them; the column “shared by” says how many they were.";
         section.blocks.push(Block::Text(text.to_owned()));
     }
     let figures: Vec<Figure> = bars(&costs).into_iter().flatten().collect();
@@ -125,7 +131,7 @@ fn results(run: &Run) -> Result<Option<Section>> {
     let mut section = Section::new("Results");
     for (number, node) in run.graph.nodes().iter().enumerate() {
         let mut outputs: IndexMap<&str, Vec<(&InstanceRun, &ResultFile)>> = IndexMap::new();
-        for instance in run.instances.iter().filter(|instance| instance.node == number) {
+        for instance in run.of(number) {
             for result in &instance.results {
                 let output = result.output.split('[').next().unwrap_or_default();
                 outputs.entry(output).or_default().push((instance, result));
@@ -143,13 +149,13 @@ fn results(run: &Run) -> Result<Option<Section>> {
             let Some(kind) = members.first().map(|member| member.artifact.kind()) else { continue };
             let blocks = content::blocks(kind, &members)?;
             if !blocks.is_empty() {
-                let name = format!("{}.{output}", node.name);
-                parts.push(Section { heading: format!("{name}: {kind}"), blocks, sections: Vec::new() });
+                let kind = if kind.name() == *output { String::new() } else { format!(" ({kind})") };
+                parts.push(Section { heading: format!("{}.{output}{kind}", node.name), blocks, sections: Vec::new() });
             }
         }
         if !parts.is_empty() {
             let mut stage = Section::new(node.name.clone());
-            let instances = run.instances.iter().filter(|instance| instance.node == number).count() as u64;
+            let instances = run.of(number).len() as u64;
             let several = if instances > 1 { format!(", {}", plural(instances, "instance")) } else { String::new() };
             stage.blocks.push(Block::Text(format!("Made by {}{several}.", node.uses)));
             stage.sections = parts;
@@ -219,9 +225,7 @@ fn options(run: &Run) -> Section {
     let mut section = Section::new("Options and sources");
     for (number, node) in run.graph.nodes().iter().enumerate() {
         let mut values: IndexMap<String, Vec<String>> = IndexMap::new();
-        for instance in
-            run.instances.iter().filter(|instance| instance.node == number && instance.options != Value::Null)
-        {
+        for instance in run.of(number).iter().filter(|instance| instance.options != Value::Null) {
             let mut options = Vec::new();
             leaves("", &instance.options, &mut options);
             for (path, cell) in options {

@@ -1,13 +1,14 @@
 //! A table as HTML.
 
-use super::TextTable;
+use super::{Cell, TextTable};
 use crate::xml::visible;
 
 impl TextTable {
     /// A `<table>` with a caption, column headers, the first cell of every row as its header, and the notes below it.
     pub(crate) fn to_html(&self, caption: &str) -> String {
-        let class: Vec<&str> =
-            (0..self.columns.len()).map(|c| if self.is_numeric(c) { " class=\"n\"" } else { "" }).collect();
+        // Numbers stand to the right, and neither they nor intervals are broken.
+        let right = |c: usize| self.is_numeric(c) || self.rows.iter().any(|row| matches!(row[c], Cell::Interval(..)));
+        let class: Vec<&str> = (0..self.columns.len()).map(|c| if right(c) { " class=\"n\"" } else { "" }).collect();
         let mut out = format!("<table>\n<caption>{}</caption>\n<thead><tr>", visible(caption));
         for (name, class) in self.columns.iter().zip(&class) {
             out.push_str(&format!("<th scope=\"col\"{class}>{}</th>", visible(name)));

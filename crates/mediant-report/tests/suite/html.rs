@@ -46,7 +46,10 @@ pub(crate) fn read(html: &str) -> Page {
         *page.elements.entry(name.clone()).or_default() += 1;
         assert!(!["script", "iframe", "object", "embed", "img", "form", "base"].contains(&name.as_str()), "<{tag}>");
         for (attribute, value) in &attributes {
-            assert!(!attribute.starts_with("on") && !["src", "srcset", "style", "action"].contains(&attribute.as_str()), "<{tag}>");
+            assert!(
+                !attribute.starts_with("on") && !["src", "srcset", "style", "action"].contains(&attribute.as_str()),
+                "<{tag}>"
+            );
             match attribute.as_str() {
                 "id" => assert!(ids.insert(value.clone()), "two elements have the id {value}"),
                 "download" => page.downloads.push(value.clone()),

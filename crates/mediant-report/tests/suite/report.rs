@@ -24,7 +24,14 @@ fn instance(node: usize, label: &str, axes: &[(&str, &str)], made: &[&Made]) -> 
         why: String::new(),
         recipe: "0123456789abcdef".to_owned(),
         options: json!({ "seed": 0, "sae": { "k": 4 }, "text": label }),
-        cost: Some(Cost { seconds: 2.5, peak_memory: 64 << 20, together: 1, device: "cpu".to_owned(), threads: 2, ..Cost::default() }),
+        cost: Some(Cost {
+            seconds: 2.5,
+            peak_memory: 64 << 20,
+            together: 1,
+            device: "cpu".to_owned(),
+            threads: 2,
+            ..Cost::default()
+        }),
         headline: Vec::new(),
         results: made.iter().enumerate().map(result).collect(),
     }
@@ -56,20 +63,32 @@ fn run(name: &str, everything: &[Made], metrics: &[Made]) -> Run {
 }
 
 fn evaluations(name: &str) -> Vec<Made> {
-    let metric = |name: &str, value: f64| MetricRow { low: Some(value - 0.01), high: Some(value + 0.01), ..artifacts::metric(name, value) };
+    let metric = |name: &str, value: f64| MetricRow {
+        low: Some(value - 0.01),
+        high: Some(value + 0.01),
+        ..artifacts::metric(name, value)
+    };
     let of = |number: u32| {
         let x = f64::from(number);
         let mut tagged = metric("accuracy", 0.5 + x / 10.0);
         tagged.tags.insert(name.to_owned(), name.to_owned());
         let l0 = metric("l0", f64::from(4 << (number / 2)));
-        artifacts::metrics(&[metric("ev_mc", 0.9 - x / 100.0), l0, metric("ce_score", 0.8 + x / 50.0), tagged, metric(name, 1.0)])
+        artifacts::metrics(&[
+            metric("ev_mc", 0.9 - x / 100.0),
+            l0,
+            metric("ce_score", 0.8 + x / 50.0),
+            tagged,
+            metric(name, 1.0),
+        ])
     };
     (0..4).map(of).collect()
 }
 
 fn everything() -> Vec<Made> {
     let mut all = artifacts::all();
-    let heads = (0..3).flat_map(|layer| (0..4).map(move |unit| (artifacts::head(layer, unit), f64::from(layer) - f64::from(unit) / 3.0)));
+    let heads = (0..3).flat_map(|layer| {
+        (0..4).map(move |unit| (artifacts::head(layer, unit), f64::from(layer) - f64::from(unit) / 3.0))
+    });
     all.push(artifacts::scores(heads));
     all
 }
@@ -83,7 +102,14 @@ fn a_report_has_what_there_is_to_see() {
     for part in ["Pipeline", "Stages", "Results", "Cost of methods", "Options and sources", "Files"] {
         assert!(seen.headings.iter().any(|heading| heading == part), "{part} in {:?}", seen.headings);
     }
-    for title in ["ce_score against l0", "Largest scores", "Training: mse", "Time by stage", "logit_difference without a change, 2 examples", "head blocks.*.attn.hook_z"] {
+    for title in [
+        "ce_score against l0",
+        "Largest scores",
+        "Training: mse",
+        "Time by stage",
+        "logit_difference without a change, 2 examples",
+        "Heat map head blocks.*.attn.hook_z",
+    ] {
         assert!(page.contains(&format!("<figcaption>{title}")), "{title}");
     }
     // Two seeds of a k have one look and one entry in a legend.

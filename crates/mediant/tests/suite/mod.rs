@@ -4,11 +4,11 @@ mod evaluation;
 mod experiments;
 mod formats;
 mod gangs;
+#[path = "../../../mediant-report/tests/suite/html.rs"]
+mod html;
 mod hub;
 #[path = "../../../mediant-hub/tests/server/mod.rs"]
 mod hub_server;
-#[path = "../../../mediant-report/tests/suite/html.rs"]
-mod html;
 mod interventions;
 mod keys;
 mod model;

@@ -31,7 +31,7 @@ fn the_example_of_the_guide_runs() {
         "Training: loss",
         "Density of latents",
         "ZF plot, k=4",
-        "head blocks.*.attn.hook_z",
+        "Heat map head blocks.*.attn.hook_z",
         "Largest scores",
         "Time by stage",
     ] {
@@ -46,7 +46,10 @@ fn the_example_of_the_guide_runs() {
     let markdown = std::fs::read_to_string(project.path("heads.md")).unwrap();
     assert!(markdown.contains("```mermaid\nflowchart TD") && markdown.contains("| ce_score |"), "{markdown}");
     let card = std::fs::read_to_string(project.path("card.md")).unwrap();
-    assert!(card.contains("- **Spread over repeats**: seed: 0, 1") && card.contains("- **Licences**: not supplied"), "{card}");
+    assert!(
+        card.contains("- **Spread over repeats**: seed: 0, 1") && card.contains("- **Licences**: not supplied"),
+        "{card}"
+    );
     lock_without_results(&project);
 }
 
@@ -59,13 +62,17 @@ fn lock_without_results(project: &Project) {
     let args = ["report", "heads.lock", "--markdown", "--store", store.to_str().unwrap()];
     let ran = project.mediant(&args);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(ran.stdout.contains("Headline metrics of the lock file") && ran.stdout.contains("| eval[k=4,seed=0] | ev_mc |"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("Headline metrics of the lock file") && ran.stdout.contains("| eval[k=4,seed=0] | ev_mc |"),
+        "{}",
+        ran.stdout
+    );
     assert!(ran.stdout.contains("not here"));
 }
 
 const BROKEN: &str = r#"
 mediant: 1
-name: "</title><script>alert(1)</script>"
+name: broken
 stages:
   good:
     uses: table

@@ -61,6 +61,6 @@ fn figure(member: &Member<'_>) -> Result<Option<Figure>> {
     let label = member.label();
     let title = format!("{} without a change, {}", meta.metric, plural(meta.examples, "example"));
     let title = if label.is_empty() { title } else { format!("{title}, {label}") };
-    let picture = histogram(&title, &AxisName::new(&meta.metric, &meta.unit), "examples", &all);
+    let picture = histogram(&title, &AxisName::new(&meta.metric, &meta.unit), ["examples", "not finite"], &all);
     Ok(picture.map(|picture| Figure { picture, data: Data::new(data, [member.artifact], "effects") }))
 }

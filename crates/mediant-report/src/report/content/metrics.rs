@@ -101,10 +101,16 @@ impl Labels {
         Self { varying, constant }
     }
 
-    /// `k=4, seed=0`.
+    /// `ioi, held_out`, `k=4, seed=0`: words speak for themselves, numbers do not.
     fn name(&self, named: &Named) -> String {
-        let parts = self.varying.iter().filter_map(|name| Some(format!("{name}={}", named.labels.get(name)?)));
-        parts.collect::<Vec<_>>().join(", ")
+        let part = |name: &String| {
+            let value = named.labels.get(name)?;
+            let word = value.starts_with(char::is_alphabetic) && value.parse::<bool>().is_err();
+            Some(if word { value.clone() } else { format!("{name}={value}") })
+        };
+        // What the split is says least.
+        let (split, others): (Vec<&String>, Vec<&String>) = self.varying.iter().partition(|name| *name == "split");
+        others.into_iter().chain(split).filter_map(part).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -171,18 +177,20 @@ fn pictures(members: &[Member<'_>], rows: &[Named]) -> Vec<Figure> {
 }
 
 fn picture(members: &[Member<'_>], name: &str, rows: &[&Named]) -> Option<Figure> {
-    let mut first: Vec<&Named> = rows.iter().take(MOST_MARKS).copied().collect();
+    // Wholes beside wholes: a row of a part has a label more.
+    let alike = |named: &&&Named| named.labels.keys().eq(rows[0].labels.keys());
+    let mut first: Vec<&Named> = rows.iter().filter(alike).take(MOST_MARKS).copied().collect();
     let differ = first.iter().any(|named| named.row.value != first[0].row.value);
     if first.len() < 2 || !differ {
         return None;
     }
     first.sort_by(|a, b| descending(a.row.value, b.row.value));
-    let labels = Labels::of(rows);
+    let labels = Labels::of(&first);
     let marks: Vec<Row> =
         first.iter().map(|named| Row::new(labels.name(named), named.row.value, interval(&named.row))).collect();
     let mut title = name.to_owned();
     if first.len() < rows.len() {
-        title.push_str(&format!(", the first {} of {}", first.len(), count(rows.len() as u64)));
+        title.push_str(&format!(", {} of {} rows", first.len(), count(rows.len() as u64)));
     }
     let axis = AxisName::new(name, &first[0].row.unit);
     let mut data = TextTable::new([name, "value", "low", "high"]);

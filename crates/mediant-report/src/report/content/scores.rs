@@ -155,7 +155,7 @@ fn maps(member: &Member<'_>, axis: &AxisName, rows: &[ScoreRow]) -> Vec<Figure> 
                 table.push([Cell::text(row), Cell::text(column), Cell::or_empty(*value, Cell::Float)]);
             }
         }
-        let picture = heat_map(&named(member, &heading), axis, &drawn);
+        let picture = heat_map(&named(member, &format!("Heat map {heading}")), axis, &drawn);
         Figure { picture, data: Data::new(table, [member.artifact], "scores") }
     };
     maps.into_iter().map(figure).collect()

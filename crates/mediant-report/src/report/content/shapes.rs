@@ -113,12 +113,14 @@ impl Tables<'_, '_> {
         }
         // The one histogram that stages write now; another table's bins are of whatever its title says.
         let latents = self.columns.name(what) == "latents";
-        let x = if latents {
-            AxisName::new("log10 of the share of positions at which a latent is active", "")
-        } else {
-            AxisName::new(self.title, "")
-        };
-        let picture = histogram(self.title, &x, self.columns.name(what), &all)?;
+        let x =
+            if latents { AxisName::new("log10 of the share of positions", "") } else { AxisName::new(self.title, "") };
+        let picture = histogram(
+            self.title,
+            &x,
+            [self.columns.name(what), if latents { "never active" } else { "in no bin" }],
+            &all,
+        )?;
         Some(Figure { picture, data: self.data(data) })
     }
 
@@ -202,7 +204,8 @@ impl Tables<'_, '_> {
                 }
                 all.push(bins);
             }
-            let picture = histogram(&format!("{}: {name}", self.title), &AxisName::new(name, ""), "rows", &all)?;
+            let picture =
+                histogram(&format!("{}: {name}", self.title), &AxisName::new(name, ""), ["rows", "not finite"], &all)?;
             Some(Figure { picture, data: self.data(data) })
         };
         self.columns.floats().into_iter().filter_map(spread).take(MOST_HISTOGRAMS).collect()

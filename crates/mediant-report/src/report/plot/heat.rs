@@ -32,7 +32,8 @@ pub(crate) fn heat_map(title: &str, what: &AxisName, map: &HeatMap) -> Picture {
     let left = names + 10.0;
     let wide = map.columns.iter().map(|name| text_width(name, SMALL) + 8.0).fold(NARROWEST, f64::max).min(WIDEST);
     let width = WIDTH.max(left + wide * columns(map.columns.len()) + 4.0);
-    let mut body = label("", (2.0, 13.0), &fit(&what.0, NORMAL, width), &what.0);
+    let name = format!("{}: a row is a {}, a column a {}", what.0, map.down, map.across);
+    let mut body = label("", (2.0, 13.0), &fit(&name, NORMAL, width), &name);
     body.push_str(&label("tick", (2.0, TOP - 6.0), &fit(&map.down, SMALL, names), &map.down));
     for (c, name) in map.columns.iter().enumerate() {
         let x = left + wide * (columns(c) + 0.5);
@@ -47,7 +48,7 @@ pub(crate) fn heat_map(title: &str, what: &AxisName, map: &HeatMap) -> Picture {
         }
     }
     let foot = TOP + CELL_HEIGHT * columns(map.rows.len());
-    body.push_str(&scale(foot + 8.0, largest));
+    body.push_str(&scale(foot + 8.0, largest, finite().any(|value| value < 0.0)));
     let mut cells: Vec<(String, f64)> = Vec::new();
     for (name, row) in map.rows.iter().zip(&map.cells) {
         let place = |c: usize| format!("{} {name}, {} {}", map.down, map.across, map.columns[c]);
@@ -92,10 +93,10 @@ fn short(value: f64) -> String {
 }
 
 /// What the colours mean.
-fn scale(top: f64, largest: f64) -> String {
+fn scale(top: f64, largest: f64, negative: bool) -> String {
     let mut out = String::new();
     let samples = [("less", 1.0), ("less", 0.5), ("more", 0.0), ("more", 0.5), ("more", 1.0)];
-    for (i, (class, opacity)) in samples.into_iter().enumerate() {
+    for (i, (class, opacity)) in samples.into_iter().skip(if negative { 0 } else { 2 }).enumerate() {
         let x = 2.0 + 68.0 * columns(i);
         let sign = if class == "less" { -1.0 } else { 1.0 };
         let text = float(sign * opacity * largest);

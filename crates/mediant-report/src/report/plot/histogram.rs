@@ -42,8 +42,8 @@ impl Bins {
     }
 }
 
-/// A histogram of `what` over `x`; none where no bin holds anything.
-pub(crate) fn histogram(title: &str, x: &AxisName, what: &str, all: &[Bins]) -> Option<Picture> {
+/// A histogram over `x` of `what`, with a word on those that are in no bin; none where no bin holds anything.
+pub(crate) fn histogram(title: &str, x: &AxisName, [what, outside]: [&str; 2], all: &[Bins]) -> Option<Picture> {
     let bins = || all.iter().flat_map(|bins| &bins.bins);
     if bins().all(|(.., n)| *n == 0) {
         return None;
@@ -65,7 +65,7 @@ pub(crate) fn histogram(title: &str, x: &AxisName, what: &str, all: &[Bins]) -> 
     };
     let (legend, height) = legend(groups.names(), Plane::bottom(), sample);
     body.push_str(&legend);
-    let says = says(&groups, all, what, x);
+    let says = says(&groups, all, [what, outside], x);
     Some(Picture { width: WIDTH, height: Plane::bottom() + height, title: title.to_owned(), says, body })
 }
 
@@ -82,12 +82,12 @@ fn outline(plane: &Plane, bins: &[(f64, f64, u64)]) -> String {
 }
 
 /// Where most are, group by group, and how many are in no bin.
-fn says(groups: &Groups<'_>, all: &[Bins], what: &str, x: &AxisName) -> String {
+fn says(groups: &Groups<'_>, all: &[Bins], [what, outside]: [&str; 2], x: &AxisName) -> String {
     let of = |group: &str| {
         let mode = |bins: &Bins| {
             let mode = bins.bins.iter().max_by_key(|(.., n)| *n);
             let mode = mode.map_or(String::new(), |(low, high, _)| format!("{} to {}", float(*low), float(*high)));
-            if bins.outside == 0 { mode } else { format!("{mode} ({} in no bin)", count(bins.outside)) }
+            if bins.outside == 0 { mode } else { format!("{mode} ({} {outside})", count(bins.outside)) }
         };
         all.iter().filter(|bins| bins.group == group).map(mode).collect::<Vec<_>>().join(", ")
     };

@@ -2,8 +2,7 @@
 
 use super::scale::{Run, Scale};
 use super::{AxisName, NORMAL, Picture, SMALL, WIDTH, columns, fit, label, text_width};
-use crate::number::float;
-use crate::report::series::listed;
+use crate::number::{float, plural};
 use crate::xml::{px, visible};
 
 const ROW: f64 = 19.0;
@@ -82,7 +81,11 @@ pub(crate) fn intervals(title: &str, x: &AxisName, mark: Mark, rows: &[Row]) -> 
     }
     let name = scale.titled(&x.0);
     body.push_str(&label("", (2.0, 13.0), &fit(&name, NORMAL, WIDTH), &name));
-    let says = listed(rows.iter().map(|row| (row.name.as_str(), row.shown.clone())));
-    let says = format!("{}, row by row: {says}.", x.0);
+    let finite = || rows.iter().filter(|row| row.value.is_finite());
+    let (largest, least) =
+        (finite().max_by(|a, b| a.value.total_cmp(&b.value))?, finite().min_by(|a, b| a.value.total_cmp(&b.value))?);
+    let named = |row: &Row| format!("{} ({})", row.shown, row.name);
+    let rows = plural(rows.len() as u64, "row");
+    let says = format!("{} in {rows}, from {} to {}.", x.0, named(least), named(largest));
     Some(Picture { width: WIDTH, height: foot + 20.0, title: title.to_owned(), says, body })
 }

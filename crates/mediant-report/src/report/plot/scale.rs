@@ -96,7 +96,7 @@ impl Scale {
         let shown = &all[start..=end.max(start)];
         let powers: Vec<f64> = shown.iter().filter(|(digit, _)| *digit == 1.0).map(|(_, value)| *value).collect();
         // Powers of ten alone, every so many of them, where there are more ticks than wanted.
-        let values: Vec<f64> = if shown.len() <= ticks + 1 || powers.len() < 2 {
+        let values: Vec<f64> = if shown.len() <= 2 * ticks || powers.len() < 2 {
             shown.iter().map(|(_, value)| *value).collect()
         } else {
             let stride = powers.len().div_ceil(ticks.max(1));

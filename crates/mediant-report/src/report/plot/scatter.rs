@@ -71,8 +71,8 @@ pub(crate) fn scatter(title: &str, x: &AxisName, y: &AxisName, points: &[Point])
 pub(crate) fn clouds(title: &str, x: &AxisName, y: &AxisName, clouds: &[Cloud]) -> Option<Picture> {
     let finite = |cloud: &Cloud| cloud.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
     let points: Vec<Vec<(f64, f64)>> = clouds.iter().map(finite).collect();
-    let horizontal = Wanted { name: x, run: Run::Linear, values: points.iter().flatten().map(|(x, _)| *x).collect() };
-    let vertical = Wanted { name: y, run: Run::Linear, values: points.iter().flatten().map(|(_, y)| *y).collect() };
+    let horizontal = Wanted { name: x, run: Run::FromZero, values: points.iter().flatten().map(|(x, _)| *x).collect() };
+    let vertical = Wanted { name: y, run: Run::FromZero, values: points.iter().flatten().map(|(_, y)| *y).collect() };
     let plane = Plane::new(&horizontal, &vertical)?;
     let groups = Groups::of(clouds.iter().map(|cloud| cloud.group.as_str()));
     let mut body = plane.draw();

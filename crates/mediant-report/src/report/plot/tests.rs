@@ -17,7 +17,13 @@ fn curves() -> Picture {
         group: group.to_owned(),
         points: (1..=5).map(|step| (f64::from(step) * 100.0, start / f64::from(step))).collect(),
     };
-    lines("Training: loss", &AxisName::new("step", "updates"), &name("loss"), &[line("k=4", 8.0), line("k=4", 7.5), line("k=16", 6.0)]).unwrap()
+    lines(
+        "Training: loss",
+        &AxisName::new("step", "updates"),
+        &name("loss"),
+        &[line("k=4", 8.0), line("k=4", 7.5), line("k=16", 6.0)],
+    )
+    .unwrap()
 }
 
 fn points() -> Picture {
@@ -38,12 +44,26 @@ fn cloud() -> Picture {
 }
 
 fn bins(groups: &[&str]) -> Picture {
-    let bins = |group: &&str| Bins { group: (*group).to_owned(), bins: vec![(-3.0, -2.0, 4), (-2.0, -1.0, 9), (-1.0, 0.0, 1)], outside: 2 };
-    histogram("Density", &AxisName::new("log10 of density", ""), "latents", &groups.iter().map(bins).collect::<Vec<_>>()).unwrap()
+    let bins = |group: &&str| Bins {
+        group: (*group).to_owned(),
+        bins: vec![(-3.0, -2.0, 4), (-2.0, -1.0, 9), (-1.0, 0.0, 1)],
+        outside: 2,
+    };
+    histogram(
+        "Density",
+        &AxisName::new("log10 of density", ""),
+        ["latents", "never active"],
+        &groups.iter().map(bins).collect::<Vec<_>>(),
+    )
+    .unwrap()
 }
 
 fn rows(mark: Mark) -> Picture {
-    let rows = [Row::new("k=32, seed=1".to_owned(), 0.98, Some((0.97, 0.99))), Row::new("k=4".to_owned(), 0.78, None), Row::new("none".to_owned(), f64::NAN, None)];
+    let rows = [
+        Row::new("k=32, seed=1".to_owned(), 0.98, Some((0.97, 0.99))),
+        Row::new("k=4".to_owned(), 0.78, None),
+        Row::new("none".to_owned(), f64::NAN, None),
+    ];
     intervals("ce_score", &AxisName::new("ce_score", ""), mark, &rows).unwrap()
 }
 
@@ -100,7 +120,7 @@ fn what_is_empty_is_not_drawn() {
     assert_eq!(lines("", &x, &y, &[Line { group: String::new(), points: vec![(f64::NAN, 1.0)] }]), None);
     assert_eq!(scatter("", &x, &y, &[]), None);
     assert_eq!(intervals("", &x, Mark::Bar, &[]), None);
-    assert_eq!(histogram("", &x, "rows", &[]), None);
+    assert_eq!(histogram("", &x, ["rows", ""], &[]), None);
 }
 
 #[test]
@@ -116,11 +136,19 @@ fn bins_hold_every_finite_value_once() {
 fn texts(picture: &Picture) -> Vec<(f64, f64, f64)> {
     let mut found = Vec::new();
     for text in picture.body.split("<text ").skip(1) {
-        let attribute = |name: &str| text.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned();
-        let (class, x, y): (String, f64, f64) = (attribute("class"), attribute("x").parse().unwrap(), attribute("y").parse().unwrap());
+        let attribute =
+            |name: &str| text.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned();
+        let (class, x, y): (String, f64, f64) =
+            (attribute("class"), attribute("x").parse().unwrap(), attribute("y").parse().unwrap());
         let content = text.split_once('>').unwrap().1.split('<').next().unwrap().to_owned();
         let wide = text_width(&content, if class.contains("tick") { SMALL } else { NORMAL });
-        let left = if class.contains("middle") { x - wide / 2.0 } else if class.contains("end") { x - wide } else { x };
+        let left = if class.contains("middle") {
+            x - wide / 2.0
+        } else if class.contains("end") {
+            x - wide
+        } else {
+            x
+        };
         found.push((left, left + wide, y));
     }
     found
