@@ -92,7 +92,7 @@ fn own_form(folder: &HfFolder, slot: Slot) -> Result<Vec<f32>> {
         config.pieces(slot).iter().for_each(|piece| folder.release(&piece.tensor));
         Ok(values)
     };
-    if is_stock(config, slot) { config.from_stock(slot, read) } else { read(slot) }
+    if is_stock(config, slot) { config.undo_stock(slot, read) } else { read(slot) }
 }
 
 pub(crate) fn width(slot: Slot, config: &LmConfig) -> usize {

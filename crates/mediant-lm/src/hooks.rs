@@ -232,16 +232,26 @@ impl FromStr for HookPoint {
 }
 
 /// The hooks that a name or a glob such as `blocks.*.hook_resid_post` stands for, in the order of the forward pass; none
-/// if the model has none like it. `*` and `?` do not cross a dot, `**` does; `{a,b}` and `[0-3]` work as in a shell.
+/// if the model has none like it.
 ///
 /// # Errors
 /// When the pattern is not a glob.
 pub fn matching_hooks<'h>(pattern: &str, hooks: &'h [HookFact]) -> Result<Vec<&'h HookFact>> {
+    let matches = name_glob(pattern)?;
+    Ok(hooks.iter().filter(|hook| matches(&hook.name)).collect())
+}
+
+/// Whether a name is one that a glob stands for: `*` and `?` do not cross a dot, `**` does; `{a,b}` and `[0-3]` work as in
+/// a shell.
+///
+/// # Errors
+/// When the pattern is not a glob.
+pub fn name_glob(pattern: &str) -> Result<impl Fn(&str) -> bool + use<>> {
     // In globset it is the slash that wildcards do not cross.
     let glob = GlobBuilder::new(&pattern.replace('.', "/"))
         .literal_separator(true)
         .build()
         .map_err(|e| Error::Hook(format!("`{pattern}` is not a glob: {}", e.kind())))?
         .compile_matcher();
-    Ok(hooks.iter().filter(|hook| glob.is_match(hook.name.replace('.', "/"))).collect())
+    Ok(move |name: &str| glob.is_match(name.replace('.', "/")))
 }

@@ -1,13 +1,13 @@
 //! The normalisation sites of a model, and whether each divides by a scale of its own making.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use mediant_artifact::{NormFacts, Norms};
+use mediant_artifact::{ModelFacts, NormFacts, Norms};
 use mediant_tensor::NormScale;
 
-use crate::{Error, LmConfig, Result};
+use crate::{Error, HookPoint, LmConfig, Result, Site};
 
 /// A place where a norm divides by a scale. The norms after a part (Gemma 2) are none of them: they stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +90,17 @@ impl NormStates {
     }
 }
 
+impl NormSite {
+    /// The point whose activation the norm reads.
+    pub fn input(self, config: &LmConfig) -> HookPoint {
+        match self {
+            Self::Block(layer, BlockNorm::Mlp) => HookPoint::Block(layer, Site::MlpIn),
+            Self::Block(layer, _) => HookPoint::Block(layer, Site::ResidPre),
+            Self::Final => HookPoint::Block(config.n_layers - 1, Site::ResidPost),
+        }
+    }
+}
+
 impl LmConfig {
     /// Whether there are norms at all.
     pub fn has_norms(&self) -> bool {
@@ -166,4 +177,32 @@ impl LmConfig {
             NormStates::Present(scales) => NormFacts::PartlyFrozen(scales.keys().map(NormSite::to_string).collect()),
         }
     }
+}
+
+/// What will be known of a model once more of its norms are frozen, each after so many steps: two that are frozen after
+/// the same step have the same scale.
+///
+/// # Errors
+/// [`Error::Weights`] for the name of a norm that cannot be, in the facts of a damaged artifact.
+pub fn frozen_facts(model: &ModelFacts, frozen: &BTreeMap<NormSite, u64>) -> Result<ModelFacts> {
+    let mut all: BTreeSet<NormSite> = match &model.norms {
+        NormFacts::PartlyFrozen(names) => names.iter().map(|name| name.parse()).collect::<Result<_>>()?,
+        _ => BTreeSet::new(),
+    };
+    all.extend(frozen.keys());
+    let mut hooks = model.hooks.to_vec();
+    for layer in 0..model.n_layers {
+        let after = |norm| frozen.get(&NormSite::Block(layer, norm));
+        if after(BlockNorm::QueryKey) != after(BlockNorm::Value) {
+            for (site, width) in [(Site::Ln1Scale, 1), (Site::Ln1Normalized, model.d_model)] {
+                let name = HookPoint::Block(layer, site).to_string();
+                hooks.iter_mut().filter(|hook| hook.name == name).for_each(|hook| hook.shape = vec![2, width]);
+            }
+        }
+    }
+    let norms = match all.len() == 3 * model.n_layers + 1 {
+        true => NormFacts::Frozen,
+        false => NormFacts::PartlyFrozen(all.iter().map(NormSite::to_string).collect()),
+    };
+    Ok(ModelFacts { norms, hooks: hooks.into(), ..model.clone() })
 }

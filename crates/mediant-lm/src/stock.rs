@@ -88,7 +88,7 @@ impl LmConfig {
     }
 
     /// The inverse of [`Self::to_stock`]: the same with the inverse factors.
-    pub(crate) fn from_stock(&self, slot: Slot, read: impl Fn(Slot) -> Result<Vec<f32>>) -> Result<Vec<f32>> {
+    pub(crate) fn undo_stock(&self, slot: Slot, read: impl Fn(Slot) -> Result<Vec<f32>>) -> Result<Vec<f32>> {
         self.rescaled(slot, f64::recip, read)
     }
 

@@ -16,6 +16,7 @@ mod suite {
     mod processing;
     mod prompts;
     mod reference;
+    mod removal;
     mod round_trip;
     mod shards;
     pub(crate) mod support;

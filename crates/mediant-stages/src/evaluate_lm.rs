@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mediant_artifact::{Facts, Kind, MetricRow, write_metrics};
+use mediant_artifact::{Facts, Kind, MetricRow, NormFacts, write_metrics};
 use mediant_engine::{
     Docs, InputFacts, MemberFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -107,7 +107,7 @@ impl Config {
             let several = Problems::config("interventions", "they change one model, and several are connected");
             problems.push(several.help("connect one to `model`"));
         }
-        let live = |member: &MemberFacts| member.facts.model().is_none_or(|model| model.norms == Default::default());
+        let live = |member: &MemberFacts| member.facts.model().is_none_or(|model| model.norms == NormFacts::Live);
         let removed = models.iter().find(|member| !live(member));
         let removed = removed.map(|member| label(member.name.as_deref(), &member.labels));
         match (self.against(), removed) {

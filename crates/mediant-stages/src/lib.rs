@@ -28,12 +28,15 @@ mod evaluate_synth_sae;
 mod evaluate_tasks;
 mod export;
 mod feature_table;
+mod finetune;
+mod finetuning;
 mod generate;
 mod generate_corpus;
 mod integrated_gradients;
 mod intervene;
 mod interventions;
 mod lm_training;
+mod ln_stats;
 mod load_model;
 mod load_sae;
 mod logit_lens;
@@ -43,6 +46,7 @@ mod model_input;
 mod named;
 mod path_patching;
 mod prompts_input;
+mod remove_layernorm;
 mod sae_input;
 mod sae_stability;
 mod score_agreement;
@@ -91,14 +95,17 @@ pub fn catalogue() -> &'static Catalogue {
             .with(evaluate_tasks::EvaluateTasks)
             .with(export::Export)
             .with(feature_table::FeatureTable)
+            .with(finetune::Finetune)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
             .with(intervene::Intervene)
+            .with(ln_stats::LnStats)
             .with(load_model::LoadModel)
             .with(load_sae::LoadSae)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(remove_layernorm::RemoveLayernorm)
             .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)
             .with(sparse_probing::SparseProbing)

@@ -3,17 +3,16 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
-use arrow::datatypes::{Field, Schema};
-use mediant_artifact::{ModelReader, TableMeta, Tokens, write_table};
-use mediant_engine::{RunContext, StageError};
+use mediant_artifact::{Kind, ModelReader, Tokens};
+use mediant_engine::{Output, RunContext, StageError};
 use mediant_lm::save;
 use mediant_lm::train::{CurvePoint, Trainer, curve_from_words, curve_to_words, held_out_loss};
 use mediant_tensor::Compute;
 use serde_json::Value;
+
+use crate::columns::Columns;
 
 /// Least time between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -29,6 +28,16 @@ pub(crate) const CURVE: [&str; 6] = ["step", "tokens", "loss", "lr", "grad_norm"
 /// The key of the model after a step.
 pub(crate) fn checkpoint_key(step: u64) -> String {
     format!("step={step}")
+}
+
+/// The outputs of a training: the model, the curve as `curve` says, then `more`, then the models after `checkpoints`.
+pub(crate) fn outputs(curve: &'static str, more: Option<Output>, checkpoints: &[u64]) -> Vec<Output> {
+    let keyed = (!checkpoints.is_empty()).then(|| {
+        let keys = checkpoints.iter().map(|step| checkpoint_key(*step)).collect();
+        Output::keyed("checkpoints", Kind::Model, keys, "The model after each step of `checkpoints`.")
+    });
+    let model = Output::new("model", Kind::Model, "The model after the last step.");
+    [model, Output::new("curve", Kind::Table, curve)].into_iter().chain(more).chain(keyed).collect()
 }
 
 /// How long a training goes on, and what is kept of it.
@@ -178,33 +187,24 @@ fn snapshot_name(step: u64) -> String {
     format!("step-{step}.safetensors")
 }
 
-/// Writes the output `curve`: the columns of [`CURVE`], and others after them.
-pub(crate) fn write_curve<K>(
-    cx: &RunContext<'_, K>,
-    curve: &[CurvePoint],
-    others: Vec<(&str, ArrayRef)>,
-) -> Result<(), StageError> {
-    let whole = |f: fn(&CurvePoint) -> u64| Arc::new(UInt64Array::from_iter_values(curve.iter().map(f))) as ArrayRef;
-    let real = |f: fn(&CurvePoint) -> f64| Arc::new(Float64Array::from_iter_values(curve.iter().map(f))) as ArrayRef;
-    let columns = [
-        whole(|point| point.report.step),
-        whole(|point| point.report.tokens),
-        real(|point| point.report.loss),
-        real(|point| point.report.lr),
-        real(|point| point.report.grad_norm),
-        Arc::new(Float64Array::from_iter(curve.iter().map(|point| point.test_loss))),
-    ];
-    let all: Vec<(&str, ArrayRef)> = CURVE.into_iter().zip(columns).chain(others).collect();
-    let field = |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), *name == "test_loss");
-    let schema = Arc::new(Schema::new(all.iter().map(field).collect::<Vec<_>>()));
-    let table = RecordBatch::try_new(schema, all.into_iter().map(|(_, column)| column).collect())?;
-    let meta = TableMeta {
-        title: "Training curve".to_owned(),
-        description:
-            "Loss is the mean over the predicted tokens of the step before its update, test_loss that over all \
-                      predicted tokens of the test rows after it, both in nats."
-                .to_owned(),
-    };
-    write_table(cx.output("curve")?, table.schema(), [Ok(table)], &meta)?;
-    Ok(())
+/// The columns of [`CURVE`].
+pub(crate) fn curve_columns(curve: &[CurvePoint]) -> Columns {
+    let report = || curve.iter().map(|point| point.report);
+    Columns::default()
+        .count("step", report().map(|report| report.step))
+        .count("tokens", report().map(|report| report.tokens))
+        .number("loss", report().map(|report| report.loss))
+        .number("lr", report().map(|report| report.lr))
+        .number("grad_norm", report().map(|report| report.grad_norm))
+        .optional_number("test_loss", curve.iter().map(|point| point.test_loss))
+}
+
+/// Writes the output `curve`.
+pub(crate) fn write_curve<K>(cx: &RunContext<'_, K>, columns: Columns) -> Result<(), StageError> {
+    columns.write(
+        cx.output("curve")?,
+        "Training curve",
+        "Loss is the mean over the predicted tokens of the step before its update, test_loss that over all predicted tokens of the test rows after \
+         it, both in nats.",
+    )
 }

@@ -134,6 +134,10 @@ activation function, quantisation, a field that is not known) is an error that n
 shapes that disagree with the config, keys that stand twice, values that are not finite numbers, and damaged files. All but the values \
 are checked before anything runs.
 
+**Frozen norms.** An epsilon of 1e12 says that the norms are frozen, as the paper on removing LayerNorm publishes them (see `export`): each divides by a constant, which \
+`config.json` gives as `mediant_norm_scales` and which is 1 without that field, the gains taking it over. A folder with `model_type: mediant_folded`, which `export` writes with `format: folded`, is a model \
+without norms. `mediant show` says which norms are live, frozen or absent.
+
 **On the hub.** `hf://owner/name@revision` (or `hf://owner/name@revision/folder`) is fetched when the pipeline is planned, into the cache that \
 Python's `huggingface_hub` uses, and what is there already is not fetched again; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE \
 mean what they mean there. Only the files that are read here come, by commit, checked against the digests that the hub names; an interrupted \

@@ -2,7 +2,7 @@
 
 mod run;
 
-use mediant_artifact::{Facts, Kind, ModelFacts, ModelTokenizer, TableFacts};
+use mediant_artifact::{Facts, Kind, ModelFacts, ModelTokenizer};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -13,7 +13,8 @@ use mediant_tensor::schedule::Schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::lm_training::{CURVE, checkpoint_key};
+use crate::columns::table_facts;
+use crate::lm_training::{CURVE, outputs};
 use crate::model_input::check_some;
 
 /// The stage.
@@ -153,20 +154,7 @@ impl Stage for TrainLm {
     }
 
     fn outputs(&self, config: &Config) -> Vec<Output> {
-        let mut outputs = vec![
-            Output::new("model", Kind::Model, "The model after the last step."),
-            Output::new("curve", Kind::Table, "Loss, learning rate and gradient norm of every step."),
-        ];
-        if !config.checkpoints.is_empty() {
-            let keys = config.checkpoints.iter().map(|step| checkpoint_key(*step)).collect();
-            outputs.push(Output::keyed(
-                "checkpoints",
-                Kind::Model,
-                keys,
-                "The model after each step of `checkpoints`.",
-            ));
-        }
-        outputs
+        outputs("Loss, learning rate and gradient norm of every step.", None, &config.checkpoints)
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -175,11 +163,8 @@ impl Stage for TrainLm {
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
         let facts = infer_model(config, inputs)?;
-        let columns = CURVE.iter().map(|name| (*name).to_owned()).collect();
-        let mut all = vec![
-            ("model".to_owned(), Facts::Model(facts.clone())),
-            ("curve".to_owned(), Facts::Table(TableFacts { columns: Some(columns) })),
-        ];
+        let mut all =
+            vec![("model".to_owned(), Facts::Model(facts.clone())), ("curve".to_owned(), table_facts(&CURVE))];
         if !config.checkpoints.is_empty() {
             all.push(("checkpoints".to_owned(), Facts::Model(facts)));
         }

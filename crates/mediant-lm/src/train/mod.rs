@@ -17,7 +17,7 @@ mod removal;
 mod state;
 mod trainer;
 
-pub use curve::{CurvePoint, curve_from_words, curve_to_words};
+pub use curve::{CurvePoint, LossAround, curve_from_words, curve_to_words};
 pub use init::{Gpt2Shape, Start, gpt2_config, initial};
 pub use removal::{AuxiliaryWeight, Group, Removal, RemovalSchedule};
 pub use trainer::{StepReport, Trainer, Training, held_out_loss};

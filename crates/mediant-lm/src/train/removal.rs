@@ -7,7 +7,7 @@ use mediant_tensor::checkpoint::{Checkpoint, State};
 use mediant_tensor::{Autodiff, Compute, Tensor, ops};
 
 use super::data::Examples;
-use crate::{BlockNorm, Error, HookPoint, LmConfig, NormKind, NormSite, NormStates, Result, Site};
+use crate::{BlockNorm, Error, HookPoint, LmConfig, NormKind, NormSite, NormStates, Result};
 
 /// The norms of one kind: that of layer l is frozen after `start + gap · l` steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +221,12 @@ impl Removing {
         Ok(())
     }
 
+    /// The config with the norms live that were frozen after the `step`-th step, if any were.
+    pub(super) fn with_live_again(&self, step: u64, config: &LmConfig) -> Option<LmConfig> {
+        let last: Vec<NormSite> = self.frozen().filter(|(_, at, _)| *at == step).map(|(site, ..)| site).collect();
+        (!last.is_empty()).then(|| without(config, &last))
+    }
+
     /// Makes the frozen norms those of `scales`.
     fn freeze(&self, config: &mut LmConfig) {
         if let NormStates::Present(frozen) = &mut config.norms {
@@ -246,12 +252,8 @@ impl Removing {
     /// The config that went with saved scales, from that of a later step.
     pub(super) fn config_of(&self, file: &mut Checkpoint, later: &LmConfig) -> Result<LmConfig> {
         let frozen = self.load_scales(file)?.len();
-        let mut config = later.clone();
-        if let NormStates::Present(scales) = &mut config.norms {
-            let live = &self.removal.sites[frozen..];
-            scales.retain(|site, _| live.iter().all(|(other, _)| other != site));
-        }
-        Ok(config)
+        let live: Vec<NormSite> = self.removal.sites[frozen..].iter().map(|(site, _)| *site).collect();
+        Ok(without(later, &live))
     }
 
     pub(super) fn save(&self, config: &LmConfig, state: &mut State<'_>) {
@@ -280,15 +282,13 @@ impl Removing {
     }
 }
 
-impl NormSite {
-    /// The point whose activation the norm reads.
-    pub fn input(self, config: &LmConfig) -> HookPoint {
-        match self {
-            Self::Block(layer, BlockNorm::Mlp) => HookPoint::Block(layer, Site::MlpIn),
-            Self::Block(layer, _) => HookPoint::Block(layer, Site::ResidPre),
-            Self::Final => HookPoint::Block(config.n_layers - 1, Site::ResidPost),
-        }
+/// The config with these norms live.
+fn without(config: &LmConfig, live: &[NormSite]) -> LmConfig {
+    let mut config = config.clone();
+    if let NormStates::Present(scales) = &mut config.norms {
+        scales.retain(|site, _| !live.contains(site));
     }
+    config
 }
 
 fn numbers<B: Compute>(x: Tensor<B, 1>) -> Result<Vec<f32>> {

@@ -9,7 +9,7 @@ use super::data::{Examples, Order};
 use super::dropout::Dropout;
 use super::init::{Start, initial};
 use super::removal::{Observed, Removal, Removing};
-use crate::{Batch, Error, HookPoint, Hooks, LmConfig, Model, NormSite, Parameter, Result, Slot, batches};
+use crate::{Batch, Error, HookPoint, Hooks, LmConfig, Model, NormSite, Parameter, Reader, Result, Slot, batches};
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +39,8 @@ pub struct StepReport {
     pub loss: f64,
     /// The auxiliary loss, its weight included, where norms are removed.
     pub auxiliary: f64,
+    /// Where norms were frozen after the step before: what `loss` would have been had they stayed live.
+    pub live_loss: Option<f64>,
     /// Learning rate.
     pub lr: f64,
     /// 2-norm of all gradients together, before clipping.
@@ -170,9 +172,13 @@ impl<'t, B: Compute> Trainer<'t, B> {
     /// # Errors
     /// None that the types leave possible.
     pub fn model(&self) -> Result<Model<B>> {
+        self.model_of(self.config.clone())
+    }
+
+    fn model_of(&self, config: LmConfig) -> Result<Model<B>> {
         let parameters =
             self.parameters.iter().map(|p| Ok((p.slot, Parameter::new(p.values.clone(), &p.shape, &self.device)?)));
-        Model::new(self.config.clone(), parameters.collect::<Result<Vec<_>>>()?)
+        Model::new(config, parameters.collect::<Result<Vec<_>>>()?)
     }
 
     /// Makes a step, and freezes the norms whose time has come.
@@ -180,8 +186,11 @@ impl<'t, B: Compute> Trainer<'t, B> {
     /// # Errors
     /// [`Error::Diverged`] if the loss or a gradient is not a finite number; the parameters are then those before the step.
     pub fn step(&mut self) -> Result<StepReport> {
-        let passes = self.examples();
+        let examples = self.examples();
+        let passes = passes(&examples);
         let gradients = self.gradients(&passes)?;
+        let live = self.removing.as_ref().and_then(|removing| removing.with_live_again(self.step, &self.config));
+        let live_loss = live.map(|config| self.loss_with(config, &passes)).transpose()?;
         let step = self.step + 1;
         let lr = self.training.schedule.at(self.step);
         let grad_norm = global_norm(gradients.values.iter().map(Vec::as_slice));
@@ -205,8 +214,8 @@ impl<'t, B: Compute> Trainer<'t, B> {
         if let Some(removing) = &mut self.removing {
             removing.advance(step, &gradients.observed, &mut self.config)?;
         }
-        let tokens = passes.iter().map(Examples::tokens).sum();
-        Ok(StepReport { step, loss: gradients.loss, auxiliary, lr, grad_norm, tokens })
+        let tokens = examples.iter().map(Examples::tokens).sum();
+        Ok(StepReport { step, loss: gradients.loss, auxiliary, live_loss, lr, grad_norm, tokens })
     }
 
     /// The sequences of the next step, by forward pass.
@@ -220,17 +229,12 @@ impl<'t, B: Compute> Trainer<'t, B> {
         (0..passes).map(pass).collect()
     }
 
-    fn gradients(&self, passes: &[Examples<'_>]) -> Result<Gradients> {
+    fn gradients(&self, passes: &[Pass<'_>]) -> Result<Gradients> {
         let leaves = self.leaves()?;
         let model = Model::new(self.config.clone(), leaves.iter().cloned())?;
-        let predicted: u64 = passes.iter().map(Examples::predicted).sum();
-        // A step whose tokens are all masked has the loss 0 and no gradient.
-        let weight = 1.0 / predicted.max(1) as f32;
-        let rows = passes.iter().map(Examples::tokens).sum();
         let mut sum = Gradients { loss: 0.0, values: Vec::new(), observed: Observed::default() };
-        for (number, examples) in passes.iter().enumerate() {
-            let pass = Pass { examples, number, weight, rows };
-            let (loss, values) = self.pass(&model, &leaves, &pass, &mut sum.observed)?;
+        for pass in passes {
+            let (loss, values) = self.pass(&model, &leaves, pass, &mut sum.observed)?;
             sum.loss += loss;
             if sum.values.is_empty() {
                 sum.values = values;
@@ -241,6 +245,38 @@ impl<'t, B: Compute> Trainer<'t, B> {
             }
         }
         Ok(sum)
+    }
+
+    /// The loss of a step, dropout included, of the model with another config.
+    fn loss_with(&self, config: LmConfig, passes: &[Pass<'_>]) -> Result<f64> {
+        let model = self.model_of(config)?;
+        let losses = passes.iter().map(|pass| {
+            let loss = self.loss(&model, pass, Vec::new(), &mut |_, _| Ok(()))?;
+            Ok(f64::from(loss.into_scalar()))
+        });
+        losses.sum()
+    }
+
+    /// The part of a forward pass in the loss of the step. `look` gets the activations at `looked_at`.
+    fn loss<'l, C: Compute>(
+        &'l self,
+        model: &Model<C>,
+        pass: &Pass<'_>,
+        looked_at: Vec<HookPoint>,
+        look: &'l mut Reader<'l, C>,
+    ) -> Result<Tensor<C, 1>> {
+        let Training { dropout, seed, .. } = self.training;
+        let dropout = Dropout { p: dropout, seed, step: self.step, pass: pass.number };
+        let points = if dropout.p > 0.0 { Dropout::points(&self.config) } else { Vec::new() };
+        let hooks = points.into_iter().fold(Hooks::none(), |hooks, point| hooks.edit(point, &dropout));
+        let device = model.device();
+        let batch = pass.examples.batch(&self.config, &device)?;
+        let hidden = model.hidden(&batch, hooks.read(looked_at, look))?;
+        let (targets, weights) = pass.examples.targets(pass.weight, &device);
+        Ok(match self.config.logit_softcap {
+            None => ops::unembed_loss(hidden, model.unembedding(), targets, weights),
+            Some(_) => (ops::token_nll(model.logits(hidden), targets) * weights).sum(),
+        })
     }
 
     /// Parameters as leaves of the graph.
@@ -266,26 +302,17 @@ impl<'t, B: Compute> Trainer<'t, B> {
         pass: &Pass<'_>,
         observed: &mut Observed,
     ) -> Result<(f64, Vec<Vec<f32>>)> {
-        let &Pass { examples, number, weight, rows } = pass;
-        let Training { dropout, seed, .. } = self.training;
-        let dropout = Dropout { p: dropout, seed, step: self.step, pass: number };
-        let points = if dropout.p > 0.0 { Dropout::points(&self.config) } else { Vec::new() };
-        let hooks = points.into_iter().fold(Hooks::none(), |hooks, point| hooks.edit(point, &dropout));
-        let batch = examples.batch(&self.config, &self.device)?;
         let mut auxiliary = None;
         let mut look = |point: HookPoint, x: Tensor<Autodiff<B>, 3>| {
             let Some(removing) = &self.removing else { return Ok(()) };
-            let x = x.reshape([batch.rows(), self.config.d_model]);
-            auxiliary = removing.observe(&self.config, point, x, examples, rows, observed)?.or(auxiliary.take());
+            let [rows, _, width] = x.dims();
+            let x = x.reshape([rows, width]);
+            auxiliary =
+                removing.observe(&self.config, point, x, pass.examples, pass.rows, observed)?.or(auxiliary.take());
             Ok(())
         };
         let looked_at = self.removing.iter().flat_map(|removing| removing.points(&self.config));
-        let hidden = model.hidden(&batch, hooks.read(looked_at, &mut look))?;
-        let (targets, weights) = examples.targets(weight, &self.device);
-        let loss = match self.config.logit_softcap {
-            None => ops::unembed_loss(hidden, model.unembedding(), targets, weights),
-            Some(_) => (ops::token_nll(model.logits(hidden), targets) * weights).sum(),
-        };
+        let loss = self.loss(model, pass, looked_at.collect(), &mut look)?;
         let value = f64::from(loss.clone().into_scalar());
         let grads = match auxiliary {
             Some(auxiliary) => (loss + auxiliary).backward(),
@@ -302,6 +329,15 @@ impl<'t, B: Compute> Trainer<'t, B> {
         };
         Ok((value, leaves.iter().map(gradient).collect()))
     }
+}
+
+/// The forward passes of a step.
+fn passes<'e>(examples: &'e [Examples<'e>]) -> Vec<Pass<'e>> {
+    let predicted: u64 = examples.iter().map(Examples::predicted).sum();
+    // A step whose tokens are all masked has the loss 0 and no gradient.
+    let weight = 1.0 / predicted.max(1) as f32;
+    let rows = examples.iter().map(Examples::tokens).sum();
+    examples.iter().enumerate().map(|(number, examples)| Pass { examples, number, weight, rows }).collect()
 }
 
 /// Mean cross-entropy in nats over all predicted tokens (not the first of a sequence, not masked); NaN if there are none.

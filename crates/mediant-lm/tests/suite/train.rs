@@ -309,7 +309,16 @@ fn tokens_that_teach_nothing_or_do_not_fit_are_refused() {
 
 #[test]
 fn the_curve_survives_a_checkpoint() {
-    let report = StepReport { step: 3, loss: 0.1, auxiliary: 0.02, lr: 1e-3, grad_norm: f64::MIN_POSITIVE, tokens: 99 };
-    let curve = [CurvePoint { report, test_loss: None }, CurvePoint { report, test_loss: Some(-0.0) }];
+    let report = StepReport {
+        step: 3,
+        loss: 0.1,
+        auxiliary: 0.02,
+        live_loss: None,
+        lr: 1e-3,
+        grad_norm: f64::MIN_POSITIVE,
+        tokens: 99,
+    };
+    let other = StepReport { live_loss: Some(7.0), ..report };
+    let curve = [CurvePoint { report: other, test_loss: None }, CurvePoint { report, test_loss: Some(-0.0) }];
     assert_eq!(curve_from_words(&curve_to_words(&curve)), curve);
 }

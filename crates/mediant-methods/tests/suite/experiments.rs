@@ -4,7 +4,8 @@ use std::path::Path;
 
 use mediant_artifact::{Artifact, ArtifactWriter, Contrast, HookFact, Kind, Tokens};
 use mediant_lm::{
-    Batch, BlockSlot, HfFolder, HookPoint, Hooks, Model, Parameter, Positions, Site, Slot, import, load, predicted,
+    Batch, BlockSlot, HfFolder, HookPoint, Hooks, LmConfig, Model, NormSite, NormStates, Parameter, Positions, Site,
+    Slot, fold_norms, import, load, predicted, save,
 };
 use mediant_methods::direct_effect::direct_effects;
 use mediant_methods::entropy_neurons::{Activity, LastLayer, Measure, Write, ablate_neurons};
@@ -124,9 +125,9 @@ fn direct_effects_are_differences_of_logits() {
             let x = x.into_data().into_vec::<f32>().unwrap();
             let last = x[(rows - 1) * units * width..].chunks(width).map(|x| x.iter().map(|x| f64::from(*x)).collect());
             if point.site() == Some(Site::Result) {
-                of_heads.extend(last)
+                of_heads.extend(last);
             } else {
-                resid.extend(last)
+                resid.extend(last);
             }
             Ok::<_, mediant_lm::Error>(())
         };
@@ -446,4 +447,102 @@ fn the_beginning_of_a_corpus_is_whole_sequences_cut() {
         assert!(of[kept.offsets[i]..kept.offsets[i + 1]].iter().all(|document| *document == i as u32));
     }
     assert_eq!(beginning(&tokens, &documents, 100, 100), (tokens.clone(), documents));
+}
+
+/// A model with norms frozen: all, or the last alone.
+fn frozen(model: &Model<Flex>, all: bool) -> Model<Flex> {
+    let sites = model.config().norm_sites().into_iter().enumerate();
+    // Scales of different sizes, about those that the models compute.
+    let scales = sites.map(|(place, site)| (site, 0.3 + 0.05 * place as f32));
+    let norms = NormStates::Present(scales.filter(|(site, _)| all || *site == NormSite::Final).collect());
+    Model::new(LmConfig { norms, ..model.config().clone() }, model.parameters()).unwrap()
+}
+
+/// The same with its frozen norms in the weights.
+fn absent(frozen: &Model<Flex>, json: &serde_json::Value) -> Model<Flex> {
+    let folder = TempDir::new().unwrap();
+    let writer = |name: &str| {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        ArtifactWriter::create(&folder.path().join(name), Kind::Model).unwrap()
+    };
+    save(frozen, json, &[], writer("frozen")).unwrap();
+    fold_norms(&Artifact::open(&folder.path().join("frozen")).unwrap(), writer("absent")).unwrap();
+    load(&Artifact::open(&folder.path().join("absent")).unwrap(), &Default::default()).unwrap()
+}
+
+/// Models whose last norm is frozen or absent, by what they are.
+fn without_live_last_norm() -> Vec<(&'static str, Model<Flex>)> {
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(super::prompts::fixture("gpt2").join("config.json")).unwrap()).unwrap();
+    let (small, rms) = (fixture_model("gpt2"), fixture_model("llama"));
+    vec![
+        ("LayerNorms frozen", frozen(&small, true)),
+        ("the last LayerNorm frozen", frozen(&small, false)),
+        ("RMSNorms frozen", frozen(&rms, true)),
+        ("no norms", absent(&frozen(&small, true), &json)),
+    ]
+}
+
+#[test]
+fn without_a_live_norm_attribution_is_the_direct_effect() {
+    let tokens = tokens(12);
+    for (name, model) in without_live_last_norm() {
+        let found = direct_effects(&model, &tokens, &documents(&tokens), nothing).unwrap();
+        let (nmae, _, size) = found.overall(0);
+        assert!(nmae.value <= 1e-6 && size > 1e-3, "{name}: {nmae:?} of {size}");
+        assert!(found.of_heads(0).iter().all(|head| head.nmae.value <= 1e-6), "{name}");
+    }
+    for live in [fixture_model("gpt2"), fixture_model("llama")] {
+        let (nmae, ..) = direct_effects(&live, &tokens, &documents(&tokens), nothing).unwrap().overall(0);
+        assert!(nmae.value > 0.1, "{nmae:?}");
+    }
+}
+
+#[test]
+fn without_a_live_norm_nothing_goes_through_the_scale() {
+    let tokens = tokens(12);
+    for (name, model) in without_live_last_norm() {
+        let layer = LastLayer::of(&model).unwrap();
+        let spectrum = layer.spectrum();
+        let activity = Activity::of(&model, &tokens, nothing).unwrap();
+        let planted = activity.planted(&layer, &spectrum).unwrap();
+        let own = layer.write(planted.neuron);
+        let vector = planted.vector.iter().zip(&own.vector).map(|(a, b)| a - b).collect();
+        let added = Write { neuron: planted.neuron, vector };
+        let neurons = [vec![layer.write(5)], vec![layer.write(5), layer.write(9)]];
+        for (sets, added) in [(&neurons[..], None), (&[vec![planted.clone()]][..], Some(&added))] {
+            let found = ablate_neurons(&model, &tokens, &documents(&tokens), &activity, sets, added, nothing).unwrap();
+            for measure in Measure::ALL {
+                for change in found.changes(measure, 0) {
+                    let [total, direct, through] = change.size.map(|part| part.value);
+                    assert!(through <= 1e-6, "{name}: {through}");
+                    assert!((total - direct).abs() <= 1e-6, "{name}: {total} {direct}");
+                    assert!(added.is_some() || total > 1e-4, "{name}: an ablation that does something: {total}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn frozen_norms_and_those_in_the_weights_give_the_same_experiments() {
+    let models = without_live_last_norm();
+    let (frozen, absent) = (&models[0].1, &models[3].1);
+    let tokens = tokens(12);
+    let documents = documents(&tokens);
+    let effects = |model: &Model<Flex>| {
+        let layer = LastLayer::of(model).unwrap();
+        let activity = Activity::of(model, &tokens, nothing).unwrap();
+        let sets = [vec![layer.write(5)]];
+        let found = ablate_neurons(model, &tokens, &documents, &activity, &sets, None, nothing).unwrap();
+        Measure::ALL.map(|measure| found.changes(measure, 0)[0].mean[0].value)
+    };
+    for (a, b) in effects(frozen).into_iter().zip(effects(absent)) {
+        // Of logits in f32 from weights that were rounded on the way.
+        assert!((a - b).abs() < 1e-3 * a.abs().max(1e-2), "{a} {b}");
+    }
+    let of_heads = |model: &Model<Flex>| direct_effects(model, &tokens, &documents, nothing).unwrap().of_heads(0);
+    for (a, b) in of_heads(frozen).iter().zip(of_heads(absent)) {
+        assert!((a.attributed - b.attributed).abs() < 1e-4 * a.size.max(1.0), "{a:?} {b:?}");
+    }
 }

@@ -135,7 +135,7 @@ proptest! {
                 }
             }
             if n > 0.0 {
-                ece += n / rows.len() as f64 * (right / n - confident / n as f64).abs();
+                ece += n / rows.len() as f64 * (right / n - confident / n).abs();
             }
         }
         let found = Calibration::of(&predictions, bins);

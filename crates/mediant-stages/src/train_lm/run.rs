@@ -8,7 +8,7 @@ use mediant_tensor::{Compute, on_device};
 
 use super::Config;
 use crate::device::compute_device;
-use crate::lm_training::{Course, Run, SavedWith, write_curve};
+use crate::lm_training::{Course, Run, SavedWith, curve_columns, write_curve};
 
 pub(super) fn run(cx: &RunContext<'_, Config>) -> Result<(), StageError> {
     let inputs = Inputs::read(cx)?;
@@ -62,5 +62,5 @@ fn train<C: Compute>(cx: &RunContext<'_, Config>, inputs: &Inputs, device: C::De
         saved_with: &inputs.saved_with,
     };
     let (_, curve) = Run::finish(cx, trainer, course)?;
-    write_curve(cx, &curve, Vec::new())
+    write_curve(cx, curve_columns(&curve))
 }

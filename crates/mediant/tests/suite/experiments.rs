@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::project::Project;
 
 const PIPELINE: &str = r#"
@@ -17,6 +19,9 @@ stages:
   folded:
     uses: load_model
     with: { source: MODELS/tiny-gpt2, processing: { fold_ln: true, center_writing_weights: true, center_unembed: true } }
+  ln_free:
+    uses: load_model
+    with: { source: ln-free }
   corpus:
     uses: generate_corpus
     with: { sentences: 300, seed: 3, items: 5 }
@@ -34,9 +39,13 @@ stages:
   losses:
     uses: evaluate_lm
     inputs:
-      models: { original: model, control: folded, other: other }
+      models: { original: model, control: folded, other: other, ln_free: ln_free }
       tokens: { held_out: tokens.test, nonsense: nonsense.train }
     with: { control: control }
+  told_so:
+    uses: evaluate_lm
+    inputs: { models: { original: model, ln_free: ln_free }, tokens: tokens.test }
+    with: { without_control: original }
   calibration:
     uses: calibration
     inputs: { models: { original: model, other: other }, tokens: { held_out: tokens.test, nonsense: nonsense.train } }
@@ -48,7 +57,7 @@ stages:
     inputs: { models: { original: model, folded: folded }, tokens: tokens.test }
   attribution:
     uses: dla_vs_direct_effect
-    inputs: { models: { original: model, folded: folded }, tokens: tokens.test }
+    inputs: { models: { original: model, folded: folded, ln_free: ln_free }, tokens: tokens.test }
     with: { sequences: 60 }
   prompts:
     uses: build_prompts
@@ -56,10 +65,10 @@ stages:
     with: { task: ioi, n: 16, split: held_out, counterfactuals: [s2_io_flip] }
   linear:
     uses: attribution_vs_activation_patching
-    inputs: { models: { original: model, folded: folded }, prompts: prompts }
+    inputs: { models: { original: model, folded: folded, ln_free: ln_free }, prompts: prompts }
   neurons:
     uses: entropy_neurons
-    inputs: { models: { original: model, folded: folded }, tokens: tokens.test }
+    inputs: { models: { original: model, folded: folded, ln_free: ln_free }, tokens: tokens.test }
     with: { choose_on: original, choose: { top: 2 }, sequences: 60, length: 40, plant: true }
 "#;
 
@@ -85,6 +94,39 @@ impl Results {
     }
 }
 
+/// The shipped model with norms that divide by a constant, as a folder for stock code: the epsilon is 1e12, and gains make up for
+/// it. The constants are about what the norms computed, so that it still is a model, if a bad one.
+fn ln_free(project: &Project, source: &Path) {
+    let scale = |name: &str| match name.split('.').find_map(|part| part.parse::<usize>().ok()) {
+        Some(layer) => [0.05, 0.15, 0.2, 0.35][layer],
+        None => 0.8,
+    };
+    std::fs::create_dir(project.path("ln-free")).unwrap();
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        let mut bytes = std::fs::read(source.join(file)).unwrap();
+        if file == "config.json" {
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(text.contains("0.00001"));
+            bytes = text.replace("0.00001", "1e12").into();
+        }
+        if file == "model.safetensors" {
+            let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            let header: Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+            let gains =
+                header.as_object().unwrap().iter().filter(|(name, _)| name.contains("ln_") && name.ends_with("weight"));
+            for (name, tensor) in gains {
+                let at = |end: usize| start + tensor["data_offsets"][end].as_u64().unwrap() as usize;
+                assert_eq!(tensor["dtype"], "F32");
+                for x in bytes[at(0)..at(1)].chunks_exact_mut(4) {
+                    let gain = f32::from_le_bytes(x.try_into().unwrap());
+                    x.copy_from_slice(&(gain * 1e6 / scale(name)).to_le_bytes());
+                }
+            }
+        }
+        std::fs::write(project.path("ln-free").join(file), bytes).unwrap();
+    }
+}
+
 fn close(a: f64, b: f64, within: f64) {
     assert!((a - b).abs() <= within * b.abs().max(1.0), "{a} {b}");
 }
@@ -97,6 +139,7 @@ fn experiments_over_several_models_fit_together() {
     let words = ["gave", "the", "Mary", "to", "and", "drink", "store", "a", "went"];
     let line = |i: usize| (0..12).map(|j| words[(i * 5 + j * j * 7 + j) % 9]).collect::<Vec<_>>().join(" ");
     project.write("nonsense.txt", &(0..20).map(|i| line(i) + "\n").collect::<String>());
+    ln_free(&project, &models.join("tiny-gpt2"));
     project.write("pipeline.yaml", &PIPELINE.replace("MODELS", models.to_str().unwrap()));
     project.ran(&[]);
     let results = Results(project);
@@ -127,6 +170,10 @@ fn losses(results: &Results) {
         results.number(&format!("SELECT high - low AS x FROM losses WHERE name = '{name}' AND {tags}"))
     };
     assert!(width("ce_loss_delta", "original") < 1e-3 * width("ce_loss", "original"));
+    // What an LN-free model loses is told against the control, or against another model when told so.
+    let lost = loss("ce_loss_delta", "ln_free", "held_out");
+    assert!(lost > 0.0 && lost.is_finite(), "{lost}");
+    close(results.metric("told_so", "ce_loss_delta", &[("model", "ln_free"), ("against", "original")]), lost, 1e-3);
     // The control is compared with nothing.
     let none = "SELECT COUNT(*) AS n FROM losses WHERE name = 'ce_loss_delta' AND tags LIKE '%\"model\":\"control\"%'";
     assert_eq!(results.number(none), 0.0);
@@ -172,6 +219,7 @@ fn experiments(results: &Results) {
     assert!(nmae("original") > 1.0, "{}", nmae("original"));
     // `fold_value_biases` is off, so that heads add what they add.
     close(nmae("folded"), nmae("original"), 1e-3);
+    assert!(nmae("ln_free") <= 1e-6, "{}", nmae("ln_free"));
     assert_eq!(results.number("SELECT COUNT(*) AS n FROM \"attribution.heads\" WHERE model = 'folded'"), 16.0);
 
     let linear = |name: &str, model: &str| results.metric("linear", name, &[("model", model), ("scale", "share")]);
@@ -186,11 +234,16 @@ fn experiments(results: &Results) {
         JOIN \"neurons.effects\" s ON t.model = s.model AND t.neurons = s.neurons AND t.measure = s.measure AND t.planted = s.planted \
         WHERE t.part = 'total' AND d.part = 'direct' AND s.part = 'through_scale'";
     assert!(results.number(parts) < 1e-12);
-    // Two neurons, alone and together, on each of two models; and a planted one on each.
+    // Two neurons, alone and together, on each of three models; and a planted one on each.
     let count = "SELECT COUNT(*) AS n FROM \"neurons.effects\" WHERE part = 'total' AND measure = 'entropy'";
-    assert_eq!(results.number(count), 8.0);
+    assert_eq!(results.number(count), 12.0);
+    // Without a live norm nothing goes through its scale, whatever is planted.
+    let through = "SELECT MAX(size) AS x FROM \"neurons.effects\" WHERE part = 'through_scale' AND model = 'ln_free'";
+    assert!(results.number(through) <= 1e-6, "{}", results.number(through));
+    let direct = "SELECT MAX(size) AS x FROM \"neurons.effects\" WHERE part = 'direct' AND model = 'ln_free'";
+    assert!(results.number(direct) > 1e-4, "{}", results.number(direct));
     let place = "SELECT place FROM \"neurons.candidates\" WHERE planted AND chosen";
-    assert_eq!(results.numbers(place), [1.0, 1.0]);
+    assert_eq!(results.numbers(place), [1.0, 1.0, 1.0]);
     let size = |part: &str| {
         let at = format!("planted AND measure = 'entropy' AND model = 'original' AND part = '{part}'");
         results.number(&format!("SELECT size FROM \"neurons.effects\" WHERE {at}"))

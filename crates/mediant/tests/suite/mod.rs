@@ -13,6 +13,7 @@ mod interventions;
 mod keys;
 mod model;
 mod project;
+mod removal;
 mod report;
 mod runs;
 mod shipped;

@@ -29,6 +29,11 @@ fn project() -> Project {
     let file = |name: &str| std::fs::read(tiny.join(name)).unwrap();
     model("tiny", &file("config.json"), &file("model.safetensors"));
     std::fs::write(project.path("tiny/tokenizer.json"), file("tokenizer.json")).unwrap();
+    let mut ln_free: Value = serde_json::from_slice(&file("config.json")).unwrap();
+    // What stock code is given for norms that do not look at their input.
+    ln_free["layer_norm_epsilon"] = json!(1e12);
+    model("ln-free", &serde_json::to_vec(&ln_free).unwrap(), &file("model.safetensors"));
+    std::fs::write(project.path("ln-free/tokenizer.json"), file("tokenizer.json")).unwrap();
     project.write("facts.json", "[{\"prompt\": \"The mother of Ann is\", \"attribute\": \"Eve\", \"subject\": \"Ann\", \"template\": \"The mother of {} is\", \"relation_id\": \"P25\"}]");
     model("truncated", &config, &weights[..weights.len() / 2]);
     model("lying-length", &config, &[&u64::MAX.to_le_bytes(), &weights[8..]].concat());
