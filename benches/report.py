@@ -6,8 +6,9 @@
     python3 benches/report.py [pipelines/quickstart.yaml ...] [--keep FOLDER]
 
 Runs each pipeline in a folder of its own (or in --keep, where results and pictures of the pages stay), reports it, and opens the report.
+Without arguments: three pipelines of this repository and the table of faithfulness in docs/report.md.
 Fails if the browser says anything on its console or asks for anything but the file, if the page is wider than the window, if texts of a
-picture lie on each other or outside of it, or if a link or a scrolled table cannot be reached by the Tab key.
+picture lie on each other or outside of it, if an axis has no name, or if a link or a scrolled table cannot be reached by the Tab key.
 Without a browser it says so and does nothing; MEDIANT_CHROMIUM names one that is not on the PATH.
 """
 import argparse, base64, json, os, pathlib, shutil, subprocess, sys, tempfile, time
@@ -24,6 +25,8 @@ CHECK = """(() => {
   if (page.scrollWidth > innerWidth) problems.push(`the page is ${page.scrollWidth} wide in a window of ${innerWidth}`);
   for (const svg of document.querySelectorAll('svg')) {
     const frame = svg.getBoundingClientRect(), name = svg.querySelector('title').textContent;
+    const axes = [...svg.querySelectorAll('.axis')].filter(t => t.textContent.trim());
+    if (svg.classList.contains('mediant-plot') && axes.length < 2) problems.push(`${name}: an axis has no name`);
     const texts = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]).filter(t => t[1].width > 0);
     texts.forEach(([text, a], i) => {
       if (a.left < frame.left - 1 || a.right > frame.right + 1 || a.top < frame.top - 1 || a.bottom > frame.bottom + 1)
@@ -138,6 +141,7 @@ def check(browser, page, folder):
             browser.open(address, width, scheme)
             browser.picture(folder / f"{page.stem}-{width}-{scheme}.png")
             browser.evaluate(OPEN)
+            browser.picture(folder / f"{page.stem}-{width}-{scheme}-open.png")
             problems += [f"{width} {scheme}: {problem}" for problem in json.loads(browser.evaluate(CHECK)) + browser.said(address)]
     browser.paper(folder / f"{page.stem}.pdf")
     reached, wanted = browser.tabs()
@@ -148,7 +152,7 @@ def check(browser, page, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pipelines", nargs="*", type=pathlib.Path, default=[ROOT / f"pipelines/{name}.yaml" for name in PIPELINES])
+    parser.add_argument("pipelines", nargs="*", type=pathlib.Path)
     parser.add_argument("--keep", type=pathlib.Path)
     args = parser.parse_args()
     program = os.environ.get("MEDIANT_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -162,8 +166,13 @@ def main():
         (folder / "pipelines").mkdir(parents=True, exist_ok=True)
         if not (folder / "datasets").exists():
             (folder / "datasets").symlink_to(ROOT / "datasets")
+        pipelines = args.pipelines
+        if not pipelines:
+            example = scratch / "circuits.yaml"
+            example.write_text((ROOT / "docs/report.md").read_text().split("```yaml\n")[2].split("```")[0])
+            pipelines = [*(ROOT / f"pipelines/{name}.yaml" for name in PIPELINES), example]
         browser = Browser(program, scratch / "profile")
-        for pipeline in args.pipelines:
+        for pipeline in pipelines:
             shutil.copy(pipeline, folder / "pipelines")
             file = folder / "pipelines" / pipeline.name
             subprocess.run([MEDIANT, "run", file, "--quiet"], check=True)
@@ -173,7 +182,7 @@ def main():
             seconds = time.monotonic() - start
             problems = check(browser, page, folder)
             failed |= bool(problems)
-            print(f"{pipeline.stem}: {page.stat().st_size / 1e6:.2f} MB in {seconds:.2f} s, {'no problem' if not problems else ''}")
+            print(f"{pipeline.stem}: {page.stat().st_size / 1e6:.2f} MB in {seconds:.2f} s, {len(problems)} problems", flush=True)
             for problem in problems:
                 print(f"  {problem}")
         browser.ask("Browser.close")

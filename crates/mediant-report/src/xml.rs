@@ -3,7 +3,7 @@
 use crate::text::one_line;
 
 /// Text for an element or a quoted attribute; characters that XML cannot hold become spaces.
-pub(crate) fn escape(text: &str) -> String {
+fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -99,11 +99,20 @@ impl Card {
                                 .map(|instance| format!("{} {}", instance.label, short(&instance.recipe))),
                         ),
                     ),
-                    ("Software", list(costs(run).map(|cost| format!("Mediant {}", cost.mediant)))),
+                    (
+                        "Software",
+                        list(
+                            costs(run)
+                                .map(|cost| &cost.mediant)
+                                .filter(|v| !v.is_empty())
+                                .map(|v| format!("Mediant {v}")),
+                        ),
+                    ),
                     (
                         "Hardware",
                         list(costs(run).map(|cost| {
-                            format!("{}, {}, {}", cost.device, cost.machine, plural(cost.threads, "thread"))
+                            let parts = [cost.device.clone(), cost.machine.clone(), plural(cost.threads, "thread")];
+                            parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
                         })),
                     ),
                     ("Cost", cost(run)),

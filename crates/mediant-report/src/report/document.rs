@@ -11,6 +11,9 @@ use crate::table::{Cell, TextTable};
 /// Rows of data that go into the report; all of them are in the Parquet files.
 pub(crate) const MOST_DATA: usize = 1000;
 
+/// Rows that can be read in the page below a picture.
+const MOST_READ: usize = 50;
+
 /// A heading and what stands below it.
 #[derive(Clone, Debug)]
 pub(crate) struct Section {
@@ -71,6 +74,11 @@ impl Data {
             parts.iter().map(|part| artifact.dir().join(&part.file))
         });
         Self { rows: rows.limited(MOST_DATA), files: files.collect() }
+    }
+
+    /// The first rows, to be read in the page.
+    pub(crate) fn head(&self) -> TextTable {
+        self.rows.clone().without_notes().limited(MOST_READ)
     }
 
     /// Data that are in no file.

@@ -173,10 +173,14 @@ impl Html<'_> {
                     items.push_str(&format!("<li>and {} more</li>", files.len() - MOST_FILES));
                 }
                 let count = plural(files.len() as u64, "file");
-                self.out.push_str(&format!(
-                    "<details class=\"files\"><summary>Parquet, {count}{of}</summary><ul>{items}</ul></details>"
-                ));
+                self.out
+                    .push_str(&format!("<details><summary>Parquet, {count}{of}</summary><ul>{items}</ul></details>"));
             }
+        }
+        if svg.is_some() {
+            self.out.push_str(&format!("<details>\n<summary>Table{of}</summary>\n"));
+            self.scrolled(&format!("Data of {title}"), &data.head().to_html(title));
+            self.out.push_str("</details>");
         }
         self.out.push_str("</div>\n");
         for note in data.rows.notes() {
@@ -226,7 +230,7 @@ fn slug(title: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '-' };
     let words: String = title.chars().map(plain).collect();
     let words: Vec<&str> = words.split('-').filter(|word| !word.is_empty()).collect();
-    words.join("-").chars().take(80).collect::<String>().trim_matches('.').to_owned()
+    words.join("-").chars().take(80).collect::<String>().trim_matches(['.', '-']).to_owned()
 }
 
 #[cfg(test)]

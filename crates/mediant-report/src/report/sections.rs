@@ -115,7 +115,7 @@ fn bars(costs: &IndexMap<&str, (f64, u64)>) -> [Option<Figure>; 2] {
             for row in &rows {
                 data.push([Cell::text(&row.name), Cell::Float(row.value)]);
             }
-            Some(Figure { picture: intervals(title, axis, Mark::Bar, &rows)?, data: Data::own(data) })
+            Some(Figure { picture: intervals(title, "stage", axis, Mark::Bar, &rows)?, data: Data::own(data) })
         };
     let seconds = |cost: &(f64, u64)| format!("{:.1}", cost.0);
     #[expect(clippy::cast_precision_loss, reason = "drawn, not counted with")]

@@ -31,9 +31,9 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// `k=4 0.90, k=8 0.93 and 3 more`; the value alone where there is nothing to tell apart.
+/// `k=4: 0.90; k=8: 0.93; and 3 more`; the value alone where there is nothing to tell apart.
 pub(crate) fn listed<'a>(all: impl Iterator<Item = (&'a str, String)>) -> String {
-    let entry = |(name, value): (&str, String)| if name.is_empty() { value } else { format!("{name} {value}") };
+    let entry = |(name, value): (&str, String)| if name.is_empty() { value } else { format!("{name}: {value}") };
     let all: Vec<String> = all.map(entry).collect();
     let rest = all.len().saturating_sub(LISTED);
     let shown = all[..all.len() - rest].join("; ");

@@ -170,6 +170,11 @@ impl TextTable {
         self
     }
 
+    /// The table without its notes.
+    pub(crate) fn without_notes(self) -> Self {
+        Self { notes: Vec::new(), ..self }
+    }
+
     /// The notes.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes

@@ -112,8 +112,8 @@ fn a_report_has_what_there_is_to_see() {
     ] {
         assert!(page.contains(&format!("<figcaption>{title}")), "{title}");
     }
-    // Two seeds of a k have one look and one entry in a legend.
-    assert_eq!(page.matches(">k=4</text>").count(), 1);
+    // Two seeds of a k have one look and one entry in the legend of each of the two fronts.
+    assert_eq!(page.matches(">k=4</text>").count(), 2);
     assert!(seen.links.iter().all(|link| link.starts_with("data:")));
     assert_eq!(page, Report::of(&run("", &everything, &metrics)).unwrap().to_html(None));
 }
@@ -130,7 +130,8 @@ fn files_are_linked_from_where_the_report_lies() {
 
 #[test]
 fn nothing_hostile_becomes_markup() {
-    let run = run(HOSTILE, &everything(), &evaluations(HOSTILE));
+    let (everything, metrics) = (everything(), evaluations(HOSTILE));
+    let run = run(HOSTILE, &everything, &metrics);
     let report = Report::of(&run).unwrap();
     let page = report.to_html(None);
     // Reading refuses scripts, handlers and elements that are not closed in order.
@@ -160,7 +161,7 @@ fn what_failed_is_said() {
 #[test]
 fn cards_say_what_is_missing() {
     let (everything, metrics) = (everything(), evaluations("metric"));
-    let card = Card::of(&run("", &everything, &metrics)).unwrap();
+    let card = Card::of(&run("-x", &everything, &metrics)).unwrap();
     insta::assert_snapshot!("report_card", card.to_markdown());
     let json = card.to_json();
     assert_eq!(json["7. Ethics"]["Privacy"], "not supplied");

@@ -47,6 +47,15 @@ pub(crate) struct ReportCommand {
 impl ReportCommand {
     pub(crate) fn run(self) -> CommandResult {
         super::run::init_log();
+        self.report().map_err(|failure| match failure {
+            Failure::Other(text) => Failure::Input(format!(
+                "error: there is no report: {text}\nhelp: what is damaged in a store is found and made again by `mediant run`\n"
+            )),
+            other => other,
+        })
+    }
+
+    fn report(&self) -> CommandResult {
         let (stem, run) = self.subject()?;
         let text = if self.card {
             let card = Card::of(&run)?;
@@ -101,5 +110,5 @@ impl ReportCommand {
 }
 
 fn write(path: &Path, text: &str) -> CommandResult {
-    std::fs::write(path, text).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
+    std::fs::write(path, text).map_err(|error| Failure::input(format!("cannot write {}: {error}", path.display())))
 }

@@ -1,5 +1,6 @@
 //! Reports on a pipeline, a run and a lock file, as a reader gets them.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::docs::{blocks, root};
@@ -105,6 +106,48 @@ fn failures_are_told_and_strings_stay_strings() {
     assert!(now.contains("| will run |") && !now.contains("| failed |"), "{now}");
 }
 
+/// The guide's table of faithfulness: what is said of it, and what its pictures say.
+#[test]
+fn faithfulness_is_drawn_from_the_columns_of_a_table() {
+    let project = Project::new();
+    project.write("circuits.yaml", &blocks("docs/report.md", "yaml")[1]);
+    assert_eq!(project.mediant(&["run", "circuits.yaml"]).code, Some(0));
+    let markdown = project.mediant(&["report", "circuits.yaml", "--markdown"]).stdout;
+    let results = markdown.split("\n## ").find(|part| part.starts_with("Results")).unwrap();
+    insta::assert_snapshot!("report_faithfulness", results);
+    assert_eq!(project.mediant(&["report", "circuits.yaml"]).code, Some(0));
+    let page = std::fs::read_to_string(project.path("circuits.report.html")).unwrap();
+    html::read(&page);
+    // Two curves, each with its band and an entry in the legend.
+    assert_eq!((page.matches("class=\"line c").count(), page.matches("class=\"band c").count()), (4, 2));
+}
+
+#[test]
+fn a_damaged_result_is_an_error_until_it_is_made_again() {
+    let project = Project::new();
+    project.write("pipeline.yaml", &blocks("docs/report.md", "yaml")[1]);
+    assert_eq!(project.mediant(&["run", "pipeline.yaml"]).code, Some(0));
+    let (folder, file) = (project.object("measured"), "rows-00000.parquet");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::remove_file(folder.join(file)).unwrap();
+    std::fs::write(folder.join(file), "PAR1 and nothing that follows").unwrap();
+    for subject in ["last", "pipeline.lock"] {
+        let ran = project.mediant(&["report", subject]);
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        assert!(
+            ran.stderr.starts_with("error: there is no report: ") && ran.stderr.contains("mediant run"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
+    }
+    // Of a pipeline file: what is damaged counts as not there.
+    let now = project.mediant(&["report", "pipeline.yaml", "--markdown"]);
+    assert!(now.code == Some(0) && now.stdout.contains("| will run |"), "{}", now.stdout);
+    assert_eq!(project.mediant(&["run", "pipeline.yaml"]).code, Some(0));
+    assert_eq!(project.mediant(&["report", "last", "--markdown"]).code, Some(0));
+}
+
 #[test]
 fn what_cannot_be_reported_is_an_error() {
     let project = project();
@@ -114,6 +157,9 @@ fn what_cannot_be_reported_is_an_error() {
         ran.stderr
     };
     assert!(said(&["report", "nothing.yaml"]).contains("no file nothing.yaml"));
+    assert!(
+        said(&["report", "heads.yaml", "--output", "no/such/folder.html"]).contains("cannot write no/such/folder.html")
+    );
     assert!(said(&["report", "heads.yaml", "--json"]).contains("--card"));
     assert!(said(&["report", "heads.yaml", "--card", "--markdown"]).contains("cannot be used with"));
     project.write("x.lock", "{}");

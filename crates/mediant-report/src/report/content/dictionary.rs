@@ -6,7 +6,7 @@ use mediant_artifact::DictionaryReader;
 use super::{Member, artifacts, pictured};
 use crate::error::Result;
 use crate::report::document::{Block, Data, Figure, Sheet};
-use crate::report::plot::{AxisName, Line, lines};
+use crate::report::plot::{AxisName, Line, Run, lines};
 use crate::table::{Cell, TextTable};
 
 /// Dictionaries that the table lists.
@@ -82,13 +82,13 @@ fn curve(members: &[Member<'_>], name: &str, all: &[(usize, Vec<(f64, f64)>)]) -
     let mut drawn = Vec::new();
     for (number, points) in all {
         let member = &members[*number];
-        drawn.push(Line { group: member.group(), points: points.clone() });
+        drawn.push(Line { group: member.group(), points: points.clone(), band: Vec::new() });
         for (step, value) in points {
             data.push([member.cell(), Cell::Float(*step), Cell::Float(*value)]);
         }
     }
     let (x, y) = (AxisName::new("step", "updates"), AxisName::new(name, ""));
-    let picture = lines(&format!("Training: {name}"), &x, &y, &drawn)?;
+    let picture = lines(&format!("Training: {name}"), &x, &y, Run::Auto, &drawn)?;
     let artifacts = all.iter().map(|(number, _)| members[*number].artifact);
     Some(Figure { picture, data: Data::new(data, artifacts, "curve") })
 }

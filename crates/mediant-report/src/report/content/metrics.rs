@@ -201,7 +201,8 @@ fn picture(members: &[Member<'_>], name: &str, rows: &[&Named]) -> Option<Figure
     }
     let drawn: BTreeSet<usize> = first.iter().map(|named| named.member).collect();
     let artifacts = drawn.into_iter().map(|member| members[member].artifact);
-    let picture = intervals(&title, &axis, Mark::Dot, &marks)?;
+    let what = if labels.varying.is_empty() { "instance".to_owned() } else { labels.varying.join(", ") };
+    let picture = intervals(&title, &what, &axis, Mark::Dot, &marks)?;
     Some(Figure { picture, data: Data::new(data, artifacts, "metrics") })
 }
 

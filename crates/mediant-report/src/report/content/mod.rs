@@ -2,6 +2,7 @@
 
 mod dictionary;
 mod effects;
+mod faithfulness;
 mod metrics;
 mod rows;
 mod scores;

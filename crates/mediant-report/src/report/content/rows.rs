@@ -55,10 +55,10 @@ fn sheet(title: String, members: &[Member<'_>]) -> Result<(Sheet, u64)> {
             break;
         }
     }
-    let data = shown.clone().unwrap_or_default();
-    let mut shown = shown.unwrap_or_default();
-    if (shown.len() as u64) < all {
-        shown.note(format!("the first {} of {} rows", shown.len(), count(all)));
+    let mut data = shown.unwrap_or_default();
+    if (data.len() as u64) < all {
+        data.note(format!("the first {} of {} rows", data.len(), count(all)));
     }
+    let shown = data.clone().without_empty_columns(&[]);
     Ok((Sheet { title, shown, data: Data::new(data, artifacts(members), "rows") }, all))
 }

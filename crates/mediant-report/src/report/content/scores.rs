@@ -55,8 +55,9 @@ fn about(meta: &mediant_artifact::ScoresMeta) -> Vec<Block> {
         meta.counterfactual.as_deref(),
     );
     let facts = method.into_iter().map(|(name, cell)| (name.to_owned(), cell));
-    let settings = meta.settings.iter().map(|(name, value)| (name.clone(), Cell::text(value)));
-    vec![Block::Facts(facts.chain(settings).filter(|(_, cell)| *cell != Cell::Empty).collect())]
+    let settings = meta.settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
+    let settings = ("settings".to_owned(), if settings.is_empty() { Cell::Empty } else { Cell::text(settings) });
+    vec![Block::Facts(facts.chain([settings]).filter(|(_, cell)| *cell != Cell::Empty).collect())]
 }
 
 fn named(member: &Member<'_>, what: &str) -> String {
@@ -135,7 +136,7 @@ fn largest(member: &Member<'_>, axis: &AxisName, rows: &[ScoreRow]) -> Option<Fi
     sorted.truncate(MOST_MARKS);
     let mark = |row: &&ScoreRow| Row::new(short(&row.mediator.name), row.value, row.low.zip(row.high));
     let marks: Vec<Row> = sorted.iter().map(mark).collect();
-    let picture = intervals(&named(member, "Largest scores"), axis, Mark::Bar, &marks)?;
+    let picture = intervals(&named(member, "Largest scores"), "mediator", axis, Mark::Bar, &marks)?;
     let rows = data(sorted.into_iter().map(|row| (member.cell(), row)));
     Some(Figure { picture, data: Data::new(rows, [member.artifact], "scores") })
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
+use indexmap::IndexMap;
 use mediant_artifact::Artifact;
 
 use super::{Member, artifacts, pictured};
 use crate::error::Result;
 use crate::report::document::{Block, Data, Figure};
-use crate::report::plot::{AxisName, Bins, Cloud, Line, clouds, histogram, lines};
+use crate::report::plot::{AxisName, Bins, Cloud, Line, Run, clouds, histogram, lines};
 use crate::show::rows::read;
 use crate::table::{Cell, TextTable};
 
@@ -18,8 +19,8 @@ const MOST_POINTS: usize = 300;
 /// Histograms of columns, and the fewest rows that make one.
 const MOST_HISTOGRAMS: usize = 4;
 const FEWEST_ROWS: usize = 30;
-/// Clouds stand side by side, one a group.
-const MOST_CLOUDS: usize = 8;
+/// ZF plots and faithfulness curves stand side by side, one a group.
+pub(super) const MOST_GROUPS: usize = 8;
 
 /// The pictures of a table whose members have the same columns.
 pub(super) fn pictures(title: &str, members: &[Member<'_>]) -> Result<Vec<Figure>> {
@@ -35,6 +36,10 @@ pub(super) fn pictures(title: &str, members: &[Member<'_>]) -> Result<Vec<Figure
         tables.push(read(member.artifact, "rows", MOST_READ)?.1);
     }
     let table = Tables { title, members, columns, rows: tables };
+    let found = table.faithfulness();
+    if !found.is_empty() {
+        return Ok(found);
+    }
     if let Some(figure) = table.density() {
         return Ok(vec![figure]);
     }
@@ -55,7 +60,7 @@ impl Columns {
         Ok(Self(schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()))
     }
 
-    fn index(&self, name: &str) -> Option<usize> {
+    pub(super) fn index(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|(known, _)| known == name)
     }
 
@@ -65,17 +70,22 @@ impl Columns {
         self.0.iter().enumerate().filter(|(_, column)| float(column)).map(|(place, _)| place).collect()
     }
 
-    fn name(&self, place: usize) -> &str {
+    /// Columns of numbers, by their places.
+    pub(super) fn numbers(&self) -> Vec<usize> {
+        (0..self.0.len()).filter(|place| self.0[*place].1.is_numeric()).collect()
+    }
+
+    pub(super) fn name(&self, place: usize) -> &str {
         &self.0[place].0
     }
 }
 
-struct Tables<'m, 'a> {
+pub(super) struct Tables<'m, 'a> {
     title: &'m str,
-    members: &'m [Member<'a>],
-    columns: Columns,
+    pub(super) members: &'m [Member<'a>],
+    pub(super) columns: Columns,
     /// The rows of each member.
-    rows: Vec<Vec<Vec<Cell>>>,
+    pub(super) rows: Vec<Vec<Vec<Cell>>>,
 }
 
 impl Tables<'_, '_> {
@@ -83,22 +93,33 @@ impl Tables<'_, '_> {
         Data::new(rows, artifacts(self.members), "rows")
     }
 
+    /// Members that differ in their seed alone, by what they share.
+    pub(super) fn groups(&self) -> Vec<(String, Vec<usize>)> {
+        let mut groups: IndexMap<String, Vec<usize>> = IndexMap::new();
+        for (number, member) in self.members.iter().enumerate() {
+            groups.entry(member.group()).or_default().push(number);
+        }
+        groups.into_iter().collect()
+    }
+
+    /// Columns of texts that tell the rows of a member apart.
+    pub(super) fn varying(&self) -> Vec<usize> {
+        let varies = |place: usize| self.rows.iter().any(|rows| rows.iter().any(|row| row[place] != rows[0][place]));
+        let text = |place: &usize| self.columns.0[*place].1 == DataType::Utf8;
+        (0..self.columns.0.len()).filter(text).filter(|place| varies(*place)).collect()
+    }
+
     /// Counts by bins that the table has itself: columns `low`, `high` and a count.
     fn density(&self) -> Option<Figure> {
         let (low, high) = (self.columns.index("low")?, self.columns.index("high")?);
         let (what, _) = self.columns.0.iter().enumerate().find(|(_, (_, of))| of.is_integer())?;
-        let texts: Vec<usize> =
-            (0..self.columns.0.len()).filter(|place| self.columns.0[*place].1 == DataType::Utf8).collect();
+        let texts = self.varying();
         let mut all: Vec<Bins> = Vec::new();
         let mut data = TextTable::new(["series", "low", "high", self.columns.name(what)]);
-        let several = self
-            .rows
-            .iter()
-            .any(|rows| texts.iter().any(|place| rows.iter().any(|row| row[*place] != rows[0][*place])));
         for (member, rows) in self.members.iter().zip(&self.rows) {
             let mut series: BTreeMap<String, Bins> = BTreeMap::new();
             for row in rows {
-                let own = texts.iter().filter(|_| several).map(|place| row[*place].shown());
+                let own = texts.iter().map(|place| row[*place].shown());
                 let group = [member.group()].into_iter().chain(own).filter(|part| !part.is_empty());
                 let group = group.collect::<Vec<_>>().join(", ");
                 data.push([Cell::text(&group), row[low].clone(), row[high].clone(), row[what].clone()]);
@@ -129,17 +150,10 @@ impl Tables<'_, '_> {
         let (Some(z), Some(f)) = (self.columns.index("z_norm"), self.columns.index("f_norm")) else {
             return Vec::new();
         };
-        let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
-        for (number, member) in self.members.iter().enumerate() {
-            match groups.iter_mut().find(|(group, _)| *group == member.group()) {
-                Some((_, members)) => members.push(number),
-                None => groups.push((member.group(), vec![number])),
-            }
-        }
-        let figure = |(group, numbers): &(String, Vec<usize>)| {
+        let figure = |(group, numbers): (String, Vec<usize>)| {
             let mut data = TextTable::new(["instance", "z_norm", "f_norm"]);
             let mut all = Vec::new();
-            for number in numbers {
+            for number in &numbers {
                 let rows = &self.rows[*number];
                 let stride = rows.len().div_ceil(MOST_POINTS).max(1);
                 let mut points = Vec::new();
@@ -150,14 +164,10 @@ impl Tables<'_, '_> {
                 all.push(Cloud { group: self.members[*number].label(), points });
             }
             let title = if group.is_empty() { "ZF plot".to_owned() } else { format!("ZF plot, {group}") };
-            let (x, y) = (
-                AxisName::new("‖z‖, norm of what the latents are to make", ""),
-                AxisName::new("‖f‖, norm of the code", ""),
-            );
             let artifacts = numbers.iter().map(|number| self.members[*number].artifact);
-            Some(Figure { picture: clouds(&title, &x, &y, &all)?, data: Data::new(data, artifacts, "rows") })
+            Some(Figure { picture: clouds(&title, &all)?, data: Data::new(data, artifacts, "rows") })
         };
-        groups.iter().take(MOST_CLOUDS).filter_map(figure).collect()
+        self.groups().into_iter().take(MOST_GROUPS).filter_map(figure).collect()
     }
 
     /// What changes with `step`, the first column.
@@ -171,7 +181,7 @@ impl Tables<'_, '_> {
             let mut drawn = Vec::new();
             for (member, rows) in self.members.iter().zip(&self.rows) {
                 let points = rows.iter().filter_map(|row| row[0].number().zip(row[place].number())).collect();
-                drawn.push(Line { group: member.group(), points });
+                drawn.push(Line { group: member.group(), points, band: Vec::new() });
                 for row in rows.iter().filter(|row| row[place] != Cell::Empty) {
                     data.push([member.cell(), row[0].clone(), row[place].clone()]);
                 }
@@ -179,7 +189,8 @@ impl Tables<'_, '_> {
             // Losses are in nats throughout.
             let unit = if name.ends_with("loss") { "nats" } else { "" };
             let (x, y) = (AxisName::new("step", "updates"), AxisName::new(name, unit));
-            Some(Figure { picture: lines(&format!("{}: {name}", self.title), &x, &y, &drawn)?, data: self.data(data) })
+            let picture = lines(&format!("{}: {name}", self.title), &x, &y, Run::Auto, &drawn)?;
+            Some(Figure { picture, data: self.data(data) })
         };
         self.columns.floats().into_iter().filter_map(curve).collect()
     }

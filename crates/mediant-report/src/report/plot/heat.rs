@@ -33,8 +33,8 @@ pub(crate) fn heat_map(title: &str, what: &AxisName, map: &HeatMap) -> Picture {
     let wide = map.columns.iter().map(|name| text_width(name, SMALL) + 8.0).fold(NARROWEST, f64::max).min(WIDEST);
     let width = WIDTH.max(left + wide * columns(map.columns.len()) + 4.0);
     let name = format!("{}: a row is a {}, a column a {}", what.0, map.down, map.across);
-    let mut body = label("", (2.0, 13.0), &fit(&name, NORMAL, width), &name);
-    body.push_str(&label("tick", (2.0, TOP - 6.0), &fit(&map.down, SMALL, names), &map.down));
+    let mut body = label("axis", (2.0, 13.0), &fit(&name, NORMAL, width), &name);
+    body.push_str(&label("axis tick", (2.0, TOP - 6.0), &fit(&map.down, SMALL, names), &map.down));
     for (c, name) in map.columns.iter().enumerate() {
         let x = left + wide * (columns(c) + 0.5);
         body.push_str(&label("tick middle", (x, TOP - 6.0), &fit(name, SMALL, wide - 4.0), name));
@@ -99,7 +99,7 @@ fn scale(top: f64, largest: f64, negative: bool) -> String {
     for (i, (class, opacity)) in samples.into_iter().skip(if negative { 0 } else { 2 }).enumerate() {
         let x = 2.0 + 68.0 * columns(i);
         let sign = if class == "less" { -1.0 } else { 1.0 };
-        let text = float(sign * opacity * largest);
+        let text = short(sign * opacity * largest);
         out.push_str(&format!(
             "<rect class=\"cell {class}\" x=\"{}\" y=\"{}\" width=\"14\" height=\"12\" fill-opacity=\"{opacity}\"/>",
             px(x),

@@ -34,8 +34,8 @@ pub(crate) enum Mark {
     Bar,
 }
 
-/// Rows from top to bottom, in the order given; none without a finite value.
-pub(crate) fn intervals(title: &str, x: &AxisName, mark: Mark, rows: &[Row]) -> Option<Picture> {
+/// Rows from top to bottom, in the order given, each of one of `what`; none without a finite value.
+pub(crate) fn intervals(title: &str, what: &str, x: &AxisName, mark: Mark, rows: &[Row]) -> Option<Picture> {
     let finite = |row: &Row| row.interval.filter(|(low, high)| low.is_finite() && high.is_finite());
     let ends = |row: &Row| [row.value].into_iter().chain(finite(row).into_iter().flat_map(|(low, high)| [low, high]));
     let names = rows.iter().map(|row| text_width(&row.name, NORMAL)).fold(0.0, f64::max).min(NAMES);
@@ -79,13 +79,15 @@ pub(crate) fn intervals(title: &str, x: &AxisName, mark: Mark, rows: &[Row]) -> 
         body.push_str(&label("tick end", (WIDTH - 2.0, y + 3.5), &row.shown, &row.shown));
         body.push_str("</g>\n");
     }
-    let name = scale.titled(&x.0);
-    body.push_str(&label("", (2.0, 13.0), &fit(&name, NORMAL, WIDTH), &name));
+    let (name, middle) = (scale.titled(&x.0), f64::midpoint(left, right));
+    let room = 2.0 * middle.min(WIDTH - middle);
+    body.push_str(&label("axis", (2.0, 13.0), &fit(what, NORMAL, WIDTH), what));
+    body.push_str(&label("axis middle", (middle, foot + 28.0), &fit(&name, NORMAL, room), &name));
     let finite = || rows.iter().filter(|row| row.value.is_finite());
     let (largest, least) =
         (finite().max_by(|a, b| a.value.total_cmp(&b.value))?, finite().min_by(|a, b| a.value.total_cmp(&b.value))?);
     let named = |row: &Row| format!("{} ({})", row.shown, row.name);
     let rows = plural(rows.len() as u64, "row");
     let says = format!("{} in {rows}, from {} to {}.", x.0, named(least), named(largest));
-    Some(Picture { width: WIDTH, height: foot + 20.0, title: title.to_owned(), says, body })
+    Some(Picture { width: WIDTH, height: foot + 34.0, title: title.to_owned(), says, body })
 }

@@ -18,16 +18,23 @@ pub(crate) struct Line {
     pub(crate) group: String,
     /// Its points, from left to right.
     pub(crate) points: Vec<(f64, f64)>,
+    /// Places with the low and the high end of an interval there, from left to right; none where there are no intervals.
+    pub(crate) band: Vec<(f64, f64, f64)>,
 }
 
-/// A line chart; none where there is no finite point.
-pub(crate) fn lines(title: &str, x: &AxisName, y: &AxisName, lines: &[Line]) -> Option<Picture> {
+/// A line chart whose vertical axis runs as `run` says; none where there is no finite point.
+pub(crate) fn lines(title: &str, x: &AxisName, y: &AxisName, run: Run, lines: &[Line]) -> Option<Picture> {
     let points = || lines.iter().flat_map(|line| &line.points).filter(|(x, y)| x.is_finite() && y.is_finite());
     let horizontal = Wanted { name: x, run: Run::Linear, values: points().map(|(x, _)| *x).collect() };
-    let vertical = Wanted { name: y, run: Run::Auto, values: points().map(|(_, y)| *y).collect() };
+    let ends = lines.iter().flat_map(|line| &line.band).flat_map(|(_, low, high)| [*low, *high]);
+    let vertical = Wanted { name: y, run, values: points().map(|(_, y)| *y).chain(ends).collect() };
     let plane = Plane::new(&horizontal, &vertical)?;
     let groups = Groups::of(lines.iter().map(|line| line.group.as_str()));
     let mut body = plane.draw();
+    for line in lines.iter().filter(|line| !line.band.is_empty()) {
+        let colour = groups.index(&line.group) % super::COLOURS;
+        body.push_str(&format!("<path class=\"band c{colour}\" d=\"{}\"/>\n", band(&plane, &line.band)));
+    }
     for line in lines {
         let look = look(groups.index(&line.group));
         body.push_str(&format!("<path class=\"line {look}\" d=\"{}\"/>\n", path(&plane, &thinned(&line.points))));
@@ -61,6 +68,14 @@ fn path(plane: &Plane, points: &[(f64, f64)]) -> String {
     }
     // A point alone is a line of no length, which round ends make visible.
     if points.len() == 1 { out + "h.1" } else { out }
+}
+
+/// The area between the low ends and, on the way back, the high ones.
+fn band(plane: &Plane, band: &[(f64, f64, f64)]) -> String {
+    let finite = || band.iter().filter(|(x, low, high)| x.is_finite() && low.is_finite() && high.is_finite());
+    let there = finite().map(|(x, low, _)| (*x, *low));
+    let back = finite().rev().map(|(x, _, high)| (*x, *high));
+    format!("{}z", path(plane, &there.chain(back).collect::<Vec<_>>()))
 }
 
 /// The points, or the least and the largest of each stretch.

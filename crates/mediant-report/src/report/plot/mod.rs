@@ -4,6 +4,7 @@
 //! its series apart by form as well as by colour. Colours are those of Okabe and Ito (2008), darkened or lightened where they would
 //! be faint on the page.
 
+mod cloud;
 mod heat;
 mod histogram;
 mod intervals;
@@ -15,11 +16,13 @@ mod scatter;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cloud::{Cloud, clouds};
 pub(crate) use heat::{HeatMap, heat_map};
 pub(crate) use histogram::{Bins, histogram};
 pub(crate) use intervals::{Mark, Row, intervals};
 pub(crate) use line::{Line, lines};
-pub(crate) use scatter::{Cloud, Point, clouds, scatter};
+pub(crate) use scale::Run;
+pub(crate) use scatter::{Point, scatter};
 
 use crate::text::{cut, one_line, width};
 use crate::xml::{px, visible};

@@ -73,8 +73,13 @@ impl Plane {
         let base = format!("M{} {}V{}H{}", px(self.left), px(TOP), px(foot), px(right));
         out.insert_str(0, &format!("<path class=\"grid\" d=\"{grid}\"/>\n<path class=\"base\" d=\"{base}\"/>\n"));
         let [x, y] = &self.names;
-        out.push_str(&label("", (2.0, 13.0), &fit(y, NORMAL, WIDTH), y));
-        out.push_str(&label("middle", (self.left + self.width / 2.0, foot + 29.0), &fit(x, NORMAL, self.width), x));
+        out.push_str(&label("axis", (2.0, 13.0), &fit(y, NORMAL, WIDTH), y));
+        out.push_str(&label(
+            "axis middle",
+            (self.left + self.width / 2.0, foot + 29.0),
+            &fit(x, NORMAL, self.width),
+            x,
+        ));
         out
     }
 }

@@ -14,6 +14,8 @@ pub(crate) enum Run {
     Auto,
 }
 
+/// Pixels between labels.
+const GAP: f64 = 6.0;
 /// Logarithmic from this ratio on.
 const WIDE: f64 = 20.0;
 /// From this size on, and below its inverse times ten, tick labels share a power of ten.
@@ -56,17 +58,27 @@ impl Scale {
         (high - low).is_finite().then(|| Self::linear(low, high, ticks))
     }
 
-    /// As [`Scale::of`], with as many ticks as have labels that stand apart on `room` pixels.
+    /// As [`Scale::of`], with as many ticks as have labels that stand apart on `room` pixels; where even the fewest have not, with
+    /// some of them.
     pub(crate) fn fitted(values: &[f64], run: Run, room: f64) -> Option<Self> {
         let fits = |scale: &Self| {
             let places = scale.ticks.iter().map(|(at, label)| (scale.at(*at) * room, text_width(label, super::SMALL)));
             let places: Vec<(f64, f64)> = places.collect();
-            places.windows(2).all(|pair| pair[1].0 - pair[0].0 >= f64::midpoint(pair[0].1, pair[1].1) + 6.0)
+            places.windows(2).all(|pair| pair[1].0 - pair[0].0 >= f64::midpoint(pair[0].1, pair[1].1) + GAP)
         };
         let scales = (2..=6).rev().filter_map(|ticks| Self::of(values.iter().copied(), run, ticks));
         let mut scales: Vec<Self> = scales.collect();
         let first = scales.iter().position(fits).unwrap_or(scales.len().checked_sub(1)?);
-        Some(scales.swap_remove(first))
+        let mut scale = scales.swap_remove(first);
+        let mut ticks = std::mem::take(&mut scale.ticks);
+        let mut end = f64::NEG_INFINITY;
+        ticks.retain(|(value, label)| {
+            let (middle, half) = (scale.at(*value) * room, text_width(label, super::SMALL) / 2.0);
+            let apart = middle - half >= end + GAP;
+            end = if apart { middle + half } else { end };
+            apart
+        });
+        Some(Self { ticks, ..scale })
     }
 
     fn linear(low: f64, high: f64, ticks: usize) -> Self {

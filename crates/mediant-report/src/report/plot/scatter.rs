@@ -1,4 +1,4 @@
-//! Points: a few with their intervals and the front of the best, or clouds of many.
+//! A few points with their intervals and the front of the best.
 
 use super::legend::legend;
 use super::plane::{Plane, Wanted};
@@ -19,14 +19,6 @@ pub(crate) struct Point {
     pub(crate) y: f64,
     /// The interval of its height.
     pub(crate) interval: Option<(f64, f64)>,
-}
-
-/// Points that are many, of one group.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Cloud {
-    /// What it is called in the legend.
-    pub(crate) group: String,
-    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// Points with the front of those that no other beats: none is further to the left and higher. None without a finite point.
@@ -67,35 +59,6 @@ pub(crate) fn scatter(title: &str, x: &AxisName, y: &AxisName, points: &[Point])
     Some(Picture { width: WIDTH, height: Plane::bottom() + height, title: title.to_owned(), says, body })
 }
 
-/// Clouds of points with the line of equal coordinates, on which both axes run alike. None without a finite point.
-pub(crate) fn clouds(title: &str, x: &AxisName, y: &AxisName, clouds: &[Cloud]) -> Option<Picture> {
-    let finite = |cloud: &Cloud| cloud.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
-    let points: Vec<Vec<(f64, f64)>> = clouds.iter().map(finite).collect();
-    let horizontal = Wanted { name: x, run: Run::FromZero, values: points.iter().flatten().map(|(x, _)| *x).collect() };
-    let vertical = Wanted { name: y, run: Run::FromZero, values: points.iter().flatten().map(|(_, y)| *y).collect() };
-    let plane = Plane::new(&horizontal, &vertical)?;
-    let groups = Groups::of(clouds.iter().map(|cloud| cloud.group.as_str()));
-    let mut body = plane.draw();
-    let [(left, right), (foot, top)] = plane.ends();
-    let (low, high) = (left.max(foot), right.min(top));
-    if low < high {
-        let ends =
-            [(plane.x(low), plane.y(low)), (plane.x(high), plane.y(high))].map(|(x, y)| format!("{} {}", px(x), px(y)));
-        body.push_str(&format!("<path class=\"guide\" d=\"M{}L{}\"><title>equal</title></path>\n", ends[0], ends[1]));
-    }
-    for (cloud, points) in clouds.iter().zip(&points) {
-        let dots = points.iter().map(|(x, y)| format!("M{} {}h0", px(plane.x(*x)), px(plane.y(*y))));
-        let colour = groups.index(&cloud.group) % super::COLOURS;
-        body.push_str(&format!("<path class=\"dots c{colour}\" d=\"{}\"/>\n", dots.collect::<String>()));
-    }
-    let (legend, height) = legend(groups.names(), Plane::bottom(), |series, (x, y)| mark(series, (x + 10.0, y)));
-    body.push_str(&legend);
-    let below = points.iter().flatten().filter(|(x, y)| y < x).count();
-    let all = points.iter().map(Vec::len).sum::<usize>();
-    let says = format!("{} against {}: {below} of {all} points lie below the dashed line of equal values.", y.0, x.0);
-    Some(Picture { width: WIDTH, height: Plane::bottom() + height, title: title.to_owned(), says, body })
-}
-
 /// The points that no other beats, from left to right.
 fn front<'a>(points: &[&'a Point]) -> Vec<&'a Point> {
     let mut sorted = points.to_vec();
@@ -110,7 +73,7 @@ fn front<'a>(points: &[&'a Point]) -> Vec<&'a Point> {
 }
 
 /// A circle, square, triangle or diamond.
-fn mark(series: usize, (x, y): (f64, f64)) -> String {
+pub(super) fn mark(series: usize, (x, y): (f64, f64)) -> String {
     let (x, y, look) = (px(x), px(y), look(series));
     let path = match form(series) {
         0 => format!("M{x} {y}m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z"),

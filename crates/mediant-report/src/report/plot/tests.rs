@@ -16,11 +16,13 @@ fn curves() -> Picture {
     let line = |group: &str, start: f64| Line {
         group: group.to_owned(),
         points: (1..=5).map(|step| (f64::from(step) * 100.0, start / f64::from(step))).collect(),
+        band: (1..=5).map(|step| (f64::from(step) * 100.0, start / f64::from(step + 1), 9.0)).collect(),
     };
     lines(
         "Training: loss",
         &AxisName::new("step", "updates"),
         &name("loss"),
+        Run::Auto,
         &[line("k=4", 8.0), line("k=4", 7.5), line("k=16", 6.0)],
     )
     .unwrap()
@@ -40,7 +42,7 @@ fn points() -> Picture {
 
 fn cloud() -> Picture {
     let cloud = Cloud { group: "seed=0".to_owned(), points: vec![(1.0, 0.9), (2.0, 2.1), (3.0, 2.5), (f64::NAN, 1.0)] };
-    clouds("ZF plot", &AxisName::new("z", ""), &AxisName::new("f", ""), &[cloud]).unwrap()
+    clouds("ZF plot", &[cloud]).unwrap()
 }
 
 fn bins(groups: &[&str]) -> Picture {
@@ -64,7 +66,7 @@ fn rows(mark: Mark) -> Picture {
         Row::new("k=4".to_owned(), 0.78, None),
         Row::new("none".to_owned(), f64::NAN, None),
     ];
-    intervals("ce_score", &AxisName::new("ce_score", ""), mark, &rows).unwrap()
+    intervals("ce_score", "k", &AxisName::new("ce_score", ""), mark, &rows).unwrap()
 }
 
 fn heat() -> Picture {
@@ -92,7 +94,11 @@ fn drawings() {
 
 #[test]
 fn hostile_names_stay_text() {
-    let line = |group: &str| Line { group: format!("{HOSTILE}{group}"), points: vec![(0.0, 1.0), (1.0, 2.0)] };
+    let line = |group: &str| Line {
+        group: format!("{HOSTILE}{group}"),
+        points: vec![(0.0, 1.0), (1.0, 2.0)],
+        band: Vec::new(),
+    };
     let axis = AxisName::new(HOSTILE, HOSTILE);
     let map = HeatMap {
         down: HOSTILE.to_owned(),
@@ -103,9 +109,9 @@ fn hostile_names_stay_text() {
     };
     let row = Row { name: HOSTILE.to_owned(), value: 1.0, interval: None, shown: HOSTILE.to_owned() };
     let all = [
-        lines(HOSTILE, &axis, &axis, &[line("a"), line("b")]).unwrap(),
+        lines(HOSTILE, &axis, &axis, Run::Auto, &[line("a"), line("b")]).unwrap(),
         heat_map(HOSTILE, &axis, &map),
-        intervals(HOSTILE, &axis, Mark::Dot, &[row]).unwrap(),
+        intervals(HOSTILE, HOSTILE, &axis, Mark::Dot, &[row]).unwrap(),
     ];
     for picture in all {
         let svg = picture.inline("f1");
@@ -116,10 +122,12 @@ fn hostile_names_stay_text() {
 #[test]
 fn what_is_empty_is_not_drawn() {
     let (x, y) = (name("x"), name("y"));
-    assert_eq!(lines("", &x, &y, &[]), None);
-    assert_eq!(lines("", &x, &y, &[Line { group: String::new(), points: vec![(f64::NAN, 1.0)] }]), None);
+    assert_eq!(lines("", &x, &y, Run::Auto, &[]), None);
+    let nothing = Line { group: String::new(), points: vec![(f64::NAN, 1.0)], band: Vec::new() };
+    assert_eq!(lines("", &x, &y, Run::Auto, &[nothing]), None);
+    assert_eq!(clouds("", &[]), None);
     assert_eq!(scatter("", &x, &y, &[]), None);
-    assert_eq!(intervals("", &x, Mark::Bar, &[]), None);
+    assert_eq!(intervals("", "", &x, Mark::Bar, &[]), None);
     assert_eq!(histogram("", &x, ["rows", ""], &[]), None);
 }
 
@@ -155,6 +163,7 @@ fn texts(picture: &Picture) -> Vec<(f64, f64, f64)> {
 }
 
 fn stand_apart(picture: &Picture) {
+    assert!(picture.body.matches("class=\"axis").count() >= 2, "an axis has no name in {}", picture.file());
     let texts = texts(picture);
     for (i, a) in texts.iter().enumerate() {
         assert!(a.1 <= picture.width + 12.0 && a.0 >= -12.0, "{a:?} is outside of {}", picture.file());
@@ -169,11 +178,11 @@ proptest! {
     #[test]
     fn labels_never_meet(values in proptest::collection::vec((-1e9f64..1e9, -9i32..9), 1..12), names in proptest::collection::vec("[a-z=,0-9]{0,40}", 1..12)) {
         let numbers: Vec<f64> = values.iter().map(|(value, power)| value * 10f64.powi(*power)).collect();
-        let series = names.iter().enumerate().map(|(i, name)| Line { group: format!("{name}{i}"), points: numbers.iter().enumerate().map(|(x, y)| (x as f64 * numbers[0].abs(), *y)).collect() });
+        let series = names.iter().enumerate().map(|(i, name)| Line { group: format!("{name}{i}"), points: numbers.iter().enumerate().map(|(x, y)| (x as f64 * numbers[0].abs(), *y)).collect(), band: Vec::new() });
         let series: Vec<Line> = series.collect();
-        stand_apart(&lines("t", &name("x"), &name("y"), &series).unwrap());
+        stand_apart(&lines("t", &name("x"), &name("y"), Run::Auto, &series).unwrap());
         let rows: Vec<Row> = names.iter().zip(numbers.iter().cycle()).map(|(name, value)| Row::new(name.clone(), *value, None)).collect();
-        stand_apart(&intervals("t", &name("x"), Mark::Bar, &rows).unwrap());
+        stand_apart(&intervals("t", "row", &name("x"), Mark::Bar, &rows).unwrap());
         let cells = vec![names.iter().zip(numbers.iter().cycle()).map(|(_, value)| Some(*value)).collect()];
         let map = HeatMap { down: "layer".to_owned(), across: "head".to_owned(), rows: vec!["0".to_owned()], columns: names.clone(), cells };
         stand_apart(&heat_map("t", &name("score"), &map));
