@@ -119,6 +119,7 @@ class Browser:
         path.write_bytes(base64.b64decode(data))
 
     def paper(self, path):
+        self.ask("Emulation.setEmulatedMedia", media="", features=[])
         path.write_bytes(base64.b64decode(self.ask("Page.printToPDF", printBackground=True)["data"]))
 
     def tabs(self):
@@ -143,7 +144,9 @@ def check(browser, page, folder):
             browser.evaluate(OPEN)
             browser.picture(folder / f"{page.stem}-{width}-{scheme}-open.png")
             problems += [f"{width} {scheme}: {problem}" for problem in json.loads(browser.evaluate(CHECK)) + browser.said(address)]
+    browser.open(address, 1280, "dark")
     browser.paper(folder / f"{page.stem}.pdf")
+    browser.evaluate(OPEN)
     reached, wanted = browser.tabs()
     if reached < wanted:
         problems.append(f"the Tab key reaches {reached} of {wanted} places")

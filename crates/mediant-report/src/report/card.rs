@@ -318,7 +318,7 @@ fn costs(run: &Run) -> impl Iterator<Item = &super::run::Cost> {
 fn cost(run: &Run) -> Option<String> {
     let seconds: f64 = run.instances.iter().filter_map(InstanceRun::own_seconds).sum();
     let memory = costs(run).map(|cost| cost.peak_memory).max()?;
-    Some(format!("{} s in all stages, {} of memory at most", float((seconds * 10.0).round() / 10.0), bytes(memory)))
+    Some(format!("{} s in all stages, {} of memory at most", float((seconds * 1000.0).round() / 1000.0), bytes(memory)))
 }
 
 /// Different entries, the first of them; none if there are none.

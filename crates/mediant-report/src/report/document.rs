@@ -78,7 +78,8 @@ impl Data {
 
     /// The first rows, to be read in the page.
     pub(crate) fn head(&self) -> TextTable {
-        self.rows.clone().without_notes().limited(MOST_READ)
+        let rows = self.rows.clone().without_notes().limited(MOST_READ);
+        if rows.is_empty() { rows } else { rows.without_empty_columns(&[]) }
     }
 
     /// Data that are in no file.

@@ -38,7 +38,8 @@ fn pipeline(run: &Run) -> Section {
         .iter()
         .map(|(path, value)| ("changed by --set".to_owned(), Cell::text(format!("{path}={value}"))));
     let seconds: f64 = run.instances.iter().filter_map(InstanceRun::own_seconds).sum();
-    let time = ("time of all stages".to_owned(), Cell::text(format!("{} s", float((seconds * 10.0).round() / 10.0))));
+    let time =
+        ("time of all stages".to_owned(), Cell::text(format!("{} s", float((seconds * 1000.0).round() / 1000.0))));
     let memory = run.instances.iter().filter_map(|instance| instance.cost.as_ref()).map(|cost| cost.peak_memory).max();
     let memory = ("largest memory of a stage".to_owned(), Cell::or_empty(memory, Cell::Bytes));
     let facts = about.chain(overrides).chain([time, memory]).filter(|(_, cell)| *cell != Cell::Empty);
@@ -98,31 +99,36 @@ fn stages(run: &Run) -> Section {
 /// Time and memory of the stages that took most.
 fn bars(costs: &IndexMap<&str, (f64, u64)>) -> [Option<Figure>; 2] {
     const MIB: f64 = 1_048_576.0;
-    let draw =
-        |title: &str, axis: &AxisName, value: &dyn Fn(&(f64, u64)) -> f64, shown: &dyn Fn(&(f64, u64)) -> String| {
-            let mut rows: Vec<Row> = costs
-                .iter()
-                .map(|(name, cost)| Row {
-                    name: (*name).to_owned(),
-                    value: value(cost),
-                    interval: None,
-                    shown: shown(cost),
-                })
-                .collect();
-            rows.sort_by(|a, b| b.value.total_cmp(&a.value));
-            rows.truncate(MOST_BARS);
-            let mut data = TextTable::new(["stage", title]);
-            for row in &rows {
-                data.push([Cell::text(&row.name), Cell::Float(row.value)]);
-            }
-            Some(Figure { picture: intervals(title, "stage", axis, Mark::Bar, &rows)?, data: Data::own(data) })
-        };
-    let seconds = |cost: &(f64, u64)| format!("{:.1}", cost.0);
+    let draw = |title: &str,
+                column: &str,
+                axis: &AxisName,
+                value: &dyn Fn(&(f64, u64)) -> f64,
+                shown: &dyn Fn(&(f64, u64)) -> String| {
+        let mut rows: Vec<Row> = costs
+            .iter()
+            .map(|(name, cost)| Row {
+                name: (*name).to_owned(),
+                value: value(cost),
+                interval: None,
+                shown: shown(cost),
+            })
+            .collect();
+        rows.sort_by(|a, b| b.value.total_cmp(&a.value));
+        rows.truncate(MOST_BARS);
+        let mut data = TextTable::new(["stage", column]);
+        for row in &rows {
+            data.push([Cell::text(&row.name), Cell::Float(row.value)]);
+        }
+        Some(Figure { picture: intervals(title, "stage", axis, Mark::Bar, &rows)?, data: Data::own(data) })
+    };
+    let seconds = |cost: &(f64, u64)| float((cost.0 * 1000.0).round() / 1000.0);
     #[expect(clippy::cast_precision_loss, reason = "drawn, not counted with")]
     let mebibytes = |cost: &(f64, u64)| cost.1 as f64 / MIB;
     [
-        draw("Time by stage", &AxisName::new("time, all instances", "s"), &|cost| cost.0, &seconds),
-        draw("Memory by stage", &AxisName::new("largest resident memory", "MiB"), &mebibytes, &|cost| bytes(cost.1)),
+        draw("Time by stage", "seconds", &AxisName::new("time, all instances", "s"), &|cost| cost.0, &seconds),
+        draw("Memory by stage", "MiB", &AxisName::new("largest resident memory", "MiB"), &mebibytes, &|cost| {
+            bytes(cost.1)
+        }),
     ]
 }
 

@@ -114,7 +114,8 @@ impl Scale {
             let stride = powers.len().div_ceil(ticks.max(1));
             powers.into_iter().step_by(stride).collect()
         };
-        let ticks = values.into_iter().map(|value| (value, number::float(value))).collect();
+        let label = |value: f64| if (1e-4..1e7).contains(&value) { number::float(value) } else { format!("{value:.0e}") };
+        let ticks = values.into_iter().map(|value| (value, label(value))).collect();
         Self { low: all[start].1, high: all[end.max(start)].1, log: true, ticks, power: None }
     }
 
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(labels(&[2e6, 9e6], Run::FromZero), "x, ×10⁷ | 0 0.25 0.50 0.75 1.00");
         assert_eq!(labels(&[1e-5, 4e-5], Run::Linear), "x, ×10⁻⁵ | 1 2 3 4");
         assert_eq!(labels(&[0.3, 9.1], Run::Auto), "x, log scale | 0.2 0.5 1 2 5 10");
-        assert_eq!(labels(&[1e-6, 3.0], Run::Auto), "x, log scale | 1.000e-6 0.0001 0.01 1");
+        assert_eq!(labels(&[1e-6, 3.0], Run::Auto), "x, log scale | 1e-6 0.0001 0.01 1");
         assert_eq!(labels(&[7.0, 7.0], Run::Auto), "x | 6.0 6.5 7.0 7.5 8.0");
     }
 
