@@ -20,9 +20,9 @@ MOST_BYTES = 3_000_000
 
 # Everything open, as a reader who looks at all of it would have it.
 OPEN = "document.querySelectorAll('details').forEach(d => d.open = true)"
-CHECK = """(() => {
+CHECK = """(width => {
   const problems = [], page = document.documentElement;
-  if (page.scrollWidth > innerWidth) problems.push(`the page is ${page.scrollWidth} wide in a window of ${innerWidth}`);
+  if (page.scrollWidth > width) problems.push(`the page is ${page.scrollWidth} wide in a window of ${width}`);
   for (const svg of document.querySelectorAll('svg')) {
     const frame = svg.getBoundingClientRect(), name = svg.querySelector('title').textContent;
     const axes = [...svg.querySelectorAll('.axis')].filter(t => t.textContent.trim());
@@ -39,7 +39,7 @@ CHECK = """(() => {
     });
   }
   return JSON.stringify(problems.slice(0, 20));
-})()"""
+})"""
 STOPS = "document.querySelectorAll('a[href], summary, [tabindex=\"0\"]').length"
 FOCUSED = "(() => { const e = document.activeElement; return e === document.body ? '' : e.tagName + [...document.querySelectorAll('*')].indexOf(e) })()"
 
@@ -143,7 +143,7 @@ def check(browser, page, folder):
             browser.picture(folder / f"{page.stem}-{width}-{scheme}.png")
             browser.evaluate(OPEN)
             browser.picture(folder / f"{page.stem}-{width}-{scheme}-open.png")
-            problems += [f"{width} {scheme}: {problem}" for problem in json.loads(browser.evaluate(CHECK)) + browser.said(address)]
+            problems += [f"{width} {scheme}: {problem}" for problem in json.loads(browser.evaluate(f"{CHECK}({width})")) + browser.said(address)]
     browser.open(address, 1280, "dark")
     browser.paper(folder / f"{page.stem}.pdf")
     browser.evaluate(OPEN)

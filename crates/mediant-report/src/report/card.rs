@@ -23,8 +23,11 @@ const MOST: usize = 12;
 #[derive(Clone, Debug)]
 pub struct Card {
     title: String,
-    parts: Vec<(&'static str, Vec<(&'static str, Option<String>)>)>,
+    parts: Vec<(&'static str, Vec<Field>)>,
 }
+
+/// A field's name and what the run says of it.
+type Field = (&'static str, Option<String>);
 
 impl Card {
     /// Fills a card from a run.
@@ -142,9 +145,7 @@ impl Card {
 
     /// As an object of parts, each an object of fields.
     pub fn to_json(&self) -> Value {
-        let field = |(name, value): &(&str, Option<String>)| {
-            ((*name).to_owned(), Value::from(value.as_deref().unwrap_or(MISSING)))
-        };
+        let field = |(name, value): &Field| ((*name).to_owned(), Value::from(value.as_deref().unwrap_or(MISSING)));
         let part = |(name, fields): &(&str, Vec<_>)| {
             ((*name).to_owned(), Value::Object(fields.iter().map(field).collect::<Map<_, _>>()))
         };

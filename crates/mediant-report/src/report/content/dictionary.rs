@@ -14,6 +14,9 @@ const MOST_ROWS: usize = 200;
 /// Pictures at once.
 const MOST_OPEN: usize = 3;
 
+/// A member by its number, with steps and what was measured at them.
+type Course = (usize, Vec<(f64, f64)>);
+
 pub(super) fn blocks(members: &[Member<'_>]) -> Result<Vec<Block>> {
     let mut blocks = Vec::new();
     let mut about = TextTable::new(["instance", "architecture", "reads", "writes", "d_in", "d_sae"]);
@@ -48,7 +51,7 @@ pub(super) fn blocks(members: &[Member<'_>]) -> Result<Vec<Block>> {
 
 /// A picture of everything that was measured during training and changed; losses first.
 fn curves(members: &[Member<'_>]) -> Result<Vec<Figure>> {
-    let mut measures: IndexMap<String, Vec<(usize, Vec<(f64, f64)>)>> = IndexMap::new();
+    let mut measures: IndexMap<String, Vec<Course>> = IndexMap::new();
     for (number, member) in members.iter().enumerate() {
         for row in DictionaryReader::open(member.artifact)?.curve()? {
             let lines = measures.entry(row.name).or_default();
@@ -71,13 +74,13 @@ fn curves(members: &[Member<'_>]) -> Result<Vec<Figure>> {
 }
 
 /// Whether a measure ever changes.
-fn moves(lines: &[(usize, Vec<(f64, f64)>)]) -> bool {
+fn moves(lines: &[Course]) -> bool {
     let mut values = lines.iter().flat_map(|(_, points)| points.iter().map(|(_, value)| value.to_bits()));
     let first = values.next();
     values.any(|value| Some(value) != first)
 }
 
-fn curve(members: &[Member<'_>], name: &str, all: &[(usize, Vec<(f64, f64)>)]) -> Option<Figure> {
+fn curve(members: &[Member<'_>], name: &str, all: &[Course]) -> Option<Figure> {
     let mut data = TextTable::new(["instance", "step", name]);
     let mut drawn = Vec::new();
     for (number, points) in all {

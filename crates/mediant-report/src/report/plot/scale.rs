@@ -87,7 +87,7 @@ impl Scale {
         let count = (last - first).clamp(1.0, 1000.0) as usize;
         let values: Vec<f64> = (0..=count).map(|i| (first + float(i)) * step).collect();
         let size = values.iter().fold(0.0, |size: f64, value| size.max(value.abs()));
-        let power = (size >= LARGE || size < SMALL).then(|| size.log10().floor() as i32);
+        let power = (!(SMALL..LARGE).contains(&size)).then(|| size.log10().floor() as i32);
         let unit = 10f64.powi(power.unwrap_or(0));
         let decimals = (0..12).find(|d| is_whole(step / unit * 10f64.powi(*d))).unwrap_or(12) as usize;
         let label = |value: &f64| {
@@ -114,7 +114,8 @@ impl Scale {
             let stride = powers.len().div_ceil(ticks.max(1));
             powers.into_iter().step_by(stride).collect()
         };
-        let label = |value: f64| if (1e-4..1e7).contains(&value) { number::float(value) } else { format!("{value:.0e}") };
+        let label =
+            |value: f64| if (1e-4..1e7).contains(&value) { number::float(value) } else { format!("{value:.0e}") };
         let ticks = values.into_iter().map(|value| (value, label(value))).collect();
         Self { low: all[start].1, high: all[end.max(start)].1, log: true, ticks, power: None }
     }

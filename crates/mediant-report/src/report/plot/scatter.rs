@@ -26,7 +26,7 @@ pub(crate) fn scatter(title: &str, x: &AxisName, y: &AxisName, points: &[Point])
     let points: Vec<&Point> = points.iter().filter(|point| point.x.is_finite() && point.y.is_finite()).collect();
     let ends = |point: &&Point| [point.y].into_iter().chain(point.interval.into_iter().flat_map(|(a, b)| [a, b]));
     let horizontal = Wanted { name: x, run: Run::Auto, values: points.iter().map(|point| point.x).collect() };
-    let vertical = Wanted { name: y, run: Run::Linear, values: points.iter().flat_map(|point| ends(&point)).collect() };
+    let vertical = Wanted { name: y, run: Run::Linear, values: points.iter().flat_map(ends).collect() };
     let plane = Plane::new(&horizontal, &vertical)?;
     let groups = Groups::of(points.iter().map(|point| point.group.as_str()));
     let front = front(&points);
