@@ -33,14 +33,14 @@ pub use events::{Event, EventSink, Fanout, Hit};
 pub use explain::{Change, Explanation, Upstream, describe, explain};
 pub use inputs::{InputFacts, MemberFacts};
 pub use keys::{Domain, MemberKey, Origin, Preimage, SourceKey};
-pub use lockfile::{LockFile, LockedStage};
+pub use lockfile::{LockFile, LockedStage, sources};
 pub use plan::{
     HubPin, Judge, Known, KnownOutput, Made, Plan, PlanOptions, Planned, PlannedMember, PlannedPort, PlannedSource,
     Status, Why, output_name,
 };
 pub use problem::{At, Problem, Problems};
 pub use project::{PROJECT_FILE, Project, ProjectConfig, STORE_FOLDER};
-pub use record::{EventLog, RunPlan, RunRecord};
+pub use record::{EventLog, RunPlan, RunRecord, events};
 pub use run::{Outcome, RunOptions, WorkerCommand, run};
 pub use stage::{Arity, Cpus, Docs, GangDone, Output, Port, Ports, Resources, Source, SourceKind, SourcePaths, Stage};
 pub use worker::serve;

@@ -172,8 +172,8 @@ impl LockFile {
     }
 }
 
-/// Outside files by their path relative to the pipeline.
-fn sources(plan: &Plan) -> BTreeMap<String, Digest> {
+/// Outside files of a plan by their path relative to the pipeline, or their address.
+pub fn sources(plan: &Plan) -> BTreeMap<String, Digest> {
     let shown = |source: &PlannedSource| match &source.hub {
         Some(pin) => pin.address.clone(),
         None => source.path.strip_prefix(&plan.pipeline.dir).unwrap_or(&source.path).display().to_string(),

@@ -14,6 +14,7 @@ use crate::events::{Event, EventSink};
 use crate::plan::{Plan, id};
 
 const PLAN_FILE: &str = "plan.json";
+const EVENTS: &str = "events.jsonl";
 const LOGS: &str = "logs";
 
 /// The folder of one run.
@@ -102,7 +103,7 @@ impl RunRecord {
     /// # Errors
     /// If the file cannot be made.
     pub fn events(&self) -> Result<EventLog> {
-        let path = self.path.join("events.jsonl");
+        let path = self.path.join(EVENTS);
         Ok(EventLog { out: BufWriter::new(File::create(&path).map_err(Error::io(path))?) })
     }
 }
@@ -126,6 +127,19 @@ impl EventSink for EventLog {
         if !matches!(event, Event::Cached { .. } | Event::Progress { .. }) {
             let _ = self.out.flush();
         }
+    }
+}
+
+/// The events of a run as `events.jsonl` has them, with their times; a line that was cut off is left out.
+///
+/// # Errors
+/// If the file is there and cannot be read.
+pub fn events(run: &RunInfo) -> Result<Vec<serde_json::Value>> {
+    let path = run.path.join(EVENTS);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io(path)(error)),
     }
 }
 

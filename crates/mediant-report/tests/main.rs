@@ -5,7 +5,9 @@ mod suite {
     mod artifacts;
     mod dag;
     mod diff;
+    mod html;
     mod query;
+    mod report;
     mod show;
     mod stages;
     mod table;

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Query(commands::query::QueryCommand),
     /// Compare two runs or lock files
     Diff(commands::diff::DiffCommand),
+    /// Write a report: one HTML file with tables and pictures of all results
+    Report(commands::report::ReportCommand),
     /// Draw the pipeline
     Dag(commands::dag::Dag),
     /// Write a result as files for other programs

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod exit;
 mod progress;
+mod reported;
 mod results;
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! The pipeline as Mermaid text, which GitHub and many editors draw.
 
 use super::{Graph, State};
+use crate::text::one_line;
 
 impl Graph {
     /// A `flowchart TD` with the ports on the edges.
@@ -41,10 +42,9 @@ impl Graph {
 /// Inside double quotes Mermaid reads `#…;` entities and HTML.
 fn quote(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
+    for c in one_line(text).chars() {
         match c {
             '"' | '#' | '<' | '>' | '&' | ';' | '`' => out.push_str(&format!("#{};", u32::from(c))),
-            c if c.is_control() => out.push(' '),
             c => out.push(c),
         }
     }

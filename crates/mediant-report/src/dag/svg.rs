@@ -4,6 +4,7 @@ use super::Graph;
 use super::layout::Net;
 use super::picture::{Frame, PORT_ROW, Stroke, lines, picture};
 use crate::number::plural;
+use crate::xml::{px, visible};
 
 const ARROW: f64 = 6.0;
 
@@ -14,7 +15,7 @@ impl Graph {
     pub fn to_svg(&self) -> String {
         let picture = picture(self);
         let (w, h) = (px(picture.width), px(picture.height));
-        let title = escape(&format!("Pipeline {}: {}", self.name, plural(self.nodes.len() as u64, "stage")));
+        let title = visible(&format!("Pipeline {}: {}", self.name, plural(self.nodes.len() as u64, "stage")));
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"mediant-dag\" role=\"img\" width=\"{w}\" height=\"{h}\" \
              viewBox=\"0 0 {w} {h}\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
@@ -50,7 +51,7 @@ impl Graph {
             }
         }
         let to: Vec<&str> = net.edges.iter().map(|&e| self.nodes[self.edges[e].to].name.as_str()).collect();
-        let title = escape(&format!("{} → {}", self.nodes[net.from].name, to.join(", ")));
+        let title = visible(&format!("{} → {}", self.nodes[net.from].name, to.join(", ")));
         format!("<g><title>{title}</title><path class=\"edge\" d=\"{path}\"/><path class=\"tip\" d=\"{tips}\"/></g>\n")
     }
 
@@ -59,7 +60,7 @@ impl Graph {
         let class = node.state.map(|s| format!(" {}", s.class())).unwrap_or_default();
         let mut out = format!(
             "<g class=\"node{class}\"><title>{}</title><rect class=\"box\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"6\"/>",
-            escape(&node.sentence()),
+            visible(&node.sentence()),
             px(frame.left),
             px(frame.top),
             px(frame.width),
@@ -84,29 +85,7 @@ impl Graph {
 }
 
 fn label(x: f64, y: f64, class: &str, text: &str) -> String {
-    format!("<text class=\"{class}\" x=\"{}\" y=\"{}\">{}</text>", px(x), px(y), escape(text))
-}
-
-/// A tenth of a pixel is finer than anyone sees, and keeps the text short.
-fn px(x: f64) -> String {
-    let text = format!("{x:.1}");
-    text.strip_suffix(".0").map(str::to_string).unwrap_or(text)
-}
-
-/// Text for XML; characters that XML cannot hold become spaces.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
+    format!("<text class=\"{class}\" x=\"{}\" y=\"{}\">{}</text>", px(x), px(y), visible(text))
 }
 
 /// State is shown by a word and a glyph as well: colour only adds to them.

@@ -2,9 +2,9 @@
 
 use indexmap::IndexMap;
 use mediant_artifact::{Artifact, CurveRow, DictionaryReader};
-use serde_json::Value;
 
 use super::tensors;
+use super::tree::leaves;
 use crate::error::Result;
 use crate::page::Page;
 use crate::table::{Cell, TextTable};
@@ -48,16 +48,4 @@ fn curve(rows: &[CurveRow]) -> TextTable {
         ]);
     }
     table
-}
-
-/// The values of a tree of options, each with its path.
-fn leaves(path: &str, value: &Value, out: &mut Vec<(String, Cell)>) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                leaves(&if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, value, out);
-            }
-        }
-        value => out.push((path.to_string(), Cell::of_json(value))),
-    }
 }

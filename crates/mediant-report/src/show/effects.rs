@@ -40,7 +40,7 @@ pub(super) fn show(artifact: &Artifact, head: usize, page: &mut Page) -> Result<
 }
 
 /// The facts that effects and scores have in common.
-pub(super) fn method(
+pub(crate) fn method(
     method: &str,
     metric: &str,
     unit: &str,

@@ -1,4 +1,4 @@
-//! Heat maps of scores as tables: layers down, heads, spans or positions across.
+//! Heat maps of scores: layers down, heads, spans or positions across.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use mediant_artifact::{Mediator, ScoreRow};
 
 use super::scores::size;
 use super::tensors::pattern;
-use crate::number::{count, plural};
-use crate::page::Page;
+use crate::number::count;
+use crate::report::HeatMap;
 use crate::table::{Cell, TextTable};
 
 /// Most columns of a map: those with the largest scores are shown.
@@ -60,7 +60,7 @@ impl Site {
     }
 
     fn heading(&self) -> String {
-        let mut heading = format!("Heat map {}", self.kind);
+        let mut heading = self.kind.clone();
         if let Some(hook) = &self.hook {
             heading.push_str(&format!(" {hook}"));
         }
@@ -71,27 +71,33 @@ impl Site {
     }
 }
 
-/// Adds the maps that these scores form.
-pub(super) fn heat_maps(rows: &[ScoreRow], page: &mut Page) {
+/// The maps that scores form, with their headings, and how many more there are.
+pub(crate) struct HeatMaps {
+    pub(crate) maps: Vec<(String, Map)>,
+    pub(crate) hidden: u64,
+}
+
+/// The maps that these scores form.
+pub(crate) fn heat_maps(rows: &[ScoreRow]) -> HeatMaps {
     let mut maps: IndexMap<Site, Map> = IndexMap::new();
     for row in rows {
         if let Some((site, layer, column)) = Site::of(&row.mediator) {
-            maps.entry(site).or_default().insert(layer, column, row.value);
+            let across = site.across.clone();
+            let map = maps.entry(site).or_insert_with(|| Map { across, ..Map::default() });
+            map.insert(layer, column, row.value);
         }
     }
     maps.retain(|_, map| map.is_grid());
     let hidden = maps.len().saturating_sub(MOST_MAPS) as u64;
-    for (site, map) in maps.iter().take(MOST_MAPS) {
-        page.table(&site.heading(), map.table(&site.across));
-    }
-    if hidden > 0 {
-        page.text("More heat maps", format!("{} not shown.", plural(hidden, "heat map")));
-    }
+    let maps = maps.into_iter().take(MOST_MAPS).map(|(site, map)| (site.heading(), map));
+    HeatMaps { maps: maps.collect(), hidden }
 }
 
 /// The scores of a map.
 #[derive(Default)]
-struct Map {
+pub(crate) struct Map {
+    /// `head`, `span` or `position`.
+    across: String,
     cells: BTreeMap<u32, BTreeMap<Column, f64>>,
     columns: BTreeMap<Column, f64>,
     /// Whether two scores have the same place, which no map can show.
@@ -110,17 +116,35 @@ impl Map {
         !self.crowded && self.cells.len() > 1 && self.columns.len() > 1
     }
 
-    fn table(&self, across: &str) -> TextTable {
+    /// The columns with the largest scores, in order.
+    fn shown(&self) -> BTreeSet<&Column> {
         let mut largest: Vec<(&Column, f64)> = self.columns.iter().map(|(column, size)| (column, *size)).collect();
         largest.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let shown: BTreeSet<&Column> = largest.into_iter().take(MOST_COLUMNS).map(|(column, _)| column).collect();
+        largest.into_iter().take(MOST_COLUMNS).map(|(column, _)| column).collect()
+    }
+
+    /// As a picture has it.
+    pub(crate) fn drawn(&self) -> HeatMap {
+        let shown = self.shown();
+        let cells = self.cells.values().map(|cells| shown.iter().map(|column| cells.get(*column).copied()).collect());
+        HeatMap {
+            down: "layer".to_owned(),
+            across: self.across.clone(),
+            rows: self.cells.keys().map(u32::to_string).collect(),
+            columns: shown.iter().map(|column| column.name()).collect(),
+            cells: cells.collect(),
+        }
+    }
+
+    pub(super) fn table(&self) -> TextTable {
+        let shown = self.shown();
         let names = shown.iter().map(|column| column.name());
         let mut table = TextTable::new(["layer".to_owned()].into_iter().chain(names));
         for (layer, cells) in &self.cells {
             let values = shown.iter().map(|column| Cell::or_empty(cells.get(*column).copied(), Cell::Float));
             table.push([Cell::Int((*layer).into())].into_iter().chain(values));
         }
-        table.note(format!("a column is a {across}"));
+        table.note(format!("a column is a {}", self.across));
         let left = self.columns.len() - shown.len();
         if left > 0 {
             let (most, all) = (count(MOST_COLUMNS as u64), count(self.columns.len() as u64));

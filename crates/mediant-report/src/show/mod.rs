@@ -1,15 +1,16 @@
 //! What an artifact is: its description, tables, first rows and statistics.
 
 mod dictionary;
-mod effects;
-mod heat;
+pub(crate) mod effects;
+pub(crate) mod heat;
 mod metrics;
 mod model;
 mod prompts;
-mod rows;
-mod scores;
+pub(crate) mod rows;
+pub(crate) mod scores;
 mod tensors;
 mod tokens;
+pub(crate) mod tree;
 mod vectors;
 
 use mediant_artifact::{Artifact, FilesMeta, Kind, LabelsMeta, TableEntry, TableMeta, TokenizerMeta};

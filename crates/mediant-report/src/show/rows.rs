@@ -17,21 +17,31 @@ use crate::vector;
 /// # Errors
 /// If there is no such table or it is damaged.
 pub fn head(artifact: &Artifact, table: &str, limit: usize) -> Result<TextTable> {
-    let entry = artifact.table(table)?;
-    let vectors: Vec<VectorEntry> = entry.vectors.iter().cloned().collect();
+    let (columns, rows) = read(artifact, table, limit)?;
+    let mut out = TextTable::new(columns);
+    for row in rows {
+        out.push(row);
+    }
+    more(&mut out, artifact.rows(table)?, "row");
+    Ok(out)
+}
+
+/// The columns of a table and its first rows.
+pub(crate) fn read(artifact: &Artifact, table: &str, limit: usize) -> Result<(Vec<String>, Vec<Vec<Cell>>)> {
+    let vectors: Vec<VectorEntry> = artifact.table(table)?.vectors.iter().cloned().collect();
     let mut batches = artifact.batches(table)?;
-    let mut out = TextTable::new(batches.schema()?.fields().iter().map(|field| field.name()));
+    let columns = batches.schema()?.fields().iter().map(|field| field.name().clone()).collect();
+    let mut rows = Vec::new();
     for batch in batches {
         let batch = batch?;
-        for row in 0..batch.num_rows().min(limit - out.len()) {
-            out.push(cells(&batch, row, &vectors)?);
+        for row in 0..batch.num_rows().min(limit - rows.len()) {
+            rows.push(cells(&batch, row, &vectors)?);
         }
-        if out.len() == limit {
+        if rows.len() == limit {
             break;
         }
     }
-    more(&mut out, entry.rows, "row");
-    Ok(out)
+    Ok((columns, rows))
 }
 
 /// Notes how many of `all` are not in the table, which has a row for each.

@@ -3,9 +3,10 @@
 use mediant_artifact::{Artifact, ScoreRow, read_scores};
 
 use super::effects::{method, settings};
-use super::heat::heat_maps;
+use super::heat::{HeatMaps, heat_maps};
 use super::rows::more;
 use crate::error::Result;
+use crate::number::plural;
 use crate::page::Page;
 use crate::table::{Cell, TextTable};
 
@@ -20,7 +21,13 @@ pub(super) fn show(artifact: &Artifact, limit: usize, page: &mut Page) -> Result
     page.facts("Scores", method.into_iter().chain(counts));
     settings(&meta.settings, page);
     page.table("Largest scores", scores_table(&rows, limit));
-    heat_maps(&rows, page);
+    let HeatMaps { maps, hidden } = heat_maps(&rows);
+    for (heading, map) in &maps {
+        page.table(&format!("Heat map {heading}"), map.table());
+    }
+    if hidden > 0 {
+        page.text("More heat maps", format!("{} not shown.", plural(hidden, "heat map")));
+    }
     Ok(())
 }
 
@@ -48,6 +55,6 @@ pub fn scores_table(rows: &[ScoreRow], limit: usize) -> TextTable {
 }
 
 /// What scores are sorted by: NaN below everything.
-pub(super) fn size(value: f64) -> f64 {
+pub(crate) fn size(value: f64) -> f64 {
     if value.is_nan() { -1.0 } else { value.abs() }
 }

@@ -1,5 +1,6 @@
 //! One table, three renderings: the terminal, Markdown, JSON (and CSV for query results).
 
+mod html;
 mod terminal;
 
 use serde_json::{Map, Value, json};
@@ -100,6 +101,18 @@ impl Cell {
         }
     }
 
+    /// As a number, where it is one.
+    pub(crate) fn number(&self) -> Option<f64> {
+        match self {
+            #[expect(clippy::cast_precision_loss, reason = "drawn, not counted with")]
+            Self::Int(n) => Some(*n as f64),
+            #[expect(clippy::cast_precision_loss, reason = "drawn, not counted with")]
+            Self::Count(n) | Self::Bytes(n) => Some(*n as f64),
+            Self::Float(x) | Self::Signed(x) | Self::Percent(x) => Some(*x),
+            _ => None,
+        }
+    }
+
     fn is_number(&self) -> bool {
         !matches!(
             self,
@@ -142,6 +155,29 @@ impl TextTable {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// The first rows, with a note that there were more.
+    pub(crate) fn limited(mut self, rows: usize) -> Self {
+        if self.rows.len() > rows {
+            self.note(format!(
+                "the first {} of {} rows",
+                number::count(rows as u64),
+                number::count(self.rows.len() as u64)
+            ));
+            self.rows.truncate(rows);
+        }
+        self
+    }
+
+    /// The table without its notes.
+    pub(crate) fn without_notes(self) -> Self {
+        Self { notes: Vec::new(), ..self }
+    }
+
+    /// The notes.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Removes columns in which every cell is empty, except those named.

@@ -50,7 +50,7 @@ impl Dag {
         super::run::init_log();
         let plan = self.pipeline.plan(&[])?;
         let with_state = self.state || self.json || matches!(self.format, Format::Terminal | Format::List);
-        let graph = graph(&plan, with_state)?;
+        let graph = graph(&plan, &if with_state { states(&plan)? } else { BTreeMap::new() })?;
         let to = if self.output.is_some() { mediant_report::Terminal::PLAIN } else { terminal() };
         let text = match self.format {
             _ if self.json => format!("{}\n", serde_json::to_string(&graph)?),
@@ -69,19 +69,22 @@ impl Dag {
     }
 }
 
-/// Stages, not instances: a matrix is one box.
-fn graph(plan: &Plan, with_state: bool) -> Result<Graph, Failure> {
+/// What is known of every stage: the most urgent state of its instances.
+fn states(plan: &Plan) -> Result<BTreeMap<usize, State>, Failure> {
     let mut states: BTreeMap<usize, State> = BTreeMap::new();
-    if with_state {
-        for (index, status) in super::plan::statuses(plan, BTreeSet::new())? {
-            let state = states.entry(plan.instances[index].decl).or_insert(State::Cached);
-            *state = match (status, *state) {
-                (Status::Run(_), _) | (_, State::WillRun) => State::WillRun,
-                (Status::Depends(_), _) | (_, State::Depends) => State::Depends,
-                _ => State::Cached,
-            };
-        }
+    for (index, status) in super::plan::statuses(plan, BTreeSet::new())? {
+        let state = states.entry(plan.instances[index].decl).or_insert(State::Cached);
+        *state = match (status, *state) {
+            (Status::Run(_), _) | (_, State::WillRun) => State::WillRun,
+            (Status::Depends(_), _) | (_, State::Depends) => State::Depends,
+            _ => State::Cached,
+        };
     }
+    Ok(states)
+}
+
+/// Stages, not instances: a matrix is one box.
+pub(crate) fn graph(plan: &Plan, states: &BTreeMap<usize, State>) -> Result<Graph, Failure> {
     let mut nodes: Vec<Node> = plan
         .pipeline
         .stages

@@ -79,7 +79,7 @@ fn snapshot(name: &str, store: Option<&Store>) -> Result<Snapshot, Failure> {
 }
 
 /// The run of an id, the beginning of one, or `last~N`.
-fn find(name: &str, store: &Store) -> Result<RunInfo, Failure> {
+pub(crate) fn find(name: &str, store: &Store) -> Result<RunInfo, Failure> {
     let runs = store.runs()?;
     let back = name
         .strip_prefix("last")
@@ -94,7 +94,7 @@ fn find(name: &str, store: &Store) -> Result<RunInfo, Failure> {
             Err(Failure::Input(format!("error: {} runs begin with `{name}`\nhelp: give more of the id\n", more + 1)))
         }
         (None, _) => Err(Failure::Input(format!(
-            "error: there is neither a lock file nor a run `{name}`\nhelp: runs are in {}\n",
+            "error: there is neither a file nor a run `{name}`\nhelp: runs are in {}\n",
             store.root().join("runs").display()
         ))),
     }

@@ -9,6 +9,7 @@ pub(crate) mod gc;
 pub(crate) mod init;
 pub(crate) mod plan;
 pub(crate) mod query;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod show;
@@ -29,6 +30,7 @@ pub(crate) fn dispatch(cli: Cli) -> CommandResult {
         Command::Show(command) => command.run(),
         Command::Query(command) => command.run(),
         Command::Diff(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Dag(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Stages(command) => command.run(),

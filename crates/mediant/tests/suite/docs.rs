@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::project::Project;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The blocks of a language in a Markdown file.
-fn blocks(file: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(file: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(file)).unwrap();
     let fence = format!("```{language}\n");
     let starts = text.split(&fence).skip(1);

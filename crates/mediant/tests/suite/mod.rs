@@ -4,6 +4,8 @@ mod evaluation;
 mod experiments;
 mod formats;
 mod gangs;
+#[path = "../../../mediant-report/tests/suite/html.rs"]
+mod html;
 mod hub;
 #[path = "../../../mediant-hub/tests/server/mod.rs"]
 mod hub_server;
@@ -12,6 +14,7 @@ mod keys;
 mod model;
 mod project;
 mod removal;
+mod report;
 mod runs;
 mod shipped;
 mod staleness;
