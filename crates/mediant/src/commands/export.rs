@@ -20,8 +20,9 @@ use crate::results::{Finished, Results};
 /// folder each. DIR is made; files that are there already are kept unless --force is given.
 #[derive(Args)]
 #[command(after_help = "\
-A model becomes a folder for transformers, a dictionary one for SAELens, anything else a Parquet file. A stage of the kind
-`export` (see `mediant stages export`) makes files in other formats, which this command then writes out:
+A model becomes a folder for transformers, a dictionary one for SAELens, anything else a Parquet file.
+
+Other formats come from a stage that `uses: export` (see `mediant stages export`), whose files this command writes:
   of a model       transformers, folded (frozen norms as part of the weights)
   of a dictionary  saelens, sparsify, gemma_scope, dictionary_learning
 

@@ -59,7 +59,8 @@ fn every_pipeline_fits_the_schema_and_can_be_planned() {
         let value: Value = serde_yaml::from_str(&text).unwrap();
         let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{}: {errors:?}", file.display());
-        let replaced = ["model", "text", "other"].into_iter().filter(|param| text.contains(&format!("{{params.{param}}}")));
+        let replaced =
+            ["model", "text", "other"].into_iter().filter(|param| text.contains(&format!("{{params.{param}}}")));
         let values = replaced.map(|param| format!("--set=params.{param}={}", stand_ins.path(param).display()));
         let plan = Command::new(env!("CARGO_BIN_EXE_mediant"))
             .arg("plan")
