@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mediant_artifact::{Facts, Kind, MetricRow, NormFacts, write_metrics};
+use mediant_artifact::{Facts, Kind, MetricRow, write_metrics};
 use mediant_engine::{
-    Docs, InputFacts, MemberFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::Hooks;
 use mediant_methods::bootstrap::Estimate;
@@ -13,12 +13,13 @@ use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::against::{Against, MODEL, MODELS, named_models};
 use crate::columns::{Columns, table_facts};
 use crate::device::compute_device;
 use crate::direction::DICTIONARY;
 use crate::interventions::{ACTIVATIONS, Intervention, Scene, check, resolve, with_interventions};
 use crate::model_input::check_tokens;
-use crate::named::{CORPORA, Passes, check_apart, corpus, label, member, metric, named, tags};
+use crate::named::{CORPORA, Passes, check_apart, corpus, metric, named, tags};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -43,17 +44,7 @@ pub(crate) struct Config {
     seed: u64,
 }
 
-const PORTS: &[Port] = &[
-    Port::optional("model", &[Kind::Model], "The model."),
-    Port::any(
-        "models",
-        &[Kind::Model],
-        "Instead of `model`: several, compared on the same tokens: `{ original: a, control: b, ln_free: c }`.",
-    ),
-    CORPORA,
-    ACTIVATIONS,
-    DICTIONARY,
-];
+const PORTS: &[Port] = &[MODEL, MODELS, CORPORA, ACTIVATIONS, DICTIONARY];
 
 const BREAKDOWN: [&str; 12] = [
     "model",
@@ -71,67 +62,8 @@ const BREAKDOWN: [&str; 12] = [
 ];
 
 impl Config {
-    /// The option that says which model the others are compared with, and that model.
-    fn against(&self) -> Option<(&'static str, &str)> {
-        let control = self.control.as_deref().map(|name| ("control", name));
-        control.or(self.without_control.as_deref().map(|name| ("without_control", name)))
-    }
-
-    /// Whether there is one model, or several and one of them that the others are compared with.
-    fn check_models(&self, inputs: &InputFacts) -> Problems {
-        let mut problems = Problems::none();
-        let one = !inputs.many("model").is_empty();
-        let models = inputs.many("models");
-        match (one, models.is_empty()) {
-            (false, true) => {
-                let none = Problems::config("", "no model is connected");
-                problems.push(none.help("connect one to `model`, or several to `models`"));
-            }
-            (true, false) => problems
-                .push(Problems::input("models", "is connected beside `model`").help("connect all of them to `models`")),
-            (true, true) => {
-                if let Some((field, _)) = self.against() {
-                    let alone = Problems::config(field, "there is one model, and nothing to compare it with");
-                    problems.push(alone.help("connect several to `models`"));
-                }
-            }
-            (false, false) => problems.push(self.check_against(models, inputs)),
-        }
-        problems
-    }
-
-    fn check_against(&self, models: &[MemberFacts], inputs: &InputFacts) -> Problems {
-        let mut problems = Problems::none();
-        problems.check(check_apart(inputs, "models"));
-        if !self.interventions.is_empty() {
-            let several = Problems::config("interventions", "they change one model, and several are connected");
-            problems.push(several.help("connect one to `model`"));
-        }
-        let live = |member: &MemberFacts| member.facts.model().is_none_or(|model| model.norms == NormFacts::Live);
-        let removed = models.iter().find(|member| !live(member));
-        let removed = removed.map(|member| label(member.name.as_deref(), &member.labels));
-        match (self.against(), removed) {
-            (None, Some(removed)) => {
-                let message = format!(
-                    "norms of `{removed}` are frozen or removed, and what that cost cannot be told without a control"
-                );
-                let help = "`control: NAME` names the model that was trained as it was with its norms kept; `without_control: NAME` compares with any other";
-                problems.push(Problems::config("", message).help(help));
-            }
-            (None, None) => {
-                let message = "which of the models are the others compared with?";
-                problems.push(Problems::config("", message).help("`control: NAME`"));
-            }
-            (Some((field, name)), _) => match member(inputs, "models", field, name) {
-                Err(unknown) => problems.push(unknown),
-                Ok(control) if field == "control" && !live(control) => {
-                    let message = format!("norms of `{name}` are frozen or removed: it is no control");
-                    problems.push(Problems::config(field, message));
-                }
-                Ok(_) => {}
-            },
-        }
-        problems
+    fn against(&self) -> Against<'_> {
+        Against { control: &self.control, without_control: &self.without_control }
     }
 }
 
@@ -168,17 +100,11 @@ impl Stage for EvaluateLm {
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
-        match (&config.control, &config.without_control) {
-            (Some(_), Some(_)) => {
-                let both = Problems::config("without_control", "is given beside `control`");
-                Err(both.help("remove one of them"))
-            }
-            _ => Ok(()),
-        }
+        config.against().check()
     }
 
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
-        let mut problems = config.check_models(inputs);
+        let mut problems = config.against().check_models(inputs, &config.interventions);
         problems.check(check_apart(inputs, "tokens"));
         problems.check(check_tokens(inputs, "model", "tokens"));
         problems.check(check_tokens(inputs, "models", "tokens"));
@@ -195,7 +121,7 @@ impl Stage for EvaluateLm {
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
-        let models = named(cx, if cx.is_connected("model") { "model" } else { "models" })?;
+        let models = named_models(cx)?;
         let corpora = named(cx, "tokens")?;
         let mut found = Vec::new();
         on_device!(compute_device(cx.device()), C, device => {
@@ -224,9 +150,9 @@ impl Stage for EvaluateLm {
         let mut metrics = Vec::new();
         let mut rows = Vec::new();
         for one in &found {
-            let against = config.against().filter(|(_, name)| *name != one.model);
-            let other = against
-                .and_then(|(_, name)| found.iter().find(|other| other.model == name && other.corpus == one.corpus));
+            let other = config.against().other_than(one.model);
+            let other =
+                other.and_then(|name| found.iter().find(|other| other.model == name && other.corpus == one.corpus));
             one.report(other, config.seed, &mut metrics, &mut rows);
         }
         write_metrics(cx.output("metrics")?, &metrics)?;

@@ -3,6 +3,7 @@
 
 mod ablate;
 mod activation_patching;
+mod against;
 mod attention_knockout;
 mod attention_sinks;
 mod attribution_patching;

@@ -8,4 +8,4 @@ mod summary;
 
 pub use items::{TaskItem, read_items, table_items};
 pub use judge::{Verdict, judge};
-pub use summary::{JUDGED_COLUMNS, judged_rows, summarize};
+pub use summary::{JUDGED_COLUMNS, Summary, judged_rows, summarize, summarize_deltas};

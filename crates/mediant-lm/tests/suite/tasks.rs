@@ -96,13 +96,13 @@ fn judged_items_are_a_table_that_can_be_judged_again() {
     let mut items = vec![item("The dog", " ran", " sat"), item("A cat", " is", " are")];
     items[0].group = Some("a".to_owned());
     let verdicts = judge(&model, &tokenizer, &items, tokenizer.bos(), Hooks::none, |_| Ok::<_, Error>(())).unwrap();
-    let rows = judged_rows(&items, &verdicts).unwrap();
+    let rows = judged_rows("m", &items, &verdicts).unwrap();
     let folder = TempDir::new().unwrap();
     let writer = ArtifactWriter::create(folder.path(), Kind::Table).unwrap();
     write_table(writer, rows.schema(), [Ok(rows)], &TableMeta::default()).unwrap();
     assert_eq!(table_items(&Artifact::open(folder.path()).unwrap()).unwrap(), items);
 
-    let metrics = summarize(&items, &verdicts, 0);
+    let metrics = summarize(&items, &verdicts, 0).tasks;
     let accuracy = metrics.iter().find(|row| row.name == "accuracy" && row.tags.len() == 1).unwrap();
     let correct = verdicts.iter().filter(|verdict| verdict.correct()).count();
     assert_eq!((accuracy.value, accuracy.n), (correct as f64 / 2.0, 2));

@@ -15,14 +15,22 @@ use crate::results::{Finished, Results};
 
 /// Writes a result as files for other programs.
 ///
-/// A model becomes a Hugging Face folder that transformers loads, a dictionary a SAELens folder (the stage `export` has other
-/// formats), a tokenizer its files, what the stage `export` made the files that it holds, everything else one Parquet file
-/// named after the stage. Of a stage with a matrix, every instance is written: models, dictionaries, tokenizers and files to a
+/// A model becomes a Hugging Face folder that transformers loads, a dictionary a SAELens folder, a tokenizer its files, what the
+/// stage `export` made the files that it holds, everything else one Parquet file named after the stage. Of a stage with a matrix, every instance is written: models, dictionaries, tokenizers and files to a
 /// folder each. DIR is made; files that are there already are kept unless --force is given.
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  mediant export pipelines/quickstart.yaml model exported/tiny-gpt2\n  mediant export pipelines/quickstart.yaml 'sae[name=topk16,seed=0]' exported/sae\n  mediant export pipelines/quickstart.yaml acts exported"
-)]
+#[command(after_help = "\
+A model becomes a folder for transformers, a dictionary one for SAELens, anything else a Parquet file.
+
+Other formats come from a stage that `uses: export` (see `mediant stages export`), whose files this command writes:
+  of a model       transformers, folded (frozen norms as part of the weights)
+  of a dictionary  saelens, sparsify, gemma_scope, dictionary_learning
+
+Examples:
+  mediant export pipelines/quickstart.yaml model exported/tiny-gpt2
+  mediant export pipelines/quickstart.yaml 'sae[name=topk16,seed=0]' exported/sae
+  mediant export pipelines/quickstart.yaml acts exported
+  mediant export pipelines/papers/ln-removal.yaml folded exported/tiny-gpt2-folded")]
 pub(crate) struct Export {
     #[command(flatten)]
     pipeline: PipelineArgs,

@@ -32,21 +32,26 @@ fn pipelines(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What stands for a model on the hub and a text that does not come with Mediant.
-const SHIPPED: [&str; 6] = [
-    "--set",
-    "params.model=../../datasets/models/tiny-gpt2",
-    "--set",
-    "params.text=../../datasets/README.md",
-    "--set",
-    "params.hooks=[blocks.1.hook_resid_pre, blocks.2.hook_resid_pre]",
-];
+/// A folder with what stands for a model on the hub and for texts that do not come with Mediant: a model as deep as GPT-2 small.
+fn stand_ins() -> Project {
+    let project = Project::new();
+    let sizes = "n_layers: 12, d_model: 12, n_heads: 2, context: 1024, steps: 2";
+    project.write("model.yaml", &MODEL.replace("n_layers: 3, d_model: 32, n_heads: 4, steps: 5", sizes));
+    for args in [&["run", "model.yaml"][..], &["export", "model.yaml", "model", "model"]] {
+        let ran = project.mediant(args);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    }
+    project.write("text", "A text.");
+    project.write("other", "Another.");
+    project
+}
 
 #[test]
 fn every_pipeline_fits_the_schema_and_can_be_planned() {
     let schema = std::fs::read_to_string(root().join("schemas/pipeline.schema.json")).unwrap();
     let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
     let store = tempfile::tempdir().unwrap();
+    let stand_ins = stand_ins();
     let files = pipelines(&root().join("pipelines"));
     assert!(files.len() >= 2);
     for file in files {
@@ -54,10 +59,13 @@ fn every_pipeline_fits_the_schema_and_can_be_planned() {
         let value: Value = serde_yaml::from_str(&text).unwrap();
         let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{}: {errors:?}", file.display());
+        let replaced =
+            ["model", "text", "other"].into_iter().filter(|param| text.contains(&format!("{{params.{param}}}")));
+        let values = replaced.map(|param| format!("--set=params.{param}={}", stand_ins.path(param).display()));
         let plan = Command::new(env!("CARGO_BIN_EXE_mediant"))
             .arg("plan")
             .arg(&file)
-            .args(if text.contains("hf://") { &SHIPPED[..] } else { &[] })
+            .args(values)
             .env("MEDIANT_STORE", store.path())
             .output()
             .unwrap();

@@ -24,7 +24,7 @@ stages:
     with: { source: ln-free }
   corpus:
     uses: generate_corpus
-    with: { sentences: 300, seed: 3, items: 5 }
+    with: { sentences: 300, seed: 3, items: 20 }
   tokens:
     uses: tokenize
     inputs: { corpus: corpus, model: model }
@@ -46,6 +46,13 @@ stages:
     uses: evaluate_lm
     inputs: { models: { original: model, ln_free: ln_free }, tokens: tokens.test }
     with: { without_control: original }
+  tasks:
+    uses: evaluate_tasks
+    inputs: { models: { control: model, other: other, ln_free: ln_free }, tasks: corpus.tasks }
+    with: { control: control }
+  other_tasks:
+    uses: evaluate_tasks
+    inputs: { model: other, tasks: corpus.tasks }
   calibration:
     uses: calibration
     inputs: { models: { original: model, other: other }, tokens: { held_out: tokens.test, nonsense: nonsense.train } }
@@ -144,6 +151,7 @@ fn experiments_over_several_models_fit_together() {
     project.ran(&[]);
     let results = Results(project);
     losses(&results);
+    tasks(&results);
     predictions(&results);
     experiments(&results);
     let shown = results.0.mediant(&["show", "pipeline.yaml", "losses"]).stdout;
@@ -189,6 +197,31 @@ fn losses(results: &Results) {
         );
         assert!(results.number(&format!("SELECT COUNT(*) AS n {part}")) > 2.0);
     }
+}
+
+fn tasks(results: &Results) {
+    let of = |stage: &str, name: &str, tags: &str| {
+        results.number(&format!(
+            "SELECT value FROM {stage} WHERE name = '{name}' AND split = 'held_out' AND tags = '{{{tags}}}'"
+        ))
+    };
+    let task = r#""task":"induction""#;
+    for name in ["accuracy", "top1_accuracy", "logit_diff"] {
+        let found = |model: &str| of("tasks", name, &format!(r#""model":"{model}",{task}"#));
+        assert_eq!(found("other"), of("other_tasks", name, task));
+        let delta = |model: &str| {
+            of("tasks", &format!("{name}_delta"), &format!(r#""against":"control","model":"{model}",{task}"#))
+        };
+        close(delta("other"), found("other") - found("control"), 1e-12);
+        close(delta("ln_free"), found("ln_free") - found("control"), 1e-12);
+    }
+    // A difference of items is inside its interval; the control is compared with nothing; a row an item and model.
+    let outside = "SELECT COUNT(*) AS n FROM tasks WHERE name LIKE '%_delta' AND (value < low OR value > high)";
+    assert_eq!(results.number(outside), 0.0);
+    let control = "SELECT COUNT(*) AS n FROM tasks WHERE name LIKE '%_delta' AND tags LIKE '%\"model\":\"control\"%'";
+    assert_eq!(results.number(control), 0.0);
+    let items = |of: &str| results.number(&format!("SELECT COUNT(*) AS n FROM {of}"));
+    assert_eq!(items("\"tasks.items\""), 3.0 * items("\"other_tasks.items\""));
 }
 
 fn predictions(results: &Results) {
