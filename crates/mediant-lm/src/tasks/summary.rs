@@ -128,7 +128,6 @@ impl Set<'_> {
             seed: wilson.is_none().then_some(self.seed),
             split: self.split.map(str::to_owned),
             tags,
-            ..MetricRow::default()
         }
     }
 
