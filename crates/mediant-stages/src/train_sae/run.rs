@@ -7,7 +7,8 @@ use mediant_artifact::{ActivationsReader, HookFact, Tokens};
 use mediant_dict::artifact::{Origin, write};
 use mediant_dict::synth::{self, Generated};
 use mediant_dict::train::{
-    Activations, Batch, Cached, CpuLearner, EitherLearner, Estimates, Feed, Learner, Places, Trainer, not_on_devices,
+    Activations, Batch, Cached, CpuLearner, EitherLearner, Estimates, Feed, Learner, Places, Trained, Trainer,
+    not_on_devices,
 };
 use mediant_dict::{Error, TrainConfig, Training, Weights};
 use mediant_engine::{GangDone, RunContext, StageError};
@@ -274,10 +275,23 @@ impl<'a> Gang<'_, 'a, '_> {
 
     fn write<L: Learner>(&self, member: Member<L>, origin: &Origin) -> Result<(), StageError> {
         let origin = Origin { hook: member.hook, hook_out: member.hook_out, ..origin.clone() };
-        let output = self.members[member.place].output("sae")?;
-        write(output, &member.trainer.finish()?, &member.training, &origin)?;
+        let cx = &self.members[member.place];
+        let trained = member.trainer.finish()?;
+        if let Some(note) = far_from_target(&member.training, &trained) {
+            cx.note(note);
+        }
+        write(cx.output("sae")?, &trained, &member.training, &origin)?;
         Ok(())
     }
+}
+
+/// What to say where the wanted number of active latents was not reached: it takes a coefficient time to find its size.
+fn far_from_target(training: &Training, trained: &Trained) -> Option<String> {
+    let target = training.l0_target?;
+    let l0 = trained.curve.iter().rfind(|row| row.name == "l0")?.value;
+    let near = (l0 / target - 1.0).abs() <= 0.2;
+    let why = "the coefficient was still on its way; begin with another, or train longer";
+    (!near).then(|| format!("L0 is {l0:.1} at the end, not the {target} of `l0_target`: {why}"))
 }
 
 /// An error of the source, which may be that nobody waits for it any more.

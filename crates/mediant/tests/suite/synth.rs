@@ -85,3 +85,19 @@ fn the_truth_and_its_vectors_can_be_looked_at() {
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     assert!(shown.stdout.contains("150") && shown.stdout.contains("synthetic"), "{}", shown.stdout);
 }
+
+/// A sparsity coefficient that had no time to find its size is said, with what would help.
+#[test]
+fn an_l0_that_is_far_from_its_target_is_said() {
+    let project = Project::new();
+    let relu = "- { name: relu, sae: { architecture: relu, l1: 0.000001, l0_target: 2 } }";
+    let of_relu = PIPELINE
+        .replace("{ name: [topk, batchtopk, relu], seed: [0, 1] }", &format!("\n      include:\n        {relu}"));
+    let short = of_relu
+        .replace("{ architecture: \"${matrix.name}\" }", "\"${matrix.sae}\"")
+        .replace(", seed: \"${matrix.seed}\"", "");
+    project.write("pipeline.yaml", &short.replace("steps: 600", "steps: 5").replace("rows: 150000", "rows: 2000"));
+    let ran = project.mediant(&["run", "pipeline.yaml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("at the end, not the 2 of `l0_target`"), "{}", ran.stderr);
+}
