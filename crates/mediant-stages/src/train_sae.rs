@@ -253,7 +253,7 @@ With `x' = x − b_dec` (unless `apply_b_dec_to_input: false`), `z = x' W_enc + 
 
 With `l0_target: t` the sparsity coefficient λ of `relu`, `gated` or `jumprelu` is steered once it has warmed up: \
 `λ = λ₀ exp(Σ 0.01 c + g c̄)` with g 6 for `jumprelu`, whose thresholds answer late, and 2 for the others, `c = (L0 − t) / t` of each batch so far, kept between -1 and 1, and c̄ its running mean over some ten steps: a \
-proportional-integral controller on log λ, for sweeps at equal L0; SAELens and dictionary_learning have none. The curve holds λ step by step.
+proportional-integral controller on log λ, for sweeps at equal L0; SAELens and dictionary_learning have none. The curve holds λ step by step. A training whose last L0 is more than a fifth from t says so in a note.
 
 **Normalisation.** `normalize_activations` multiplies all vectors by one factor during training, which is then taken over into the weights: `√d_in / E‖x‖` (`expected_average_only_in`) or `1 / √E‖x‖²` (`root_mean_square_norm`, dictionary_learning's). Or it normalises each vector by itself, before it is encoded, and brings the reconstruction back, in training and ever after, since weights cannot hold that: `x' = (x − μ) / (σ + 1e-5)`, `x̂ = x̂' σ + μ` with μ and σ the mean and the unbiased deviation of the numbers of x (`layer_norm`), or `x' = x √d_in / ‖x‖` (`constant_norm_rescale`). Losses and `ev_trainer` are then of normalised vectors, as in top-AFA's and OpenAI's code, so that each counts alike and coefficients mean the same for all hook points; SAELens takes them of the vectors as they are, where long ones count more, and has no AuxK then. `evaluate_sae` measures what was brought back.
 
