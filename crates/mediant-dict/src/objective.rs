@@ -133,6 +133,12 @@ pub struct BatchChoice {
 }
 
 impl BatchChoice {
+    /// How much of the 0 that the running threshold begins with is left in it after so many steps; `None` if it begins with an
+    /// activation.
+    pub fn start_left(&self, steps: u64) -> Option<f64> {
+        self.threshold_start_step.is_none().then(|| (1.0 - self.threshold_lr).powf(steps as f64))
+    }
+
     /// How many entries of a batch are kept: ⌊k · rows⌋.
     pub fn entries(&self, rows: usize) -> usize {
         (self.k * rows as f64) as usize

@@ -350,7 +350,7 @@ the training; batches are of measured positions in their order, the last may be 
 the least active value of a batch is that of the unchanged activations.
 
 With `saes` several autoencoders of different hooks are spliced in at once. What is measured at hooks is that of each on unchanged activations \
-(tags `hook`, `sae`); what is measured in the model is that of all together, each reading what those before it leave.
+(tag `hook`, and `sae` where labels of axes or names tell them apart); what is measured in the model is that of all together, each reading what those before it leave.
 
 `density` is the histogram of log10 of the part of the positions at which a latent is active, in bins of a quarter (`low` < x ≤ `high`, null: \
 never active). `zf` has ‖x‖, ‖f‖ and `eps_lbo` at `zf_rows` positions, evenly spaced: the data of a ZF plot.

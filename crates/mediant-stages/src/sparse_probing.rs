@@ -32,8 +32,8 @@ pub(crate) struct Config {
     #[serde(default = "one_two_five")]
     k: Vec<usize>,
     /// The variables of the labels that are asked for; by default all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    variables: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    variables: Option<Vec<String>>,
     /// Values of a variable that are asked for, the most frequent.
     #[serde(default = "ten")]
     values: usize,
@@ -123,22 +123,26 @@ impl Stage for SparseProbing {
         if config.k.is_empty() {
             problems.push(Problems::config("k", "no number of features is listed"));
         }
+        if config.variables.as_ref().is_some_and(Vec::is_empty) {
+            let problem = Problems::config("variables", "no variable is listed");
+            problems.push(problem.help("leave `variables` out to probe for all"));
+        }
         for (i, k) in config.k.iter().enumerate() {
-            let mut problem = |why: &str| problems.push(Problems::config(format!("k[{i}]"), why));
+            let mut problem = |why: String| problems.push(Problems::config(format!("k[{i}]"), why));
             if !(1..=MOST).contains(k) {
-                problem("must be between 1 and 256");
+                problem(format!("a number of features must be between 1 and {MOST}"));
             }
             if config.k[..i].contains(k) {
-                problem("is listed twice");
+                problem(format!("{k} is listed twice"));
             }
         }
         for (field, count) in [("values", config.values), ("least", config.least)] {
             if count == 0 {
-                problems.push(Problems::config(field, "must be at least 1"));
+                problems.push(Problems::config(field, format!("`{field}` must be at least 1")));
             }
         }
         if !(config.test_fraction > 0.0 && config.test_fraction < 1.0) {
-            problems.push(Problems::config("test_fraction", "must be between 0 and 1"));
+            problems.push(Problems::config("test_fraction", "`test_fraction` must be above 0 and below 1"));
         }
         let rarer = config.test_fraction.min(1.0 - config.test_fraction);
         if problems.iter().next().is_none() && ((config.examples as f64 * rarer / 2.0) as usize) < config.least {
@@ -192,7 +196,7 @@ impl Stage for SparseProbing {
         let mut k = config.k.clone();
         k.sort_unstable();
         let options = Options {
-            variables: config.variables.clone(),
+            variables: config.variables.clone().unwrap_or_default(),
             values: config.values,
             examples: config.examples,
             least: config.least,

@@ -1,6 +1,6 @@
 //! Which family the `sae:` options describe, and what is wrong with them.
 
-use super::resolve::Wrong;
+use super::resolve::{Wrong, named};
 use super::{Architecture, EncoderInit, SaeConfig, SparsityMode};
 use crate::{AuxLoss, BatchChoice, DecoderNorm, JumpRelu, MatchingPursuit, Objective, Sparsity, TopAfa};
 
@@ -36,7 +36,7 @@ impl Wrong {
                 let (choice, widths) = (self.choice(sae, d_sae), self.widths(sae, d_sae));
                 let aux_by_width = sae.use_matryoshka_aux_loss.unwrap_or(false);
                 if aux_by_width && choice.aux_loss_coefficient == 0.0 {
-                    let message = "does nothing with an `aux_loss_coefficient` of 0";
+                    let message = "`use_matryoshka_aux_loss` does nothing with an `aux_loss_coefficient` of 0";
                     self.add("sae.use_matryoshka_aux_loss", message, Some("leave one of them out"));
                 }
                 Objective::Matryoshka { choice, widths, aux_by_width }
@@ -112,7 +112,7 @@ impl Wrong {
             }
             (Some(_), None) => Some(1.0),
             (Some(what), Some(_)) => {
-                let message = format!("does nothing: `{}` {what}", sae.architecture.name());
+                let message = format!("`decoder_init_norm` does nothing: `{}` {what}", sae.architecture.name());
                 self.add("sae.decoder_init_norm", message, Some("leave it out"));
                 None
             }
@@ -133,6 +133,23 @@ impl Wrong {
                 );
                 EncoderInit::Norm(norm)
             }
+        }
+    }
+
+    /// A sparsity coefficient that would never be whole, or never be steered.
+    pub(super) fn warm_up(&mut self, sae: &SaeConfig, steps: u64) {
+        let (path, given) = match sae.architecture {
+            Architecture::Jumprelu => ("sae.l0_warm_up_steps", sae.l0_warm_up_steps),
+            _ => ("sae.l1_warm_up_steps", sae.l1_warm_up_steps),
+        };
+        let Some(warm_up) = given.filter(|_| steps > 0) else { return };
+        if warm_up > steps {
+            let message = format!("{} is longer than the training, which has {steps} steps", named(path));
+            self.add(path, message, Some("the coefficient would never be whole: a shorter warm-up, or more steps"));
+        } else if sae.l0_target.is_some() && warm_up == steps {
+            let message =
+                format!("`l0_target` is steered to after the warm-up, and {} takes all {steps} steps", named(path));
+            self.add(path, message, Some("a shorter warm-up, or more steps"));
         }
     }
 
@@ -179,7 +196,7 @@ impl Wrong {
             threshold_start_step: sae.topk_threshold_start_step,
         };
         if sae.aux_loss.is_some() && choice.aux_loss_coefficient == 0.0 {
-            let message = "does nothing with an `aux_loss_coefficient` of 0";
+            let message = "`aux_loss` does nothing with an `aux_loss_coefficient` of 0";
             self.add("sae.aux_loss", message, Some("leave one of them out"));
         }
         if sae.architecture == Architecture::Topk {
@@ -188,8 +205,14 @@ impl Wrong {
         } else {
             self.require(choice.k > 0.0 && choice.k.is_finite(), "sae.k", "must be above 0");
         }
-        if choice.k > d_sae as f64 {
-            self.add("sae.k", format!("k is {}, and there are only {d_sae} latents (`d_sae`)", choice.k), None);
+        if choice.k > d_sae as f64 && d_sae >= 2 {
+            let (k, default) = (choice.k, if sae.k.is_none() { " by default" } else { "" });
+            let message = format!("`k` is {k}{default}, and there are only {d_sae} latents (`d_sae`)");
+            self.add(
+                if sae.k.is_none() { "sae" } else { "sae.k" },
+                message,
+                Some("give a smaller `k`, or a larger `d_sae`"),
+            );
         }
         self.not_negative(choice.aux_loss_coefficient, "sae.aux_loss_coefficient");
         let share = choice.threshold_lr > 0.0 && choice.threshold_lr <= 1.0;
@@ -216,11 +239,15 @@ impl Wrong {
         let mode = sae.jumprelu_sparsity_loss_mode.unwrap_or_default();
         if sae.jumprelu_tanh_scale.is_some() && mode != SparsityMode::Tanh {
             let help = "add `jumprelu_sparsity_loss_mode: tanh`";
-            self.add("sae.jumprelu_tanh_scale", "does nothing without the tanh loss", Some(help));
+            self.add("sae.jumprelu_tanh_scale", "`jumprelu_tanh_scale` does nothing without the tanh loss", Some(help));
         }
         if sae.target_l0.is_some() && !matches!(mode, SparsityMode::Quadratic | SparsityMode::Relative) {
             let help = "add `jumprelu_sparsity_loss_mode: quadratic` or `relative`";
-            self.add("sae.target_l0", "does nothing without the quadratic or the relative loss", Some(help));
+            self.add(
+                "sae.target_l0",
+                "`target_l0` does nothing without the quadratic or the relative loss",
+                Some(help),
+            );
         }
         if sae.jumprelu_ste_to_input == Some(true) && mode == SparsityMode::Relative {
             let message = "the relative loss has gradients towards thresholds alone, as in dictionary_learning";
@@ -260,7 +287,9 @@ impl Wrong {
     }
 
     fn not_negative(&mut self, value: f64, path: &'static str) {
-        self.require(value >= 0.0 && value.is_finite(), path, "must be a number of at least 0");
+        // Losses are sums of f32 numbers.
+        let possible = value >= 0.0 && (value as f32).is_finite();
+        self.require(possible, path, "must be a number of at least 0, of a size that 32 bits can hold");
     }
 
     /// Options that belong to other families.
@@ -301,7 +330,7 @@ impl Wrong {
         for (path, given, families) in options {
             if given && !families.contains(&sae.architecture) {
                 let names: Vec<&str> = families.iter().map(|family| family.name()).collect();
-                let message = format!("is no option of `architecture: {}`", sae.architecture.name());
+                let message = format!("{} is no option of `architecture: {}`", named(path), sae.architecture.name());
                 self.add(path, message, Some(&belongs(&names)));
             }
         }

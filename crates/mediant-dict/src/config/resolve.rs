@@ -30,14 +30,23 @@ impl TrainConfig {
         let transcoder = wrong.transcoder(self);
         let steps = wrong.steps(self);
         wrong.threshold_start(&objective, steps);
+        wrong.warm_up(&self.sae, steps);
         let estimate_batches = self.sae.normalize_activations.estimate_batches();
         if self.norm_estimate_batches.is_some() && estimate_batches.is_none() {
             let help =
                 "it belongs to `sae.normalize_activations: expected_average_only_in` and `root_mean_square_norm`";
-            wrong.add("norm_estimate_batches", "does nothing: no norm is estimated from batches", Some(help));
+            wrong.add(
+                "norm_estimate_batches",
+                "`norm_estimate_batches` does nothing: no norm is estimated from batches",
+                Some(help),
+            );
         }
         if self.lr_end.is_some() && self.lr_schedule == LrSchedule::Constant {
-            wrong.add("lr_end", "does nothing with a constant learning rate", Some("add `lr_schedule: cosine`"));
+            wrong.add(
+                "lr_end",
+                "`lr_end` does nothing with a constant learning rate",
+                Some("add `lr_schedule: cosine`"),
+            );
         }
         if !wrong.0.is_empty() {
             return Err(wrong.0);
@@ -82,6 +91,11 @@ impl TrainConfig {
     }
 }
 
+/// An option as the subject of a clause.
+pub(super) fn named(path: &str) -> String {
+    format!("`{}`", path.rsplit('.').next().unwrap_or(path))
+}
+
 #[derive(Default)]
 pub(super) struct Wrong(Vec<ConfigProblem>);
 
@@ -90,9 +104,10 @@ impl Wrong {
         self.0.push(ConfigProblem { path, message: message.into(), help: help.map(str::to_owned) });
     }
 
+    /// `message` is what the option must be, without it.
     pub(super) fn require(&mut self, right: bool, path: &'static str, message: &str) {
         if !right {
-            self.add(path, message, None);
+            self.add(path, format!("{} {message}", named(path)), None);
         }
     }
 
@@ -107,7 +122,8 @@ impl Wrong {
         self.require(config.batch >= 2, "batch", "must be at least 2");
         self.require(positive(config.lr), "lr", "must be a positive number");
         self.require(
-            config.lr_end.is_none_or(|end| end >= 0.0 && end <= config.lr),
+            config.lr_schedule == LrSchedule::Constant
+                || config.lr_end.is_none_or(|end| end >= 0.0 && end <= config.lr),
             "lr_end",
             "must be between 0 and `lr`",
         );
@@ -134,7 +150,11 @@ impl Wrong {
             return None;
         };
         if config.hook.as_ref() == Some(hook_out) {
-            self.add("hook_out", "is the hook point that is read", Some("leave it out to train an autoencoder"));
+            self.add(
+                "hook_out",
+                "`hook_out` is the hook point that is read",
+                Some("leave it out to train an autoencoder"),
+            );
         }
         let built = [Relu, Topk, Batchtopk, Matryoshka, Jumprelu];
         if !built.contains(&sae.architecture) {

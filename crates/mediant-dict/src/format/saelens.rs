@@ -182,6 +182,8 @@ fn one_of<'a>(config: &'a Config, option: &str, known: &[&'a str]) -> Result<&'a
 
 pub(super) fn open(folder: &Path) -> Result<Foreign> {
     let config = Config::read(&folder.join(CONFIG))?;
+    // First, since other tools name their configs so too.
+    let file = safetensors::open(&folder.join(WEIGHTS))?;
     let metadata = match config.get("metadata") {
         None => Map::new(),
         Some(_) => config.section("metadata")?.fields,
@@ -219,7 +221,6 @@ pub(super) fn open(folder: &Path) -> Result<Foreign> {
             )));
         }
     };
-    let file = safetensors::open(&folder.join(WEIGHTS))?;
     let transcodes = architecture.ends_with("transcoder");
     let w_skip = architecture.ends_with("skip_transcoder").then_some("W_skip");
     let layout = Layout { w_skip, ..Layout::saelens(activation) };

@@ -275,6 +275,14 @@ impl Run<'_> {
                 self.attempts[index] += 1;
                 let (key, attempt) = (self.plan.instances[index].recipe, self.attempts[index]);
                 self.emit(Event::Started { stage: self.label(index), key, attempt });
+                if let Some((asked, there)) = self.queue.short_of_memory(index) {
+                    let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+                    let (asked, there) = (gib(asked), gib(there));
+                    let text = format!(
+                        "is expected to need {asked:.1} GiB of memory, and {there:.1} GiB were free at the start: it may be killed"
+                    );
+                    self.emit(Event::Note { stage: self.label(index), text });
+                }
             }
             let worker = self.pool.give(&Request::Run(actions))?;
             for (member, instance) in gang.into_iter().enumerate() {

@@ -182,7 +182,7 @@ fn end(worker: &mut Worker) {
 
 fn cause_of_death(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
-        (Some(9), _) => "the worker was killed (signal 9); the usual cause is that memory ran out: see `resources: { memory: … }`, --jobs 1 or a smaller batch".to_owned(),
+        (Some(9), _) => "the worker was killed (signal 9); the usual cause is that memory ran out: see `resources: { memory: … }`, --jobs 1, a smaller batch or a smaller model".to_owned(),
         (Some(signal), _) => format!("the worker crashed with signal {signal}{}", if status.core_dumped() { " (core dumped)" } else { "" }),
         (None, Some(code)) => format!("the worker exited with code {code} in the middle of the action"),
         (None, None) => "the worker is gone".to_owned(),

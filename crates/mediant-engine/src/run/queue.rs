@@ -110,6 +110,12 @@ impl Queue {
         }
     }
 
+    /// What an action says that it needs and what there was at the start, in bytes, where the first is more.
+    pub(super) fn short_of_memory(&self, index: usize) -> Option<(u64, u64)> {
+        let asked = self.needs[index].memory;
+        (asked > self.memory).then_some((asked, self.memory))
+    }
+
     /// What an action needs; never more than there is, so that one that asks for too much runs alone.
     fn need(&self, index: usize) -> Need {
         let Need { cpus, memory, gpus } = self.needs[index];

@@ -206,9 +206,8 @@ impl<'a> Gang<'_, 'a, '_> {
                 Err(_) => {}
             }
             let cancelled = self.cancelled();
-            // Saving takes as long for each.
             let every = self.members.iter().map(RunContext::checkpoint_every).max().unwrap_or_default();
-            if cancelled || saved.elapsed() > every * members.len() as u32 {
+            if cancelled || saved.elapsed() > every {
                 for member in &members {
                     let checkpoints = self.members[member.place].checkpoints();
                     checkpoints.save(|folder| member.trainer.save(folder).map_err(io::Error::other))?;
@@ -241,7 +240,11 @@ impl<'a> Gang<'_, 'a, '_> {
                 let places = Places { read, written: hook_out.as_ref().map_or(read, index) };
                 announce(cx, &training, source, read);
                 let trainer = match cx.checkpoints().latest()? {
-                    Some(folder) => Trainer::resume(training.clone(), places, source, &folder, learner)?,
+                    Some(folder) => {
+                        let trainer = Trainer::resume(training.clone(), places, source, &folder, learner)?;
+                        cx.note(format!("goes on from its checkpoint after step {}", trainer.steps_done()));
+                        trainer
+                    }
                     None => match cx.optional("start")? {
                         None => Trainer::start(training.clone(), places, &mut estimates, learner)?,
                         Some(artifact) => {
@@ -290,7 +293,7 @@ fn far_from_target(training: &Training, trained: &Trained) -> Option<String> {
     let target = training.l0_target?;
     let l0 = trained.curve.iter().rfind(|row| row.name == "l0")?.value;
     let near = (l0 / target - 1.0).abs() <= 0.2;
-    let why = "the coefficient was still on its way; begin with another, or train longer";
+    let why = "the coefficient was still on its way; begin with another one, or train longer";
     (!near).then(|| format!("L0 is {l0:.1} at the end, not the {target} of `l0_target`: {why}"))
 }
 
@@ -331,4 +334,13 @@ fn announce(cx: &Context<'_>, training: &Training, source: &dyn Activations, hoo
     let (steps, batch, width) = (training.steps, training.batch, source.widths()[hook]);
     let epochs = (steps * batch as u64) as f64 / rows as f64;
     cx.note(format!("{steps} steps of {batch} on {rows} vectors of {width}: {epochs:.2} epochs"));
+    if let Some(share) =
+        training.objective.batch_choice().and_then(|choice| choice.start_left(steps)).filter(|left| *left > 0.05)
+    {
+        let why = "inference will have more active latents than k: train longer, or raise `topk_threshold_lr`";
+        cx.note(format!(
+            "the running threshold begins at 0 and will still hold {:.0} % of that at the end: {why}",
+            100.0 * share
+        ));
+    }
 }
