@@ -70,7 +70,7 @@ pub use kinds::activations::{ActivationsIndex, ActivationsMeta, ActivationsReade
 pub use kinds::dictionary::{CurveRow, DictionaryMeta, DictionaryReader, DictionaryWriter};
 pub use kinds::effects::{Contrast, Effect, EffectBatches, Effects, EffectsMeta, EffectsWriter, Example};
 pub use kinds::labels::{LabelRow, Labels, LabelsMeta, LabelsWriter};
-pub use kinds::mediator::Mediator;
+pub use kinds::mediator::{Budget, Mediator};
 pub use kinds::metrics::{MetricRow, MetricsMeta, read_metrics, write_metrics};
 pub use kinds::model::{ModelMeta, ModelReader, ModelWriter};
 pub use kinds::norms::{NormFacts, Norms, Processing};

@@ -28,8 +28,10 @@ pub enum EdgeMethod {
 /// The graph of a model.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    nodes: Vec<Sender>,
-    receivers: Vec<Receiver>,
+    /// In the order of a pass.
+    pub(crate) nodes: Vec<Sender>,
+    /// In the order of a pass.
+    pub(crate) receivers: Vec<Receiver>,
     parallel: bool,
 }
 
@@ -65,7 +67,7 @@ impl Graph {
     }
 
     /// The nodes that reach a receiver: the first so many.
-    fn before(&self, receiver: &Receiver) -> &[Sender] {
+    pub(crate) fn before(&self, receiver: &Receiver) -> &[Sender] {
         let count = self.nodes.iter().take_while(|node| reaches(node, receiver, self.parallel)).count();
         &self.nodes[..count]
     }

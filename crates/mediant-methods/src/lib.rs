@@ -27,6 +27,7 @@ mod intervene;
 mod knockout;
 mod lens;
 pub mod linearity;
+pub mod mediators;
 mod metric;
 mod pairs;
 mod patch;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field};
 
 use super::column::{column, nullable, required};
@@ -12,8 +12,9 @@ use crate::Result;
 /// Mediators written at a time.
 pub(super) const BATCH: usize = 1024;
 
-/// A part of a model that an effect goes through: its name and, in columns of their own, the parts of its address.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// A part of a model that an effect goes through: its name and, in columns of their own, the parts of its address; or a set of
+/// such parts, with its size.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mediator {
     /// A name that no other mediator of the artifact has: `blocks.2.attn.hook_z[3]@7`.
     pub name: String,
@@ -33,6 +34,22 @@ pub struct Mediator {
     pub source: Option<String>,
     /// Of an edge, where it ends.
     pub target: Option<String>,
+    /// Of a set, how large it is.
+    pub budget: Option<Budget>,
+}
+
+/// The size of a set of mediators.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Budget {
+    /// Mediators in the set.
+    pub kept: u32,
+    /// Mediators that it is chosen from.
+    pub of: u32,
+    /// Edges of the graph of EAP that the set has, each weighted by the share of its source that is in the set (MIB's weighted
+    /// edge count); none where the set is not of that graph.
+    pub weighted_edges: Option<f64>,
+    /// Of a set that was drawn, which draw it is.
+    pub draw: Option<u32>,
 }
 
 /// The columns of a mediator.
@@ -49,6 +66,10 @@ pub(super) fn fields() -> Vec<Field> {
         text("span"),
         text("source"),
         text("target"),
+        number("kept"),
+        number("of"),
+        Field::new("weighted_edges", DataType::Float64, true),
+        number("draw"),
     ]
 }
 
@@ -76,6 +97,10 @@ where
         text(|mediator| &mediator.span),
         text(|mediator| &mediator.source),
         text(|mediator| &mediator.target),
+        number(|mediator| Some(mediator.budget?.kept)),
+        number(|mediator| Some(mediator.budget?.of)),
+        Arc::new(mediators.clone().map(|mediator| mediator.budget?.weighted_edges).collect::<Float64Array>()),
+        number(|mediator| mediator.budget?.draw),
     ]
 }
 
@@ -87,8 +112,18 @@ pub(super) fn read(batch: &RecordBatch) -> Result<Vec<Mediator>> {
     let (name, kind, hook) = (required("name")?, required("kind")?, text("hook")?);
     let (layer, unit, position) = (number("layer")?, number("unit")?, number("position")?);
     let (span, source, target) = (text("span")?, text("source")?, text("target")?);
+    let (kept, of, draw) = (number("kept")?, number("of")?, number("draw")?);
+    let weighted_edges = nullable::<Float64Array>(batch, "weighted_edges")?;
     let words = |array: &StringArray, i| array.is_valid(i).then(|| array.value(i).to_owned());
     let count = |array: &UInt32Array, i| array.is_valid(i).then(|| array.value(i));
+    let budget = |i| {
+        Some(Budget {
+            kept: count(kept, i)?,
+            of: count(of, i)?,
+            weighted_edges: weighted_edges.is_valid(i).then(|| weighted_edges.value(i)),
+            draw: count(draw, i),
+        })
+    };
     let mediator = |i| Mediator {
         name: name.value(i).to_owned(),
         kind: kind.value(i).to_owned(),
@@ -99,6 +134,7 @@ pub(super) fn read(batch: &RecordBatch) -> Result<Vec<Mediator>> {
         span: words(span, i),
         source: words(source, i),
         target: words(target, i),
+        budget: budget(i),
     };
     Ok((0..batch.num_rows()).map(mediator).collect())
 }

@@ -1,0 +1,22 @@
+//! Mediators compared under one measure: the faithfulness of sets of a family's items, everything else patched with its counterfactual
+//! (Mueller et al. 2024, arXiv:2408.01416; MIB, Mueller et al. 2025, arXiv:2504.13151).
+//!
+//! F = (m(kept) − m(counterfactual)) / (m(clean) − m(counterfactual)), with the same denominator for every family. Token embeddings are
+//! always those of the clean prompt.
+
+mod bench;
+mod circuit;
+mod evaluate;
+mod family;
+mod greedy;
+mod latents;
+mod plan;
+mod set;
+mod sizes;
+
+pub use evaluate::{Counted, evaluate_sets};
+pub use family::{Family, Outside, Spliced};
+pub use greedy::{Greedy, greedy};
+pub use plan::{Asked, Controls, plan};
+pub use set::ItemSet;
+pub use sizes::{SHARES, Selection, benchmark_sizes, random_order, sizes};
