@@ -6,6 +6,7 @@ use std::ops::Range;
 use mediant_artifact::{Example, Prompt, Version};
 use mediant_lm::{Batch, LmConfig, Positions};
 use mediant_tensor::Compute;
+use mediant_tensor::random::{below, stream};
 
 use crate::{Answers, Error, Result};
 
@@ -40,6 +41,19 @@ impl Pairs {
             }
         }
         Ok(Self { prompts, counterfactual })
+    }
+
+    /// The same prompts, with right and wrong answers exchanged in half of them, drawn by the seed: what a search makes of these is
+    /// the control of shuffled labels.
+    #[must_use]
+    pub fn with_shuffled_answers(mut self, seed: u64) -> Self {
+        let mut draws = stream(seed, "shuffled_answers");
+        for prompt in &mut self.prompts {
+            if below(&mut draws, 2) == 1 {
+                std::mem::swap(&mut prompt.clean.right, &mut prompt.clean.wrong);
+            }
+        }
+        self
     }
 
     /// All prompts.

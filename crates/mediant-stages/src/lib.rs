@@ -24,6 +24,7 @@ mod dla_vs_direct_effect;
 mod edge_attribution;
 mod entropy_neurons;
 mod evaluate_lm;
+mod evaluate_mediator;
 mod evaluate_sae;
 mod evaluate_synth_sae;
 mod evaluate_tasks;
@@ -51,6 +52,7 @@ mod remove_layernorm;
 mod sae_input;
 mod sae_stability;
 mod score_agreement;
+mod search_mediator;
 mod sparse_probing;
 mod steer;
 mod synth_sae_bench;
@@ -91,6 +93,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(edge_attribution::EdgeAttribution)
             .with(entropy_neurons::EntropyNeurons)
             .with(evaluate_lm::EvaluateLm)
+            .with(evaluate_mediator::EvaluateMediator)
             .with(evaluate_sae::EvaluateSae)
             .with(evaluate_synth_sae::EvaluateSynthSae)
             .with(evaluate_tasks::EvaluateTasks)
@@ -109,6 +112,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(remove_layernorm::RemoveLayernorm)
             .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)
+            .with(search_mediator::SearchMediator)
             .with(sparse_probing::SparseProbing)
             .with(steer::Steer)
             .with(synth_sae_bench::SynthSaeBench)

@@ -21,7 +21,7 @@ pub(super) struct LatentRuns<C: Compute> {
 /// An activation as a dictionary takes it apart: latents, and what is left.
 pub(super) struct Decoded {
     /// `[rows, d_in]`, what it was encoded from.
-    x: Vec<f32>,
+    pub(super) x: Vec<f32>,
     pub(super) codes: Codes,
     /// `[rows, d_out]`, what no latent writes: the biases, what skips the latents, and the error.
     pub(super) rest: Vec<f32>,
@@ -115,7 +115,8 @@ impl<C: Compute> LatentRuns<C> {
     }
 }
 
-fn flat<C: Compute>(x: &Tensor<C, 3>) -> Result<Vec<f32>> {
+/// Activations `[rows, units, width]` on the host.
+pub(super) fn flat<C: Compute>(x: &Tensor<C, 3>) -> Result<Vec<f32>> {
     let [rows, units, width] = x.dims();
     numbers(x.clone().reshape([rows, units * width]))
 }

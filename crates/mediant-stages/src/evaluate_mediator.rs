@@ -1,0 +1,224 @@
+//! `evaluate_mediator`: how faithful the sets are that a search chooses, on prompts that it need not have seen.
+
+use mediant_artifact::{Contrast, Facts, Kind, ScoreRow, ScoresMeta, read_scores};
+use mediant_engine::{
+    Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
+};
+use mediant_lm::Model;
+use mediant_methods::mediators::{Asked as AskedSet, Controls, Family, MediatorKind, Outside, Spliced, evaluate_sets, plan};
+use mediant_methods::{Metric, Recorder};
+use mediant_tensor::{Compute, on_device};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::device::compute_device;
+use crate::measuring::{self, Asked, Counterfactual, MODEL, Measuring, PROMPTS};
+use crate::sae_input::{check_dictionary, read_dictionary};
+
+/// The stage.
+#[derive(Clone, Copy)]
+pub(crate) struct EvaluateMediator;
+
+/// Options of `evaluate_mediator`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// What becomes of heads and MLPs that are no items.
+    #[serde(default)]
+    outside: Outside,
+    /// How many times items are drawn at random, for the control.
+    #[serde(default = "draws")]
+    random_draws: u32,
+    /// The share of all items from whose set items are taken out one by one.
+    #[serde(default = "tenth")]
+    minimality_at: f64,
+    /// What is measured of the answer.
+    #[serde(default)]
+    metric: Metric,
+    /// Which counterfactual of the prompts; the first if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counterfactual: Option<String>,
+    /// Of the random items and of the bootstrap.
+    #[serde(default)]
+    seed: u64,
+}
+
+fn draws() -> u32 {
+    200
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+/// Above this the table of effects becomes large for nothing: the interval no longer changes.
+const MOST_DRAWS: u32 = 10_000;
+
+const PORTS: &[Port] = &[
+    MODEL,
+    PROMPTS,
+    Port::one(
+        "mediators",
+        &[Kind::Scores],
+        "The scores by which sets are chosen, of `search_mediator` or any stage that scores parts of a model.",
+    ),
+    Port::optional("sae", &[Kind::Dictionary], "The autoencoder or transcoder, where the scores are of its latents."),
+];
+
+impl Config {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            metric: self.metric,
+            counterfactual: Counterfactual::of("counterfactual", self.counterfactual.as_deref()),
+            seed: self.seed,
+        }
+    }
+}
+
+impl Stage for EvaluateMediator {
+    type Config = Config;
+    const NAME: &'static str = "evaluate_mediator";
+    const VERSION: u32 = 1;
+
+    fn docs(&self) -> Docs {
+        Docs {
+            summary: "How faithful sets of items are that scores choose, with random sets, everything and nothing beside them",
+            details: DETAILS,
+            example: "faithfulness:\n  uses: evaluate_mediator\n  inputs: { model: model, prompts: held_out, mediators: search }\n",
+        }
+    }
+
+    fn inputs(&self) -> Ports {
+        Ports::Fixed(PORTS)
+    }
+
+    fn outputs(&self, _: &Config) -> Vec<Output> {
+        vec![
+            Output::new("effects", Kind::Effects, "A row an example and set: clean, counterfactual and patched value."),
+            Output::new("scores", Kind::Scores, "The faithfulness of every set, with its interval."),
+        ]
+    }
+
+    fn check(&self, config: &Config) -> Result<(), Problems> {
+        let mut problems = Problems::none();
+        if config.random_draws < 2 || config.random_draws > MOST_DRAWS {
+            problems.push(Problems::config("random_draws", format!("must be from 2 to {MOST_DRAWS}")));
+        }
+        if !(config.minimality_at > 0.0 && config.minimality_at <= 1.0) {
+            problems.push(Problems::config("minimality_at", "must be above 0 and at most 1: a share of all items"));
+        }
+        problems.finish()
+    }
+
+    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        let mut problems = config.asked().check(inputs);
+        if let (Some(sae), Some(model)) = (inputs.dictionary("sae"), inputs.model("model")) {
+            problems.check(check_dictionary("sae", sae, model));
+        }
+        problems.finish()?;
+        Ok(vec![("effects".to_owned(), Facts::Effects), ("scores".to_owned(), Facts::Scores)])
+    }
+
+    fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
+        measuring::RESOURCES
+    }
+
+    fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
+        let run = cx.config().asked().open(cx, Self::NAME)?;
+        let (meta, rows) = read_scores(&cx.input("mediators")?)?;
+        if meta.metric != run.metric.name() {
+            let (searched, own) = (&meta.metric, run.metric.name());
+            cx.note(format!("the search scored by `{searched}`, this evaluation measures `{own}`"));
+        }
+        let dictionary = match cx.optional("sae")? {
+            Some(artifact) => {
+                let found = read_dictionary(&artifact)?;
+                Some(Spliced { sae: found.sae, reads: found.hook, writes: found.out })
+            }
+            None => None,
+        };
+        on_device!(compute_device(cx.device()), C, device => {
+            let model = mediant_lm::load::<C>(&run.model, &device)?;
+            evaluate(&model, &run, cx, (&meta, &rows), dictionary)
+        })
+    }
+}
+
+fn evaluate<C: Compute>(
+    model: &Model<C>,
+    run: &Measuring<'_, Config>,
+    cx: &RunContext<'_, Config>,
+    (meta, rows): (&ScoresMeta, &[ScoreRow]),
+    dictionary: Option<Spliced>,
+) -> Result<(), StageError> {
+    let config = cx.config();
+    let mediators: Vec<_> = rows.iter().map(|row| &row.mediator).collect();
+    let family = Family::new(&mediators, model.config(), config.outside, dictionary)?;
+    let scores: Vec<f64> = rows.iter().map(|row| row.value).collect();
+    let names: Vec<&str> = mediators.iter().map(|mediator| mediator.name.as_str()).collect();
+    let controls =
+        Controls { draws: config.random_draws, minimality_at: config.minimality_at, seed: config.seed };
+    let asked = plan(&family, &scores, &names, controls);
+    let mut recorder = recorder(run, config, meta, rows, &asked)?;
+    let sets: Vec<_> = asked.iter().map(|asked| &asked.set).collect();
+    let counted =
+        evaluate_sets(model, &run.pairs, &family, &sets, run.metric, &mut recorder, |done, total| {
+            cx.progress(done as u64, total as u64, "sets");
+            cx.check_cancelled()
+        })?;
+    cx.note(format!("{} sets, {} different ones, each measured once", counted.asked, counted.distinct));
+    run.finish(recorder)
+}
+
+/// Effects that say what was searched, how and at what cost, for `compare_mediators`.
+fn recorder(
+    run: &Measuring<'_, Config>,
+    config: &Config,
+    meta: &ScoresMeta,
+    rows: &[ScoreRow],
+    asked: &[AskedSet],
+) -> Result<Recorder, StageError> {
+    let setting = |name: &str| meta.settings.get(name).cloned();
+    let of_address = rows.first().and_then(|row| MediatorKind::of_address(&row.mediator.kind));
+    let mediator = setting("mediator").or_else(|| Some(of_address?.name().to_owned()));
+    let settings = [
+        ("mediator", mediator.unwrap_or_else(|| "items".to_owned())),
+        ("search", setting("method").unwrap_or_else(|| meta.method.clone())),
+        ("search_passes", meta.passes.to_string()),
+        ("shuffled_labels", setting("shuffled_labels").unwrap_or_else(|| false.to_string())),
+        ("outside", config.outside.name().to_owned()),
+        ("items", rows.len().to_string()),
+        ("random_draws", config.random_draws.to_string()),
+    ];
+    run.recorder(Contrast::Restored, settings, asked.iter().map(|asked| asked.mediator.clone()).collect())
+}
+
+const DETAILS: &str = "\
+A set of items is kept, everything outside it is patched with its counterfactual, in the clean prompt at all positions. Faithfulness (MIB)
+
+F = (m(kept) − m(all counterfactual)) / (m(clean) − m(all counterfactual)),
+
+with the metric's mean over the prompts and the same denominator for every kind of mediator: the clean and the counterfactual run. It is the \
+value of `scores`; its interval holds 95 percent of 1,000 draws of groups of prompts. Token embeddings are always those of the clean prompt.
+
+What is outside a family: of heads, the MLPs; of neurons, attention; both are patched too (`outside: counterfactual`), so that F says what the kept set carries \
+by itself, and F of everything is the family's coverage. With `outside: live` they go on computing, so that F of everything is 1, and F of nothing is \
+what goes past the family. Edges: every receiver reads, from each node, what the node computes if the edge is kept, else the node's counterfactual output. \
+Latents: where the dictionary writes, kept latents are those of the clean run, all others those of the counterfactual run; the dictionary's error is an item too. \
+The residual stream is a cut, above which everything computes, so there `outside` has no meaning for latents. Residual sites and directions are measured by \
+interchange instead, for cutting one cuts everything above it.
+
+The sets, told apart by the kind of the mediators of `effects`, with `kept` and `of` their size, `weighted_edges` (edges of the graph of EAP, each counted by the \
+share of its source that is kept) and `draw`:
+
+- `kept_signed`, `kept_absolute`: the items of largest score, and of largest magnitude of score; of every size below 1,000 items, else of MIB's ten \
+  (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50 and 100 percent, rounded down); nothing and everything are among them.
+- `complement_signed`, `complement_absolute`: all but the first `kept` items, at MIB's sizes: completeness.
+- `removed`: the set of `minimality_at` of all items by signed scores, without one of them each (100 of them, drawn, where there are more): minimality.
+- `random`: `random_draws` random orders of the items, at MIB's sizes.
+
+Every different set is measured once, however often it is asked for; the note says how many there were. Latents cost what lies above them, all else a whole \
+pass a set.
+
+Sources: MIB, Mueller et al. 2025 (arXiv:2504.13151); Hanna et al. 2024 (arXiv:2403.17806); Wang et al. 2022 (arXiv:2211.00593) for completeness and \
+minimality.";
