@@ -41,6 +41,7 @@ mod sink;
 pub mod sinks;
 mod splice;
 pub mod stability;
+pub mod standings;
 mod steer;
 mod stream;
 mod sweep;
