@@ -15,6 +15,7 @@ mod causal_trace;
 mod columns;
 mod command;
 mod compare;
+mod compare_mediators;
 mod corpus_input;
 mod device;
 mod direct_logit_attribution;
@@ -87,6 +88,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(causal_trace::CausalTrace)
             .with(command::Command)
             .with(compare::Compare)
+            .with(compare_mediators::CompareMediators)
             .with(direct_logit_attribution::DirectLogitAttribution)
             .with(divergence::Divergence)
             .with(dla_vs_direct_effect::DlaVsDirectEffect)

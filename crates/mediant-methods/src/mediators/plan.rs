@@ -1,5 +1,7 @@
 //! Which sets of a family are measured for a list of scores.
 
+use std::collections::BTreeSet;
+
 use mediant_artifact::{Budget, Mediator};
 
 use super::sizes::{Selection, benchmark_sizes, random_order, sizes};
@@ -31,6 +33,7 @@ pub struct Asked {
 /// without each of its items (100 of them, drawn, where it has more); random ones of MIB's sizes.
 pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls) -> Vec<Asked> {
     let of = family.len();
+    let base = minimality_size(of, controls.minimality_at);
     let mut all = Vec::new();
     let mut ask = |name: String, kind: &str, size: usize, draw: Option<u32>, set: ItemSet| {
         let budget = Budget {
@@ -45,7 +48,8 @@ pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls)
     for selection in Selection::ALL {
         let (order, name) = (selection.order(scores), selection.name());
         let first = |size: usize| ItemSet::from_items(of, order[..size].iter().copied());
-        for size in sizes(of) {
+        let measured: BTreeSet<usize> = sizes(of).into_iter().chain([base]).collect();
+        for size in measured {
             ask(format!("{name} {size}"), &format!("kept_{name}"), size, None, first(size));
         }
         for size in benchmark_sizes(of) {
@@ -54,15 +58,14 @@ pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls)
         }
     }
     let order = Selection::Signed.order(scores);
-    let size = minimality_size(of, controls.minimality_at);
-    let mut removed = order[..size].to_vec();
-    if size > MOST_REMOVED {
-        removed = random_order(size, controls.seed, 0)[..MOST_REMOVED].iter().map(|place| order[*place]).collect();
+    let mut removed = order[..base].to_vec();
+    if base > MOST_REMOVED {
+        removed = random_order(base, controls.seed, 0)[..MOST_REMOVED].iter().map(|place| order[*place]).collect();
     }
     for item in removed {
-        let mut set = ItemSet::from_items(of, order[..size].iter().copied());
+        let mut set = ItemSet::from_items(of, order[..base].iter().copied());
         set.remove(item);
-        ask(format!("signed {size} without {}", names[item]), "removed", size, None, set);
+        ask(format!("signed {base} without {}", names[item]), "removed", base, None, set);
     }
     for draw in 0..controls.draws {
         let order = random_order(of, controls.seed, draw);

@@ -203,7 +203,6 @@ impl Drawn {
 fn minimality(entry: &Entry, signed: &Curve, all: &Sums) -> Option<(f64, usize, Budget)> {
     let removed = Curve::of(entry, "removed");
     let size = removed.budgets.first()?;
-    // A size between two of MIB's is not on the curve; the set itself is then not known.
     let place = signed.budgets.iter().position(|budget| budget.kept == size.kept)?;
     let whole = signed.faithfulness(all)[place];
     let changes = removed.faithfulness(all);
