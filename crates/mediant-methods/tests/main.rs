@@ -13,6 +13,8 @@ mod experiments;
 mod features;
 #[path = "suite/lens.rs"]
 mod lens;
+#[path = "suite/mediators.rs"]
+mod mediators;
 #[path = "suite/patching.rs"]
 mod patching;
 #[path = "suite/paths.rs"]

@@ -449,6 +449,11 @@ fn the_beginning_of_a_corpus_is_whole_sequences_cut() {
     assert_eq!(beginning(&tokens, &documents, 100, 100), (tokens.clone(), documents));
 }
 
+/// A model that is linear above its last block.
+pub(crate) fn with_frozen_norms() -> Model<Flex> {
+    frozen(&model(), true)
+}
+
 /// A model with norms frozen: all, or the last alone.
 fn frozen(model: &Model<Flex>, all: bool) -> Model<Flex> {
     let sites = model.config().norm_sites().into_iter().enumerate();

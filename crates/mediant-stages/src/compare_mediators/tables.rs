@@ -1,6 +1,6 @@
 //! The tables of `compare_mediators`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
@@ -157,13 +157,10 @@ pub(super) fn write_curves(
     let plain: Vec<&str> = axes.iter().copied().filter(|axis| !seeds.iter().any(|seed| seed == axis)).collect();
     let mut columns = labelled(&plain, &rows);
     // The report takes curves that differ in `seed` alone for repetitions.
-    let seed = rows.iter().map(|row| {
-        let labels = seeds.iter().filter_map(|axis| row.entry.labels.get(axis));
-        labels.map(String::as_str).collect::<Vec<_>>().join(",")
-    });
-    let seed: Vec<String> = seed.collect();
-    if seed.iter().any(|seed| !seed.is_empty()) {
-        columns.push(texts("seed", seed.iter().map(|seed| Some(seed.as_str()))));
+    let repetitions: Vec<Vec<&String>> =
+        rows.iter().map(|row| seeds.iter().filter_map(|axis| row.entry.labels.get(axis)).collect()).collect();
+    if repetitions.iter().any(|labels| !labels.is_empty()) {
+        columns.push(counts("seed", numbered(&repetitions).into_iter()));
     }
     let share = |kept: u32, of: u32| f64::from(kept) / f64::from(of.max(1));
     columns.extend([
@@ -184,6 +181,20 @@ pub(super) fn write_curves(
     let description = "F of the sets that each search chooses; `own` from the family's own nothing to its own everything, `completeness` F of everything else, \
                        `random_low` to `random_high` the central 95 percent of random sets of that size.";
     write(artifact, columns, "Faithfulness", description)
+}
+
+/// A number for each repetition: its seed where one axis has whole numbers, else its place among the different ones.
+fn numbered(repetitions: &[Vec<&String>]) -> Vec<u64> {
+    let seeds: Option<Vec<u64>> = repetitions
+        .iter()
+        .map(|labels| match labels[..] {
+            [label] => label.parse().ok(),
+            _ => None,
+        })
+        .collect();
+    let different: BTreeSet<_> = repetitions.iter().collect();
+    let place = |labels: &Vec<&String>| different.iter().take_while(|other| **other < labels).count() as u64;
+    seeds.unwrap_or_else(|| repetitions.iter().map(place).collect())
 }
 
 /// One row two searches.
