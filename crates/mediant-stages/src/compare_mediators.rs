@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mediant_artifact::{Facts, Kind, MetricRow, TableFacts, write_metrics};
-use mediant_engine::{
-    Docs, InputFacts, Output, Port, Ports, Problems, RunContext, SourcePaths, Stage, StageError,
-};
+use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, RunContext, SourcePaths, Stage, StageError};
 use mediant_methods::standings::{Entry, Standing, differences};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,7 +110,8 @@ fn read(cx: &RunContext<'_, Config>, port: &str) -> Result<Vec<Entry>, StageErro
     let entry = |member: mediant_engine::Member| {
         let name = member.name.map(|name| ("name".to_owned(), name));
         let labels: BTreeMap<String, String> = member.labels.into_iter().chain(name).collect();
-        Entry::read(&member.artifact, labels).map_err(|error| StageError::from(error).context(format!("input `{port}`")))
+        Entry::read(&member.artifact, labels)
+            .map_err(|error| StageError::from(error).context(format!("input `{port}`")))
     };
     cx.members(port)?.into_iter().map(entry).collect()
 }
@@ -123,7 +122,10 @@ fn check(entries: &[Entry], shuffled: &[Entry], random: &[Entry]) -> Result<(), 
         return Err(StageError::new(format!("`{}` had shuffled labels: connect it to `shuffled`", entry.name())));
     }
     if let Some(entry) = shuffled.iter().find(|entry| !entry.shuffled) {
-        let why = format!("input `shuffled`: `{}` had the labels as they are; search with `shuffle_labels: true`", entry.name());
+        let why = format!(
+            "input `shuffled`: `{}` had the labels as they are; search with `shuffle_labels: true`",
+            entry.name()
+        );
         return Err(StageError::new(why));
     }
     let models: BTreeSet<_> = entries.iter().map(|entry| entry.model).collect();
@@ -145,7 +147,8 @@ impl<'e> Standings<'e> {
     fn of(&self, port: &str, entry: &Entry) -> Result<&Standing<'e>, StageError> {
         let is_control = |control: &&Standing<'_>| {
             let Entry { mediator, search, outside, metric, labels, .. } = control.entry;
-            let same = (mediator, search, outside, metric) == (&entry.mediator, &entry.search, &entry.outside, &entry.metric);
+            let same =
+                (mediator, search, outside, metric) == (&entry.mediator, &entry.search, &entry.outside, &entry.metric);
             same && labels.iter().all(|(axis, label)| entry.labels.get(axis).is_none_or(|own| own == label))
         };
         self.0.iter().find(is_control).ok_or_else(|| {

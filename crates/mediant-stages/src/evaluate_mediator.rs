@@ -5,7 +5,9 @@ use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::Model;
-use mediant_methods::mediators::{Asked as AskedSet, Controls, Family, MediatorKind, Outside, Spliced, evaluate_sets, plan};
+use mediant_methods::mediators::{
+    Asked as AskedSet, Controls, Family, MediatorKind, Outside, Spliced, evaluate_sets, plan,
+};
 use mediant_methods::{Metric, Recorder};
 use mediant_tensor::{Compute, on_device};
 use schemars::JsonSchema;
@@ -156,16 +158,14 @@ fn evaluate<C: Compute>(
     let family = Family::new(&mediators, model.config(), config.outside, dictionary)?;
     let scores: Vec<f64> = rows.iter().map(|row| row.value).collect();
     let names: Vec<&str> = mediators.iter().map(|mediator| mediator.name.as_str()).collect();
-    let controls =
-        Controls { draws: config.random_draws, minimality_at: config.minimality_at, seed: config.seed };
+    let controls = Controls { draws: config.random_draws, minimality_at: config.minimality_at, seed: config.seed };
     let asked = plan(&family, &scores, &names, controls);
     let mut recorder = recorder(run, config, meta, rows, &asked)?;
     let sets: Vec<_> = asked.iter().map(|asked| &asked.set).collect();
-    let counted =
-        evaluate_sets(model, &run.pairs, &family, &sets, run.metric, &mut recorder, |done, total| {
-            cx.progress(done as u64, total as u64, "sets");
-            cx.check_cancelled()
-        })?;
+    let counted = evaluate_sets(model, &run.pairs, &family, &sets, run.metric, &mut recorder, |done, total| {
+        cx.progress(done as u64, total as u64, "sets");
+        cx.check_cancelled()
+    })?;
     cx.note(format!("{} sets, {} different ones, each measured once", counted.asked, counted.distinct));
     run.finish(recorder)
 }

@@ -1,8 +1,6 @@
 //! `search_mediator`: scores every item of one kind of mediator by one method.
 
-use mediant_artifact::{
-    Contrast, Facts, Kind, Mediator, ModelFacts, ModelReader, ScoreRow, ScoresMeta, write_scores,
-};
+use mediant_artifact::{Contrast, Facts, Kind, Mediator, ModelFacts, ModelReader, ScoreRow, ScoresMeta, write_scores};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -199,7 +197,8 @@ impl Stage for SearchMediator {
         let model = inputs.model("model");
         match (config.mediator, inputs.one("sae")) {
             (MediatorKind::Latents, None) => {
-                problems.push(Problems::config("mediator", "latents are those of an autoencoder: connect one at `sae`"));
+                problems
+                    .push(Problems::config("mediator", "latents are those of an autoencoder: connect one at `sae`"));
             }
             (MediatorKind::Latents, Some(facts)) => {
                 if let Some((sae, model)) = facts.dictionary().zip(model) {
@@ -214,7 +213,8 @@ impl Stage for SearchMediator {
         problems.check(check_graph(config.mediator, model));
         let no_spans = inputs.prompts("prompts").and_then(|prompts| prompts.spans.as_ref()).is_some_and(Vec::is_empty);
         if config.mediator == MediatorKind::Residual && no_spans {
-            problems.push(Problems::input("prompts", "the prompts have no spans, by which the residual stream is divided"));
+            problems
+                .push(Problems::input("prompts", "the prompts have no spans, by which the residual stream is divided"));
         }
         let mut facts = measuring::facts(problems)?;
         facts.truncate(self.outputs(config).len());
@@ -328,8 +328,7 @@ fn select<C: Compute>(
         Searched::Latents(spliced) => Some(Spliced::clone(spliced)),
         _ => None,
     };
-    let family =
-        Family::new(&mediators.iter().collect::<Vec<_>>(), model.config(), Outside::Counterfactual, spliced)?;
+    let family = Family::new(&mediators.iter().collect::<Vec<_>>(), model.config(), Outside::Counterfactual, spliced)?;
     greedy(model, &run.pairs, &family, run.metric, |done, total| {
         cx.progress(done as u64, total as u64, "items");
         cx.check_cancelled()

@@ -45,8 +45,7 @@ impl<'a, C: Compute> Bench<'a, C> {
         let clean_points = if of_latents { points.clone() } else { BTreeSet::new() };
         let Run { values: clean, activations: clean_activations } =
             run(model, &pair.clean, clean_points, metric, &pair.answers)?;
-        let Run { values: counterfactual, activations } =
-            run(model, pair.corrupted()?, points, metric, &pair.answers)?;
+        let Run { values: counterfactual, activations } = run(model, pair.corrupted()?, points, metric, &pair.answers)?;
         let runs = match &family.parts {
             Parts::Nodes(_) => FamilyRuns::Nodes(activations),
             Parts::Edges(..) => FamilyRuns::Edges(activations),

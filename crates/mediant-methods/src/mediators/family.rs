@@ -141,9 +141,8 @@ fn edges(mediators: &[&Mediator], config: &LmConfig) -> Result<Found> {
 }
 
 fn latents(mediators: &[&Mediator], dictionary: Option<Spliced>) -> Result<Parts> {
-    let dictionary = dictionary.ok_or_else(|| {
-        Error::Data("the scores are of latents: the autoencoder must be given, at `sae`".to_owned())
-    })?;
+    let dictionary = dictionary
+        .ok_or_else(|| Error::Data("the scores are of latents: the autoencoder must be given, at `sae`".to_owned()))?;
     let d_sae = dictionary.sae.weights().d_sae;
     let own = dictionary.writes.to_string();
     let latent = |mediator: &&Mediator| {

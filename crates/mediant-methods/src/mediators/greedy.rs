@@ -33,10 +33,12 @@ pub fn greedy<C: Compute, E: From<Error>>(
         Bench::new(model, family, pairs.batch::<C>(range, model.config(), &model.device())?, metric)
     };
     let benches = pairs.ranges().into_iter().map(bench).collect::<Result<Vec<_>>>()?;
-    let total = |of: fn(&Bench<'_, C>) -> &[f64]| -> f64 { benches.iter().flat_map(|bench| of(bench)).sum() };
-    let (clean, counterfactual) = (total(|bench| &bench.clean), total(|bench| &bench.counterfactual));
+    let clean: f64 = benches.iter().flat_map(|bench| &bench.clean).sum();
+    let counterfactual: f64 = benches.iter().flat_map(|bench| &bench.counterfactual).sum();
     if clean == counterfactual {
-        return Err(Error::Data("the prompts' runs do not differ from those of their counterfactuals".to_owned()).into());
+        return Err(
+            Error::Data("the prompts' runs do not differ from those of their counterfactuals".to_owned()).into()
+        );
     }
     let faithfulness = |set: &ItemSet| -> Result<f64> {
         let mut kept = 0.0;

@@ -59,9 +59,8 @@ pub fn attribute_latents<C: Compute, E: From<Error>>(
             activations.get(&point).cloned().ok_or_else(|| Error::Data(format!("no pass came to `{point}`")))
         };
         let slope_at = flat(&at(&slopes, spliced.writes)?)?;
-        let decoded = |activations| {
-            Decoded::new(spliced, &at(activations, spliced.reads)?, &at(activations, spliced.writes)?)
-        };
+        let decoded =
+            |activations| Decoded::new(spliced, &at(activations, spliced.reads)?, &at(activations, spliced.writes)?);
         let (clean, other) = (decoded(&runs.clean.activations)?, decoded(&runs.corrupted.activations)?);
         // By item and sequence.
         let sequences = pair.clean.sequences();

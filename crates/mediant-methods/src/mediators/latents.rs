@@ -79,9 +79,7 @@ impl<C: Compute> LatentRuns<C> {
         let at = |run: &Activations<C>, point| {
             run.get(&point).cloned().ok_or_else(|| Error::Data(format!("no pass came to `{point}`")))
         };
-        let decoded = |run: &Activations<C>| {
-            Decoded::new(spliced, &at(run, spliced.reads)?, &at(run, spliced.writes)?)
-        };
+        let decoded = |run: &Activations<C>| Decoded::new(spliced, &at(run, spliced.reads)?, &at(run, spliced.writes)?);
         Ok(Self {
             before: up_to(model, &pair.clean, spliced.writes)?,
             shape: at(&clean, spliced.writes)?.dims(),
@@ -110,7 +108,8 @@ impl<C: Compute> LatentRuns<C> {
         let clean = self.clean.write(spliced, |latent| marks[latent as usize]);
         let other = self.counterfactual.write(spliced, |latent| !marks[latent as usize]);
         let rest = if error { &self.clean.rest } else { &self.counterfactual.rest };
-        let mixed: Vec<f32> = rest.iter().zip(clean).zip(other).map(|((rest, clean), other)| rest + (clean + other)).collect();
+        let mixed: Vec<f32> =
+            rest.iter().zip(clean).zip(other).map(|((rest, clean), other)| rest + (clean + other)).collect();
         Tensor::from_data(TensorData::new(mixed, self.shape), device)
     }
 }

@@ -36,12 +36,7 @@ pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls)
     let base = minimality_size(of, controls.minimality_at);
     let mut all = Vec::new();
     let mut ask = |name: String, kind: &str, size: usize, draw: Option<u32>, set: ItemSet| {
-        let budget = Budget {
-            kept: size as u32,
-            of: of as u32,
-            weighted_edges: family.weighted_edges(&set),
-            draw,
-        };
+        let budget = Budget { kept: size as u32, of: of as u32, weighted_edges: family.weighted_edges(&set), draw };
         let mediator = Mediator { name, kind: kind.to_owned(), budget: Some(budget), ..Mediator::default() };
         all.push(Asked { set, mediator });
     };

@@ -60,12 +60,11 @@ pub fn bits(budget: Budget) -> f64 {
 }
 
 /// Curves of random sets, one a draw, with nothing and everything at their ends.
-pub fn random_curves(entry: &Entry) -> Vec<Curve> {
+pub(super) fn random_curves(entry: &Entry) -> Vec<Curve> {
     let ends = Curve::of(entry, "kept_signed");
-    let (Some((&first, &none)), Some((&last, &all))) = (
-        ends.places.first().zip(ends.budgets.first()),
-        ends.places.last().zip(ends.budgets.last()),
-    ) else {
+    let (Some((&first, &none)), Some((&last, &all))) =
+        (ends.places.first().zip(ends.budgets.first()), ends.places.last().zip(ends.budgets.last()))
+    else {
         return Vec::new();
     };
     let random = entry.of_kind("random");

@@ -85,7 +85,8 @@ impl Entry {
                 sums.counterfactual += effect.counterfactual.unwrap_or(f64::NAN);
             }
         }
-        let number = |name| setting(name)?.parse().map_err(|_| Error::Data(format!("`{name}` of the effects is no number")));
+        let number =
+            |name| setting(name)?.parse().map_err(|_| Error::Data(format!("`{name}` of the effects is no number")));
         Ok(Self {
             labels,
             mediator,

@@ -89,14 +89,19 @@ impl<'e> Standing<'e> {
     /// same prompts have the same draws.
     pub fn of(entry: &'e Entry, seed: u64) -> Self {
         let all = merged(&entry.groups);
-        let curves = Selection::ALL.map(|selection| (selection, Curve::of(entry, &format!("kept_{}", selection.name()))));
+        let curves =
+            Selection::ALL.map(|selection| (selection, Curve::of(entry, &format!("kept_{}", selection.name()))));
         let drawn = Drawn::new(entry, &curves, seed);
         let signed = &curves[0].1;
         let faithfulness = signed.faithfulness(&all);
         let sufficient = signed.budgets.iter().zip(&faithfulness).find(|(_, f)| **f >= SUFFICIENT);
         let end = |place: usize| Estimate { value: faithfulness[place], interval: drawn.interval(0, place) };
         Self {
-            areas: curves.iter().enumerate().map(|(i, (selection, curve))| drawn.areas(i, *selection, curve, &all)).collect(),
+            areas: curves
+                .iter()
+                .enumerate()
+                .map(|(i, (selection, curve))| drawn.areas(i, *selection, curve, &all))
+                .collect(),
             nothing: end(0),
             coverage: end(faithfulness.len() - 1),
             sufficient: sufficient.map(|(budget, _)| *budget),
@@ -211,8 +216,7 @@ fn minimality(entry: &Entry, signed: &Curve, all: &Sums) -> Option<(f64, usize, 
 }
 
 fn random(entry: &Entry, signed: &Curve, all: &Sums) -> Random {
-    let at_sizes: Vec<u32> =
-        [0].into_iter().chain(benchmark_sizes(entry.items)).map(|size| size as u32).collect();
+    let at_sizes: Vec<u32> = [0].into_iter().chain(benchmark_sizes(entry.items)).map(|size| size as u32).collect();
     let own = signed.places.iter().zip(&signed.budgets).filter(|(_, budget)| at_sizes.contains(&budget.kept));
     let (places, budgets) = own.map(|(place, budget)| (*place, *budget)).unzip();
     let own = Curve { places, budgets }.cpr(all);

@@ -32,8 +32,7 @@ fn pairs() -> Pairs {
 fn targets_of(model: &Model<Flex>, kind: MediatorKind, pairs: &Pairs) -> Vec<Target> {
     let sites = ["attn.hook_z", "hook_attn_out", "mlp.hook_post", "hook_mlp_out", "hook_resid_post"];
     let layers = 0..model.config().n_layers;
-    let hooks: Vec<_> =
-        layers.flat_map(|l| sites.map(|site| hook(model, &format!("blocks.{l}.{site}")))).collect();
+    let hooks: Vec<_> = layers.flat_map(|l| sites.map(|site| hook(model, &format!("blocks.{l}.{site}")))).collect();
     kind.targets(&hooks, pairs).unwrap()
 }
 
@@ -49,7 +48,8 @@ fn family(model: &Model<Flex>, mediators: &[Mediator], outside: Outside) -> Fami
 }
 
 fn measured(model: &Model<Flex>, pairs: &Pairs, family: &Family, sets: &[ItemSet]) -> Recorded {
-    let named = (0..sets.len()).map(|i| Mediator { name: i.to_string(), kind: "set".to_owned(), ..Mediator::default() });
+    let named =
+        (0..sets.len()).map(|i| Mediator { name: i.to_string(), kind: "set".to_owned(), ..Mediator::default() });
     recorded_of(pairs, named.collect(), Contrast::Restored, |recorder| {
         let sets: Vec<&ItemSet> = sets.iter().collect();
         evaluate_sets(model, pairs, family, &sets, Metric::LogitDiff, recorder, done).unwrap();
@@ -114,9 +114,8 @@ fn all_but_one_item_is_that_item_patched() {
             targets = targets.into_iter().step_by(every).collect();
             let mediators: Vec<Mediator> = targets.iter().map(|target| target.mediator.clone()).collect();
             let family = family(&model, &mediators, Outside::Live);
-            let sets: Vec<ItemSet> = (0..targets.len())
-                .map(|item| ItemSet::from_items(targets.len(), [item]).complement())
-                .collect();
+            let sets: Vec<ItemSet> =
+                (0..targets.len()).map(|item| ItemSet::from_items(targets.len(), [item]).complement()).collect();
             let found = measured(&model, &pairs, &family, &sets);
             let expected = recorded(&pairs, &targets, Contrast::Lost, |recorder| {
                 patch(&model, &pairs, &targets, Direction::Noising, Metric::LogitDiff, recorder, done).unwrap();
@@ -133,8 +132,7 @@ fn all_but_one_edge_is_that_edge_patched() {
         let graph = Graph::new(model.config()).unwrap();
         let family = family(&model, &graph.mediators(), Outside::Counterfactual);
         let edges = family.len();
-        let sets: Vec<ItemSet> =
-            (0..edges).map(|edge| ItemSet::from_items(edges, [edge]).complement()).collect();
+        let sets: Vec<ItemSet> = (0..edges).map(|edge| ItemSet::from_items(edges, [edge]).complement()).collect();
         let found = measured(&model, &pairs, &family, &sets);
         let expected = recorded_of(&pairs, graph.mediators(), Contrast::Lost, |recorder| {
             edge_effects(&model, &pairs, &graph, EdgeMethod::Exact, Metric::LogitDiff, recorder, done).unwrap();
@@ -211,14 +209,18 @@ fn latents_and_the_error_are_all_that_a_residual_stream_is() {
         let mediators = latent_mediators(&spliced);
         let items: Vec<&Mediator> = mediators.iter().collect();
         let family = Family::new(&items, model.config(), Outside::Counterfactual, Some(spliced)).unwrap();
-        let sets = [ItemSet::none(41), ItemSet::all(41), ItemSet::from_items(41, 0..40), ItemSet::from_items(41, 40..41)];
+        let sets =
+            [ItemSet::none(41), ItemSet::all(41), ItemSet::from_items(41, 0..40), ItemSet::from_items(41, 40..41)];
         let found = measured(&model, &pairs, &family, &sets);
         for example in 0..3 {
             let of = |set| values(&found, set)[example];
             let (clean, other, nothing) = of(0);
             assert!((nothing - other).abs() < CLOSE, "{name}: {nothing} {other}");
             assert!((of(1).2 - clean).abs() < CLOSE, "{name}: {} {clean}", of(1).2);
-            assert!((of(2).2 - clean).abs() > CLOSE && (of(3).2 - other).abs() > CLOSE, "{name}: the error does nothing");
+            assert!(
+                (of(2).2 - clean).abs() > CLOSE && (of(3).2 - other).abs() > CLOSE,
+                "{name}: the error does nothing"
+            );
         }
     }
 }
@@ -231,8 +233,7 @@ fn attribution_is_patching_where_the_model_is_linear() {
     let spliced = spliced(&model, &format!("blocks.{last}.hook_resid_post"));
     let mediators = latent_mediators(&spliced);
     let items: Vec<&Mediator> = mediators.iter().collect();
-    let family =
-        Family::new(&items, model.config(), Outside::Counterfactual, Some(spliced.clone())).unwrap();
+    let family = Family::new(&items, model.config(), Outside::Counterfactual, Some(spliced.clone())).unwrap();
     let sets: Vec<ItemSet> = (0..41).map(|item| ItemSet::from_items(41, [item]).complement()).collect();
     let exact = measured(&model, &pairs, &family, &sets);
     let predicted = recorded_of(&pairs, mediators.clone(), Contrast::Lost, |recorder| {
@@ -241,7 +242,8 @@ fn attribution_is_patching_where_the_model_is_linear() {
     });
     assert_close(&predicted.patched(), &exact.patched(), "latents");
     let clean: Vec<f64> = predicted.effects[0].iter().map(|effect| effect.0).collect();
-    let changed = predicted.patched().iter().filter(|patched| (*patched - clean.iter().sum::<f64>() / 3.0).abs() > CLOSE).count();
+    let changed =
+        predicted.patched().iter().filter(|patched| (*patched - clean.iter().sum::<f64>() / 3.0).abs() > CLOSE).count();
     assert!(changed > 10, "{changed} latents do anything");
 }
 
@@ -291,7 +293,8 @@ fn families_that_cannot_be_are_refused() {
     assert!(refused(&[heads[0].clone(), sublayer]).contains("a sublayer and a part of it"));
     let beyond = Mediator { unit: Some(99), ..heads[0].clone() };
     assert!(refused(&[beyond]).contains("the model has"));
-    let latent = Mediator { name: "sae[0]".to_owned(), kind: "latent".to_owned(), unit: Some(0), ..Mediator::default() };
+    let latent =
+        Mediator { name: "sae[0]".to_owned(), kind: "latent".to_owned(), unit: Some(0), ..Mediator::default() };
     assert!(refused(&[latent]).contains("at `sae`"));
 }
 

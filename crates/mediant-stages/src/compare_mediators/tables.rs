@@ -50,9 +50,24 @@ impl Controlled<'_, '_> {
             number("size_at_0.9", "items", sufficient.and_then(|set| plain(f64::from(set.kept))), examples),
             number("bits_at_0.9", "bits", sufficient.and_then(|set| plain(bits(set))), examples),
             number("weighted_edges_at_0.9", "edges", sufficient.and_then(|set| plain(set.weighted_edges?)), examples),
-            number("minimality", "1", minimality.and_then(|(share, ..)| plain(share)), minimality.map_or(0, |(_, tried, _)| tried as u64)),
-            number("minimality_items", "items", minimality.and_then(|(_, _, set)| plain(f64::from(set.kept))), examples),
-            number("random_cpr", "1", Some(Estimate { value: random.mean, interval: random.interval }), random.draws as u64),
+            number(
+                "minimality",
+                "1",
+                minimality.and_then(|(share, ..)| plain(share)),
+                minimality.map_or(0, |(_, tried, _)| tried as u64),
+            ),
+            number(
+                "minimality_items",
+                "items",
+                minimality.and_then(|(_, _, set)| plain(f64::from(set.kept))),
+                examples,
+            ),
+            number(
+                "random_cpr",
+                "1",
+                Some(Estimate { value: random.mean, interval: random.interval }),
+                random.draws as u64,
+            ),
             number("above_random", "1", plain(random.below), random.draws as u64),
             of("shuffled_cpr", areas(self.shuffled, Selection::Signed, cpr)),
             of("random_model_cpr", areas(self.random_model, Selection::Signed, cpr)),
@@ -124,9 +139,8 @@ pub(super) fn write_standings(
     axes: &[&str],
     controlled: &[Controlled<'_, '_>],
 ) -> Result<(), StageError> {
-    let cpr = |row: &Controlled<'_, '_>| {
-        row.standing.areas_of(Selection::Signed).map_or(f64::NAN, |areas| areas.cpr.value)
-    };
+    let cpr =
+        |row: &Controlled<'_, '_>| row.standing.areas_of(Selection::Signed).map_or(f64::NAN, |areas| areas.cpr.value);
     let mut order: Vec<&Controlled<'_, '_>> = controlled.iter().collect();
     order.sort_by(|a, b| cpr(b).total_cmp(&cpr(a)));
     let rows: Vec<&Standing<'_>> = order.iter().map(|row| row.standing).collect();
@@ -141,7 +155,12 @@ pub(super) fn write_standings(
             columns.push(numbers(&format!("{name}_high"), of(|estimate| estimate.interval.map(|(_, high)| high))));
         }
     }
-    write(artifact, columns, "Standings", "Searches for mediators by the area under their faithfulness, the best first.")
+    write(
+        artifact,
+        columns,
+        "Standings",
+        "Searches for mediators by the area under their faithfulness, the best first.",
+    )
 }
 
 /// One row a set on a curve, with the columns that the report draws.
@@ -257,5 +276,10 @@ pub(super) fn write_spread(
         numbers("cpr_signed_min", values.iter().map(|values| values.iter().copied().reduce(f64::min))),
         numbers("cpr_signed_max", values.iter().map(|values| values.iter().copied().reduce(f64::max))),
     ]);
-    write(artifact, columns, "Spread over seeds", "CPR of each search over the axes of `seeds`; the deviation is that of a sample.")
+    write(
+        artifact,
+        columns,
+        "Spread over seeds",
+        "CPR of each search over the axes of `seeds`; the deviation is that of a sample.",
+    )
 }
