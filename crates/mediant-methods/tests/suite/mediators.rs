@@ -240,10 +240,13 @@ fn attribution_is_patching_where_the_model_is_linear() {
         let slope = Slope::At(Reference::Clean);
         attribute_latents(&model, &pairs, &spliced, slope, Metric::LogitDiff, recorder, done).unwrap();
     });
-    assert_close(&predicted.patched(), &exact.patched(), "latents");
+    for (predicted, exact) in predicted.patched().iter().zip(exact.patched()) {
+        // Logits of these weights are in the thousands.
+        assert!((predicted - exact).abs() < 1e-6 * exact.abs().max(100.0), "{predicted} {exact}");
+    }
     let clean: Vec<f64> = predicted.effects[0].iter().map(|effect| effect.0).collect();
     let changed =
-        predicted.patched().iter().filter(|patched| (*patched - clean.iter().sum::<f64>() / 3.0).abs() > CLOSE).count();
+        predicted.patched().iter().filter(|patched| (*patched - clean.iter().sum::<f64>() / 3.0).abs() > 0.01).count();
     assert!(changed > 10, "{changed} latents do anything");
 }
 
