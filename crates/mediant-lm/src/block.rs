@@ -19,6 +19,10 @@ impl<C: Compute> Model<C> {
     ) -> Result<(Tensor<C, 2>, Tensor<C, 3>), Stop> {
         let at = |site| HookPoint::Block(layer, site);
         let resid = walk.at(at(Site::ResidPre), resid)?;
+        if walk.skips(at(Site::AttnIn), at(Site::Z)) || walk.skips(at(Site::AttnIn), at(Site::AttnOut)) {
+            let z = Tensor::zeros([resid.dims()[0], self.config.n_heads, self.config.d_head], &resid.device());
+            return Ok((resid, z));
+        }
         if let Some(inputs) = self.split_inputs(layer, &resid, walk)? {
             let z = self.attend(layer, self.split_projection(block, inputs), walk)?;
             return Ok((resid, z));
@@ -60,6 +64,10 @@ impl<C: Compute> Model<C> {
         walk: &mut Walk<'_, '_, C>,
     ) -> Result<State<C>, Stop> {
         let at = |site| HookPoint::Block(layer, site);
+        if walk.skips(at(Site::Z), at(Site::AttnOut)) {
+            let out = walk.at(at(Site::AttnOut), resid.zeros_like())?;
+            return Ok(self.after_attention(layer, resid, out));
+        }
         let mut z = if walk.wants(at(Site::Z)) { walk.visit(at(Site::Z), z)? } else { z };
         if layer + 1 == self.config.n_layers && walk.may_trim(at(Site::Result)) {
             resid = walk.last_rows(resid);
@@ -78,10 +86,14 @@ impl<C: Compute> Model<C> {
             out = Norm::pass(Some(post), out, at(Site::Ln1PostScale), at(Site::Ln1PostNormalized), walk)?;
         }
         let out = walk.at(at(Site::AttnOut), out)?;
-        if self.config.parallel {
-            return Ok(State::Mid { layer, resid, beside: Some(out) });
+        Ok(self.after_attention(layer, resid, out))
+    }
+
+    fn after_attention(&self, layer: usize, resid: Tensor<C, 2>, out: Tensor<C, 2>) -> State<C> {
+        match self.config.parallel {
+            true => State::Mid { layer, resid, beside: Some(out) },
+            false => State::Mid { layer, resid: resid + out, beside: None },
         }
-        Ok(State::Mid { layer, resid: resid + out, beside: None })
     }
 
     /// What each head adds to the residual stream, before the bias and any norm after attention: `[rows, heads, d_head]` to
@@ -103,9 +115,51 @@ impl<C: Compute> Model<C> {
     ) -> Result<Tensor<C, 2>, Stop> {
         let at = |site| HookPoint::Block(layer, site);
         let resid = if beside.is_none() { walk.at(at(Site::ResidMid), resid)? } else { resid };
-        let input = walk.at(at(Site::MlpIn), resid.clone())?;
+        let out = match walk.skips(at(Site::MlpIn), at(Site::MlpOut)) {
+            true => resid.zeros_like(),
+            false => self.mlp_out(layer, block, resid.clone(), walk)?,
+        };
+        let out = walk.at(at(Site::MlpOut), out)?;
+        let resid = match beside {
+            Some(attention) => resid + attention,
+            None => resid,
+        };
+        walk.at(at(Site::ResidPost), resid + out)
+    }
+
+    /// From the residual stream that the MLP reads to what it adds, `[rows, d_model]`.
+    fn mlp_out(
+        &self,
+        layer: usize,
+        block: &Block<C>,
+        resid: Tensor<C, 2>,
+        walk: &mut Walk<'_, '_, C>,
+    ) -> Result<Tensor<C, 2>, Stop> {
+        let at = |site| HookPoint::Block(layer, site);
+        let post = self.mlp_post(layer, block, resid, walk)?;
+        let post = walk.at(at(Site::MlpPost), post)?;
+        let mut out = block.down.apply(post);
+        if let Some(norm) = &block.ln2_post {
+            out = Norm::pass(Some(norm), out, at(Site::Ln2PostScale), at(Site::Ln2PostNormalized), walk)?;
+        }
+        Ok(out)
+    }
+
+    /// From the residual stream that the MLP reads to its hidden layer, `[rows, d_mlp]`.
+    fn mlp_post(
+        &self,
+        layer: usize,
+        block: &Block<C>,
+        resid: Tensor<C, 2>,
+        walk: &mut Walk<'_, '_, C>,
+    ) -> Result<Tensor<C, 2>, Stop> {
+        let at = |site| HookPoint::Block(layer, site);
+        if walk.skips(at(Site::MlpIn), at(Site::MlpPost)) {
+            return Ok(Tensor::zeros([resid.dims()[0], self.config.d_mlp], &resid.device()));
+        }
+        let input = walk.at(at(Site::MlpIn), resid)?;
         let normalized = Norm::pass(block.ln2.as_ref(), input, at(Site::Ln2Scale), at(Site::Ln2Normalized), walk)?;
-        let post = match &block.gate {
+        Ok(match &block.gate {
             None => {
                 let pre = walk.at(at(Site::MlpPre), block.up.apply(normalized))?;
                 self.activate(pre)
@@ -118,18 +172,7 @@ impl<C: Compute> Model<C> {
                     _ => self.activate(pre) * up,
                 }
             }
-        };
-        let post = walk.at(at(Site::MlpPost), post)?;
-        let mut out = block.down.apply(post);
-        if let Some(norm) = &block.ln2_post {
-            out = Norm::pass(Some(norm), out, at(Site::Ln2PostScale), at(Site::Ln2PostNormalized), walk)?;
-        }
-        let out = walk.at(at(Site::MlpOut), out)?;
-        let resid = match beside {
-            Some(attention) => resid + attention,
-            None => resid,
-        };
-        walk.at(at(Site::ResidPost), resid + out)
+        })
     }
 
     fn activate(&self, x: Tensor<C, 2>) -> Tensor<C, 2> {

@@ -141,6 +141,17 @@ impl<'w, 'a, C: Compute> Walk<'w, 'a, C> {
         self.hooks.points.contains(&point) || self.edits(point)
     }
 
+    /// Whether nobody needs what is computed from `from` up to `to`: the first edit at `to` puts something else in its place, and nobody
+    /// looks at anything between.
+    pub(crate) fn skips(&self, from: HookPoint, to: HookPoint) -> bool {
+        let between = |point: &HookPoint| (from..to).contains(point);
+        let first = self.hooks.edits.iter().find(|(at, _)| *at == to);
+        first.is_some_and(|(_, edit)| edit.overwrites())
+            && self.cache.is_none()
+            && !self.hooks.points.iter().any(between)
+            && !self.hooks.edits.iter().any(|(at, _)| between(at))
+    }
+
     /// Passes a hook point with an activation `[rows, units, width]`.
     pub(crate) fn visit(&mut self, point: HookPoint, mut x: Tensor<C, 3>) -> Result<Tensor<C, 3>, Stop> {
         for (_, edit) in self.hooks.edits.iter().filter(|(at, _)| *at == point) {

@@ -85,6 +85,13 @@ impl Stage for CompareMediators {
         let standings = |entries| Standings::new(entries, config.seed);
         let (shuffled, random) = (standings(&shuffled), standings(&random));
         let standings = standings(&entries);
+        if let Some(standing) = standings.0.iter().find(|standing| standing.random.is_none()) {
+            let (name, mediator) = (standing.entry.name(), &standing.entry.mediator);
+            let why = format!(
+                "`{name}` has no random items beside it: no evaluation of {mediator} here drew any (`random_draws`)"
+            );
+            return Err(StageError::new(why));
+        }
         let mut controlled = Vec::with_capacity(entries.len());
         for standing in &standings.0 {
             controlled.push(tables::Controlled {
@@ -140,7 +147,23 @@ struct Standings<'e>(Vec<Standing<'e>>);
 
 impl<'e> Standings<'e> {
     fn new(entries: &'e [Entry], seed: u64) -> Self {
-        Self(entries.iter().map(|entry| Standing::of(entry, seed)).collect())
+        // Random sets are of the items, not of the search: one evaluation of a family may draw for all.
+        let family = |entry: &Entry| {
+            (
+                entry.mediator.clone(),
+                entry.outside.clone(),
+                entry.metric.clone(),
+                entry.model,
+                entry.prompts,
+                entry.items,
+            )
+        };
+        let drew = |entry: &&Entry| entry.sets.iter().any(|set| set.kind == "random");
+        let drawn = |entry: &Entry| {
+            let others = entries.iter().filter(|other| family(other) == family(entry));
+            [entry].into_iter().chain(others).find(drew)
+        };
+        Self(entries.iter().map(|entry| Standing::of(entry, drawn(entry), seed)).collect())
     }
 
     /// The control of an entry: the same search of the same kind of mediator, where both have a label the same one.
@@ -174,7 +197,7 @@ of the axes that both have.
 - `size_at_0.9`, `bits_at_0.9`, `weighted_edges_at_0.9`: the smallest set with F of at least 0.9, in items, in bits (log₂ C(N, k)) and in weighted edges; null where none is.
 - `minimality`: the share of the items of one set (`minimality_items` of them) without which F changes by more than 0.01.
 - `random_cpr` with `random_low`, `random_high`: mean and central 95 percent of the CPR of random orders, at MIB's sizes; `above_random`: the share of them \
-  below this search's at the same sizes.
+  below this search's at the same sizes. The random sets may be those of another search of the same items, model and prompts.
 - `shuffled_cpr`, `random_model_cpr`: `cpr_signed` of the two controls.
 - `search_passes`, `evaluation_passes`: forward-pass equivalents over the prompts; seconds and memory are in the report.
 

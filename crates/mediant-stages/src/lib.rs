@@ -49,6 +49,7 @@ mod model_input;
 mod named;
 mod path_patching;
 mod prompts_input;
+mod random_weights;
 mod remove_layernorm;
 mod sae_input;
 mod sae_stability;
@@ -111,6 +112,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(load_sae::LoadSae)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(random_weights::RandomWeights)
             .with(remove_layernorm::RemoveLayernorm)
             .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)

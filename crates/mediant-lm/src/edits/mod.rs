@@ -31,4 +31,10 @@ pub trait Edit<C: Compute>: Send + Sync {
     /// # Errors
     /// Whatever makes the change impossible; the pass ends with it.
     fn apply(&self, point: HookPoint, activation: Tensor<C, 3>, batch: &Batch<C>) -> Result<Tensor<C, 3>>;
+
+    /// Whether the changed activation is the same whatever stands there, so that what stands there need not be computed: it is then
+    /// given as zeros.
+    fn overwrites(&self) -> bool {
+        false
+    }
 }

@@ -59,4 +59,8 @@ impl<C: Compute> Edit<C> for Replace<C> {
         }
         self.select.replace(point, activation, values, batch)
     }
+
+    fn overwrites(&self) -> bool {
+        self.select == Select::default()
+    }
 }

@@ -99,21 +99,21 @@ impl<'a, C: Compute> Bench<'a, C> {
 impl Pieces {
     /// What is patched here when these items are kept; none if nothing is.
     fn patched(&self, kept: &ItemSet) -> Option<Select> {
-        let lost = |items: &[Option<usize>], outside: Outside| -> Option<Vec<usize>> {
-            let is_lost =
-                |item: &Option<usize>| item.map_or(outside == Outside::Counterfactual, |item| !kept.has(item));
-            let lost: Vec<usize> =
-                items.iter().enumerate().filter(|(_, item)| is_lost(item)).map(|(place, _)| place).collect();
-            (!lost.is_empty()).then_some(lost)
+        let lost = |items: &[Option<usize>], outside: Outside| -> Vec<usize> {
+            let patched = outside == Outside::Counterfactual;
+            let is_lost = |item: &Option<usize>| item.map_or(patched, |item| !kept.has(item));
+            items.iter().enumerate().filter(|(_, item)| is_lost(item)).map(|(place, _)| place).collect()
+        };
+        let (lost, of) = match self {
+            Self::Whole(item) => return item.is_none_or(|item| !kept.has(item)).then(Select::default),
+            Self::Heads(items, outside) | Self::Neurons(items, outside) => (lost(items, *outside), items.len()),
         };
         match self {
-            Self::Whole(item) => item.is_none_or(|item| !kept.has(item)).then(Select::default),
-            Self::Heads(items, outside) => {
-                lost(items, *outside).map(|heads| Select { heads: Some(heads), ..Select::default() })
-            }
-            Self::Neurons(items, outside) => {
-                lost(items, *outside).map(|numbers| Select { numbers: Some(numbers), ..Select::default() })
-            }
+            _ if lost.is_empty() => None,
+            // What is patched as a whole need not be computed.
+            _ if lost.len() == of => Some(Select::default()),
+            Self::Heads(..) => Some(Select { heads: Some(lost), ..Select::default() }),
+            _ => Some(Select { numbers: Some(lost), ..Select::default() }),
         }
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use mediant_lm::{Batch, Edit, HookPoint, Hooks, LmConfig, Model, Site};
-use mediant_tensor::{Compute, Tensor};
+use mediant_lm::{Batch, Edit, HookPoint, Hooks, LmConfig, Model, Positions, Replace, Site};
+use mediant_tensor::{Compute, Tensor, TensorData};
 
 use super::ItemSet;
 use crate::sweep::Activations;
@@ -21,8 +21,17 @@ pub(super) struct Circuit<'a, C: Compute> {
     speaking: BTreeSet<usize>,
     /// What the counterfactual run had at [`Self::points`].
     theirs: &'a Activations<C>,
-    /// By node, what it writes in this pass less what it writes in the counterfactual run, `[rows, 1, d_model]`.
-    differences: Mutex<BTreeMap<usize, Tensor<C, 3>>>,
+    state: Mutex<Spoken<C>>,
+    /// In the place of sublayers that nobody hears, which need not be computed.
+    silence: Replace<C>,
+}
+
+/// What nodes that somebody hears have written so far.
+struct Spoken<C: Compute> {
+    /// Which nodes.
+    nodes: Vec<usize>,
+    /// What each writes in this pass less what it writes in the counterfactual run, `[nodes, rows · d_model]`.
+    differences: Option<Tensor<C, 2>>,
 }
 
 impl<'a, C: Compute> Circuit<'a, C> {
@@ -55,16 +64,67 @@ impl<'a, C: Compute> Circuit<'a, C> {
             heard.entry(receiver.point).or_default().push(nodes);
             first += before;
         }
-        let speaking = heard.values().flatten().flatten().copied().collect();
-        Self { model, graph, heard, speaking, theirs, differences: Mutex::default() }
+        let mut circuit = Self {
+            model,
+            graph,
+            heard,
+            speaking: BTreeSet::new(),
+            theirs,
+            state: Mutex::new(Spoken { nodes: Vec::new(), differences: None }),
+            silence: Replace::zero(Positions::All),
+        };
+        circuit.drop_unheard();
+        circuit
     }
 
-    /// This edit at every point that it needs.
+    /// From the last receiver back: a node speaks if a receiver hears it that is the unembedding or feeds a node that speaks.
+    fn drop_unheard(&mut self) {
+        let config = self.model.config();
+        let mut fed: Vec<(HookPoint, usize, Vec<usize>)> = Vec::new();
+        let mut place: BTreeMap<HookPoint, usize> = BTreeMap::new();
+        for receiver in &self.graph.receivers {
+            let head = place.entry(receiver.point).or_default();
+            fed.push((receiver.point, *head, fed_by(receiver, self.graph, config)));
+            *head += 1;
+        }
+        for (point, head, feeds) in fed.into_iter().rev() {
+            let last = matches!(point, HookPoint::Block(_, Site::ResidPost));
+            let Some(nodes) = self.heard.get_mut(&point).map(|heads| &mut heads[head]) else { continue };
+            if last || feeds.iter().any(|node| self.speaking.contains(node)) {
+                self.speaking.extend(nodes.iter().copied());
+            } else {
+                nodes.clear();
+            }
+        }
+    }
+
+    /// The edits of a pass.
     pub(super) fn hooks(&self) -> Hooks<'_, C> {
-        let senders = self.graph.nodes.iter().enumerate().filter(|(node, _)| self.speaking.contains(node));
-        let senders: BTreeSet<HookPoint> = senders.map(|(_, node)| node.point).collect();
-        let points = senders.into_iter().chain(self.heard.keys().copied());
-        points.fold(Hooks::none(), |hooks, point| hooks.edit(point, self))
+        let mut hooks = Hooks::none();
+        if self.speaking.contains(&0) {
+            hooks = hooks.edit(HookPoint::Embed, self);
+        }
+        let speaks = |point| {
+            let nodes = self.graph.nodes.iter().enumerate();
+            nodes.into_iter().any(|(node, sender)| sender.point == point && self.speaking.contains(&node))
+        };
+        let layers = self.model.config().n_layers;
+        for layer in 0..layers {
+            let at = |site| HookPoint::Block(layer, site);
+            let sublayers: [(Site, Site, &[Site]); 2] = [
+                (Site::Z, Site::AttnOut, &[Site::QInput, Site::KInput, Site::VInput]),
+                (Site::MlpOut, Site::MlpOut, &[Site::MlpIn]),
+            ];
+            for (writes, out, reads) in sublayers {
+                if speaks(at(writes)) {
+                    let points = reads.iter().chain([&writes]);
+                    hooks = points.fold(hooks, |hooks, site| hooks.edit(at(*site), self));
+                } else {
+                    hooks = hooks.edit(at(out), &self.silence);
+                }
+            }
+        }
+        hooks.edit(HookPoint::Block(layers - 1, Site::ResidPost), self)
     }
 
     fn theirs(&self, point: HookPoint) -> mediant_lm::Result<Tensor<C, 3>> {
@@ -79,23 +139,31 @@ impl<'a, C: Compute> Circuit<'a, C> {
             HookPoint::Block(layer, Site::Z) => self.model.head_results(layer, difference),
             _ => difference,
         };
+        let [rows, units, width] = written.dims();
+        let written = written.swap_dims(0, 1).reshape([units, rows * width]);
         let nodes = self.graph.nodes.iter().enumerate().filter(|(_, node)| node.point == point);
-        let mut differences = self.differences.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<Tensor<C, 2>> = state.differences.take().into_iter().collect();
         for (node, sender) in nodes.filter(|(node, _)| self.speaking.contains(node)) {
-            differences.insert(node, written.clone().narrow(1, sender.head.unwrap_or(0), 1));
+            state.nodes.push(node);
+            all.push(written.clone().narrow(0, sender.head.unwrap_or(0), 1));
         }
+        state.differences = Some(Tensor::cat(all, 0));
         Ok(())
     }
 
     /// What the heads at a point, or the one reader there, read: the counterfactual stream, and the differences that they hear.
     fn heard_at(&self, point: HookPoint, heads: &[Vec<usize>]) -> mediant_lm::Result<Tensor<C, 3>> {
         let stream = self.theirs(read_at(point, self.model.config()))?;
-        let differences = self.differences.lock().unwrap_or_else(PoisonError::into_inner);
-        let input = |nodes: &Vec<usize>| {
-            let heard = nodes.iter().filter_map(|node| differences.get(node));
-            heard.fold(stream.clone(), |sum, difference| sum + difference.clone())
-        };
-        Ok(Tensor::cat(heads.iter().map(input).collect(), 1))
+        let [rows, _, width] = stream.dims();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(differences) = &state.differences else { return Ok(stream.expand([rows, heads.len(), width])) };
+        let hears = heads.iter().flat_map(|nodes| state.nodes.iter().map(|node| f32::from(nodes.contains(node))));
+        let hears: Vec<f32> = hears.collect();
+        let hears = TensorData::new(hears, [heads.len(), state.nodes.len()]);
+        let hears = Tensor::<C, 2>::from_data(hears, &stream.device());
+        let sums = hears.matmul(differences.clone()).reshape([heads.len(), rows, width]).swap_dims(0, 1);
+        Ok(sums + stream)
     }
 }
 

@@ -69,8 +69,8 @@ pub struct Standing<'e> {
     pub sufficient: Option<Budget>,
     /// The share of a set's items that are needed, and how many were tried.
     pub minimality: Option<(f64, usize, Budget)>,
-    /// The control of random items.
-    pub random: Random,
+    /// The control of random items, which any search of the same family may have drawn; none if none has.
+    pub random: Option<Random>,
     /// Every set on the curves.
     pub points: Vec<Point>,
 }
@@ -85,13 +85,15 @@ impl bootstrap::Sums for Sums {
 }
 
 impl<'e> Standing<'e> {
-    /// Of this entry. Intervals hold 95 percent of 1,000 draws of groups of prompts, from the stream (`seed`, "bootstrap"): entries of the
+    /// Of this entry; `drawn` is the one of the same items, prompts and model whose random sets are taken. Intervals hold 95 percent of 1,000 draws of groups of prompts, from the stream (`seed`, "bootstrap"): entries of the
     /// same prompts have the same draws.
-    pub fn of(entry: &'e Entry, seed: u64) -> Self {
+    pub fn of(entry: &'e Entry, drawn: Option<&Entry>, seed: u64) -> Self {
         let all = merged(&entry.groups);
+        let random_sets = drawn.map(|entry| (entry, merged(&entry.groups)));
         let curves =
             Selection::ALL.map(|selection| (selection, Curve::of(entry, &format!("kept_{}", selection.name()))));
         let drawn = Drawn::new(entry, &curves, seed);
+        let random_sets = random_sets.as_ref();
         let signed = &curves[0].1;
         let faithfulness = signed.faithfulness(&all);
         let sufficient = signed.budgets.iter().zip(&faithfulness).find(|(_, f)| **f >= SUFFICIENT);
@@ -106,8 +108,12 @@ impl<'e> Standing<'e> {
             coverage: end(faithfulness.len() - 1),
             sufficient: sufficient.map(|(budget, _)| *budget),
             minimality: minimality(entry, signed, &all),
-            random: random(entry, signed, &all),
-            points: curves.iter().enumerate().flat_map(|(i, curve)| drawn.points(i, curve, entry, &all)).collect(),
+            random: random_sets.map(|of| random(signed, &all, of)),
+            points: curves
+                .iter()
+                .enumerate()
+                .flat_map(|(i, curve)| drawn.points(i, curve, entry, &all, random_sets))
+                .collect(),
             entry,
         }
     }
@@ -174,7 +180,14 @@ impl Drawn {
         }
     }
 
-    fn points(&self, i: usize, (selection, curve): &(Selection, Curve), entry: &Entry, all: &Sums) -> Vec<Point> {
+    fn points(
+        &self,
+        i: usize,
+        (selection, curve): &(Selection, Curve),
+        entry: &Entry,
+        all: &Sums,
+        random_sets: Option<&(&Entry, Sums)>,
+    ) -> Vec<Point> {
         let complements = Curve::of(entry, &format!("complement_{}", selection.name()));
         let completeness = complements.faithfulness(all);
         let of_complement = |kept: u32| {
@@ -182,10 +195,11 @@ impl Drawn {
             Some(completeness[place])
         };
         let of_random = |kept: u32| {
-            let sets = entry.of_kind("random");
-            let sets = sets.iter().filter(|(_, set)| set.budget.is_some_and(|budget| budget.kept == kept));
+            let (entry, all) = random_sets?;
             let whole = all.clean - all.counterfactual;
-            let values: Vec<f64> = sets.map(|(place, _)| (all.patched[*place] - all.counterfactual) / whole).collect();
+            let sets = entry.sets.iter().zip(&all.patched);
+            let sets = sets.filter(|(set, _)| set.kind == "random" && set.budget.is_some_and(|b| b.kept == kept));
+            let values: Vec<f64> = sets.map(|(_, patched)| (patched - all.counterfactual) / whole).collect();
             let (low, high) = central(values.iter().copied())?;
             Some((low, high, values.iter().sum::<f64>() / values.len() as f64))
         };
@@ -215,12 +229,12 @@ fn minimality(entry: &Entry, signed: &Curve, all: &Sums) -> Option<(f64, usize, 
     Some((needed as f64 / changes.len() as f64, changes.len(), signed.budgets[place]))
 }
 
-fn random(entry: &Entry, signed: &Curve, all: &Sums) -> Random {
-    let at_sizes: Vec<u32> = [0].into_iter().chain(benchmark_sizes(entry.items)).map(|size| size as u32).collect();
+fn random(signed: &Curve, all: &Sums, (of, of_all): &(&Entry, Sums)) -> Random {
+    let at_sizes: Vec<u32> = [0].into_iter().chain(benchmark_sizes(of.items)).map(|size| size as u32).collect();
     let own = signed.places.iter().zip(&signed.budgets).filter(|(_, budget)| at_sizes.contains(&budget.kept));
     let (places, budgets) = own.map(|(place, budget)| (*place, *budget)).unzip();
     let own = Curve { places, budgets }.cpr(all);
-    let drawn: Vec<f64> = random_curves(entry).iter().map(|curve| curve.cpr(all)).collect();
+    let drawn: Vec<f64> = random_curves(of).iter().map(|curve| curve.cpr(of_all)).collect();
     let count = drawn.len();
     Random {
         mean: drawn.iter().sum::<f64>() / count as f64,

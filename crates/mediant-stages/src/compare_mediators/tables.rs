@@ -39,6 +39,8 @@ impl Controlled<'_, '_> {
         };
         let (cpr, cmd): (fn(_, _) -> _, fn(_, _) -> _) = (|cpr, _| cpr, |_, cmd| cmd);
         let items = entry.items as u64;
+        let draws = random.as_ref().map_or(0, |random| random.draws as u64);
+        let random_cpr = random.as_ref().map(|random| Estimate { value: random.mean, interval: random.interval });
         vec![
             of("cpr_signed", areas(self.standing, Selection::Signed, cpr)),
             of("cpr_absolute", areas(self.standing, Selection::Absolute, cpr)),
