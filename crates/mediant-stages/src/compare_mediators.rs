@@ -159,11 +159,11 @@ impl<'e> Standings<'e> {
             )
         };
         let drew = |entry: &&Entry| entry.sets.iter().any(|set| set.kind == "random");
-        let drawn = |entry: &Entry| {
+        let standing = |entry: &'e Entry| {
             let others = entries.iter().filter(|other| family(other) == family(entry));
-            [entry].into_iter().chain(others).find(drew)
+            Standing::of(entry, [entry].into_iter().chain(others).find(drew), seed)
         };
-        Self(entries.iter().map(|entry| Standing::of(entry, drawn(entry), seed)).collect())
+        Self(entries.iter().map(standing).collect())
     }
 
     /// The control of an entry: the same search of the same kind of mediator, where both have a label the same one.

@@ -18,6 +18,7 @@ mod report;
 mod runs;
 mod shipped;
 mod staleness;
+mod standings;
 mod synth;
 mod transcoders;
 mod wrong;

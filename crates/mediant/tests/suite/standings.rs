@@ -1,0 +1,159 @@
+//! Mediators compared on the shipped model: searches, their evaluation on other prompts, controls, statistics.
+
+use std::path::Path;
+
+use super::project::Project;
+
+const PIPELINE: &str = r#"
+mediant: 1
+name: standings
+params:
+  searches:
+    - { name: sublayers, mediator: sublayers, method: activation_patching, draws: 20 }
+    - { name: heads, mediator: heads, method: activation_patching, draws: 40 }
+    - { name: heads-greedy, mediator: heads, method: greedy, draws: 0 }
+    - { name: edges, mediator: edges, method: eap_ig, draws: 2 }
+stages:
+  model:
+    uses: load_model
+    with: { source: MODEL }
+  untrained:
+    uses: random_weights
+    inputs: { model: model }
+    with: { init_std: 0.07, seed: 1 }
+  prompts:
+    uses: build_prompts
+    matrix: { part: [train, held_out] }
+    inputs: { model: model }
+    with: { task: ioi, n: 12, split: "${matrix.part}" }
+  search:
+    uses: search_mediator
+    matrix: { include: "${params.searches}" }
+    inputs: { model: model, prompts: "prompts[part=train]" }
+    with: { mediator: "${matrix.mediator}", method: "${matrix.method}" }
+  faithfulness:
+    uses: evaluate_mediator
+    inputs: { model: model, prompts: "prompts[part=held_out]", mediators: search }
+    with: { random_draws: "${matrix.draws}" }
+  shuffled_search:
+    uses: search_mediator
+    matrix: { include: "${params.searches}", labels: [shuffled] }
+    inputs: { model: model, prompts: "prompts[part=train]" }
+    with: { mediator: "${matrix.mediator}", method: "${matrix.method}", shuffle_labels: true }
+  shuffled:
+    uses: evaluate_mediator
+    inputs: { model: model, prompts: "prompts[part=held_out]", mediators: shuffled_search }
+    with: { random_draws: 0 }
+  untrained_search:
+    uses: search_mediator
+    matrix: { include: "${params.searches}" }
+    inputs: { model: untrained, prompts: "prompts[part=train]" }
+    with: { mediator: "${matrix.mediator}", method: "${matrix.method}" }
+  untrained_faithfulness:
+    uses: evaluate_mediator
+    inputs: { model: untrained, prompts: "prompts[part=held_out]", mediators: untrained_search }
+    with: { random_draws: 0 }
+  compare:
+    uses: compare_mediators
+    inputs: { effects: faithfulness, shuffled: shuffled, random_model: untrained_faithfulness }
+"#;
+
+fn project(pipeline: &str) -> Project {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/models/tiny-gpt2");
+    let project = Project::new();
+    project.write("pipeline.yaml", &pipeline.replace("MODEL", model.to_str().unwrap()));
+    project
+}
+
+fn rows(project: &Project, sql: &str) -> Vec<Vec<String>> {
+    let found = project.mediant(&["query", "pipeline.yaml", sql, "--csv"]);
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    found.stdout.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
+}
+
+fn numbers(project: &Project, sql: &str) -> Vec<f64> {
+    rows(project, sql).iter().map(|row| row[0].parse().unwrap()).collect()
+}
+
+#[test]
+fn searches_stand_beside_their_controls() {
+    let project = project(PIPELINE);
+    project.ran(&[]);
+    let of = |columns: &str, name: &str| -> Vec<f64> {
+        let found = rows(&project, &format!("SELECT {columns} FROM \"compare.standings\" WHERE name = '{name}'"));
+        found[0].iter().map(|cell| cell.parse().unwrap()).collect()
+    };
+    for name in ["sublayers", "heads", "heads-greedy", "edges"] {
+        let found = of("cpr_signed, cmd_signed, cpr_absolute, cmd_absolute, nothing, coverage", name);
+        assert!(found[0] + found[1] >= 0.999 && found[2] + found[3] >= 0.999, "{name}: {found:?}");
+        // Both versions of a prompt end in the same token, so that nothing clean goes straight to the logits.
+        assert!(found[4].abs() < 1e-4, "{name}: {found:?}");
+        if name.starts_with("heads") {
+            // Without the MLPs heads do not carry all of it.
+            assert!(found[5] > 0.3 && found[5] < 0.99, "{found:?}");
+        } else {
+            assert!((found[5] - 1.0).abs() < 1e-3, "{name}: {found:?}");
+        }
+        let [found, random, shuffled, low, high] =
+            of("cpr_signed, random_cpr, shuffled_cpr, random_low, random_high", name)[..]
+        else {
+            panic!()
+        };
+        assert!(found > random + 0.05 && found > shuffled + 0.05, "{name}: {found} {random} {shuffled}");
+        assert!(low <= random && random <= high);
+    }
+    let own = "SELECT own FROM \"compare.curves\" WHERE fraction IN (0.0, 1.0) ORDER BY fraction, name, selection";
+    let own = numbers(&project, own);
+    let (nothing, everything) = own.split_at(own.len() / 2);
+    assert!(nothing.iter().all(|f| *f == 0.0) && everything.iter().all(|f| *f == 1.0), "{own:?}");
+    // Four searches on the same prompts are six differences; corrected p are never smaller.
+    let p = rows(&project, "SELECT p, p_holm FROM \"compare.differences\"");
+    assert_eq!(p.len(), 6);
+    assert!(p.iter().all(|row| row[0].parse::<f64>().unwrap() <= row[1].parse().unwrap()));
+    let passes = of("search_passes", "heads-greedy");
+    assert_eq!(passes, [2.0 + 136.0], "16 heads, one after the other");
+    let report = project.mediant(&["report", "pipeline.yaml", "--markdown"]);
+    assert_eq!(report.code, Some(0), "{}", report.stderr);
+    assert!(report.stdout.contains("cpr_signed"), "{}", report.stdout);
+}
+
+#[test]
+fn one_more_search_runs_that_search_alone() {
+    let project = project(PIPELINE);
+    project.ran(&[]);
+    let more = "    - { name: heads-atp, mediator: heads, method: attribution_patching, draws: 0 }\nstages:";
+    let pipeline = std::fs::read_to_string(project.path("pipeline.yaml")).unwrap();
+    project.write("pipeline.yaml", &pipeline.replacen("stages:", more, 1));
+    let planned = project.mediant(&["plan", "pipeline.yaml"]).stdout;
+    let to_run: Vec<&str> = planned
+        .lines()
+        .filter(|line| line.contains("will run") || line.contains("depends on"))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(to_run.len(), 7, "three searches, their evaluations, and the comparison:\n{planned}");
+    assert!(to_run.iter().all(|stage| stage.contains("heads-atp") || *stage == "compare"), "{planned}");
+}
+
+#[test]
+fn a_comparison_without_its_controls_is_refused() {
+    // The labels of these searches are as they are.
+    let project = project(
+        &PIPELINE
+            .replace("shuffle_labels: true", "shuffle_labels: false")
+            .replace("- { name: edges, mediator: edges, method: eap_ig, draws: 2 }", ""),
+    );
+    let run = project.mediant(&["run", "pipeline.yaml"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("had the labels as they are; search with `shuffle_labels: true`"), "{}", run.stderr);
+    // Nobody drew random heads.
+    project.write(
+        "pipeline.yaml",
+        &std::fs::read_to_string(project.path("pipeline.yaml"))
+            .unwrap()
+            .replace("shuffle_labels: false", "shuffle_labels: true")
+            .replace("draws: 40", "draws: 0"),
+    );
+    let run = project.mediant(&["run", "pipeline.yaml"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("no evaluation of heads here drew any"), "{}", run.stderr);
+}
