@@ -1,6 +1,6 @@
 //! A block's three parts, each through its hook points: up to the heads, from the heads, the MLP.
 
-use mediant_tensor::ops::{gelu, gelu_new, linear, silu_mul};
+use mediant_tensor::ops::{gelu, gelu_new, linear, silu_mul, swap_units};
 use mediant_tensor::{Compute, Tensor};
 
 use crate::model::{Block, Linear, Norm};
@@ -101,7 +101,7 @@ impl<C: Compute> Model<C> {
     pub fn head_results(&self, layer: usize, z: Tensor<C, 3>) -> Tensor<C, 3> {
         let [_, heads, d_head] = z.dims();
         let weight = self.blocks[layer].out.weight.clone().reshape([heads, d_head, self.config.d_model]);
-        z.swap_dims(0, 1).matmul(weight).swap_dims(0, 1)
+        swap_units(swap_units(z).matmul(weight))
     }
 
     /// From what comes after attention to the residual stream after the block.
@@ -238,8 +238,8 @@ impl<C: Compute> Model<C> {
             let weight = block.qkv.weight.clone().narrow(1, column, heads * d_head);
             column += heads * d_head;
             let weight = weight.reshape([width, heads, d_head]).swap_dims(0, 1);
-            let part = normalized.reshape([rows, heads, width]).swap_dims(0, 1).matmul(weight);
-            part.swap_dims(0, 1).reshape([rows, heads * d_head])
+            let part = swap_units(normalized.reshape([rows, heads, width])).matmul(weight);
+            swap_units(part).reshape([rows, heads * d_head])
         });
         block.qkv.add_bias(Tensor::cat(parts.collect(), 1))
     }

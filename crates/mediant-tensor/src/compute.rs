@@ -130,6 +130,11 @@ pub trait Compute: Backend<FloatElem = f32, IntElem = i32> {
         plain::sum_rows::<Self>(x)
     }
 
+    /// See [`crate::ops::swap_units`].
+    fn swap_units(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::swap_units::<Self>(x)
+    }
+
     /// See [`crate::ops::causal_softmax`]; the last two dimensions are query and key.
     fn causal_softmax(scores: FloatTensor<Self>) -> FloatTensor<Self> {
         plain::causal_softmax::<Self>(scores)

@@ -52,6 +52,18 @@ impl Compute for Flex {
         tensor(kernels::gelu_new(floats(&x)), x.shape())
     }
 
+    fn swap_units(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let x = contiguous(x);
+        let shape = x.shape();
+        let [rows, units, width] = [shape[0], shape[1], shape[2]];
+        let values = floats(&x);
+        let mut swapped = Vec::with_capacity(values.len());
+        for unit in 0..units {
+            (0..rows).for_each(|row| swapped.extend_from_slice(&values[(row * units + unit) * width..][..width]));
+        }
+        tensor(swapped, [units, rows, width])
+    }
+
     fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let x = contiguous(x);
         tensor(kernels::gelu_erf(floats(&x)), x.shape())

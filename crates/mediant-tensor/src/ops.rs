@@ -49,6 +49,11 @@ pub fn rms_norm<C: Compute, const D: usize>(x: Tensor<C, D>, weight: Tensor<C, 1
     wrap(C::rms_norm(bare(x), bare(weight), scale))
 }
 
+/// `[rows, units, width]` as `[units, rows, width]`, and back: the numbers of one unit beside each other.
+pub fn swap_units<C: Compute>(x: Tensor<C, 3>) -> Tensor<C, 3> {
+    wrap(C::swap_units(bare(x)))
+}
+
 /// What a norm whose scale is computed divides each row by, `[rows]` for `[rows, width]`: `√(mean((x − mean)²) + eps)` if
 /// `centered` (LayerNorm), else `√(mean(x²) + eps)` (RMSNorm).
 pub fn norm_scales<C: Compute>(x: Tensor<C, 2>, centered: bool, eps: f64) -> Tensor<C, 1> {

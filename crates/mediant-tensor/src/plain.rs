@@ -216,6 +216,10 @@ pub fn sum_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     bare(rows::<B>(x).sum_dim(0).squeeze::<1>())
 }
 
+pub(crate) fn swap_units<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    bare(float::<B, 3>(x).swap_dims(0, 1))
+}
+
 /// [`crate::ops::causal_softmax`].
 pub fn causal_softmax<B: Backend>(scores: FloatTensor<B>) -> FloatTensor<B> {
     let scores: Tensor<B, 4> = float(scores);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use mediant_lm::{Batch, Edit, HookPoint, Hooks, LmConfig, Model, Positions, Replace, Site};
+use mediant_tensor::ops::swap_units;
 use mediant_tensor::{Compute, Tensor, TensorData};
 
 use super::ItemSet;
@@ -30,8 +31,10 @@ pub(super) struct Circuit<'a, C: Compute> {
 struct Spoken<C: Compute> {
     /// Which nodes.
     nodes: Vec<usize>,
-    /// What each writes in this pass less what it writes in the counterfactual run, `[nodes, rows · d_model]`.
-    differences: Option<Tensor<C, 2>>,
+    /// What each writes in this pass less what it writes in the counterfactual run, `[1, rows · d_model]`.
+    differences: Vec<Tensor<C, 2>>,
+    /// What points that come next read.
+    ready: BTreeMap<HookPoint, Tensor<C, 3>>,
 }
 
 impl<'a, C: Compute> Circuit<'a, C> {
@@ -70,7 +73,7 @@ impl<'a, C: Compute> Circuit<'a, C> {
             heard,
             speaking: BTreeSet::new(),
             theirs,
-            state: Mutex::new(Spoken { nodes: Vec::new(), differences: None }),
+            state: Mutex::new(Spoken { nodes: Vec::new(), differences: Vec::new(), ready: BTreeMap::new() }),
             silence: Replace::zero(Positions::All),
         };
         circuit.drop_unheard();
@@ -140,42 +143,61 @@ impl<'a, C: Compute> Circuit<'a, C> {
             _ => difference,
         };
         let [rows, units, width] = written.dims();
-        let written = written.swap_dims(0, 1).reshape([units, rows * width]);
+        let written = swap_units(written).reshape([units, rows * width]);
         let nodes = self.graph.nodes.iter().enumerate().filter(|(_, node)| node.point == point);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<Tensor<C, 2>> = state.differences.take().into_iter().collect();
         for (node, sender) in nodes.filter(|(node, _)| self.speaking.contains(node)) {
             state.nodes.push(node);
-            all.push(written.clone().narrow(0, sender.head.unwrap_or(0), 1));
+            state.differences.push(written.clone().narrow(0, sender.head.unwrap_or(0), 1));
         }
-        state.differences = Some(Tensor::cat(all, 0));
         Ok(())
     }
 
-    /// What the heads at a point, or the one reader there, read: the counterfactual stream, and the differences that they hear.
-    fn heard_at(&self, point: HookPoint, heads: &[Vec<usize>]) -> mediant_lm::Result<Tensor<C, 3>> {
+    /// What the heads at a point, or the one reader there, read: the counterfactual stream, and the differences that they hear. Queries, keys
+    /// and values of a layer hear the same nodes, so that all are made together.
+    fn heard_at(&self, point: HookPoint) -> mediant_lm::Result<Tensor<C, 3>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = state.ready.remove(&point) {
+            return Ok(ready);
+        }
+        let points = match point {
+            HookPoint::Block(layer, Site::QInput) => {
+                [Site::QInput, Site::KInput, Site::VInput].map(|site| HookPoint::Block(layer, site)).to_vec()
+            }
+            _ => vec![point],
+        };
+        let heads: Vec<&Vec<usize>> = points.iter().filter_map(|point| self.heard.get(point)).flatten().collect();
         let stream = self.theirs(read_at(point, self.model.config()))?;
         let [rows, _, width] = stream.dims();
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(differences) = &state.differences else { return Ok(stream.expand([rows, heads.len(), width])) };
-        let hears = heads.iter().flat_map(|nodes| state.nodes.iter().map(|node| f32::from(nodes.contains(node))));
-        let hears: Vec<f32> = hears.collect();
-        let hears = TensorData::new(hears, [heads.len(), state.nodes.len()]);
-        let hears = Tensor::<C, 2>::from_data(hears, &stream.device());
-        let sums = hears.matmul(differences.clone()).reshape([heads.len(), rows, width]).swap_dims(0, 1);
-        Ok(sums + stream)
+        // One product for the stream and what is added to it: sums of strided tensors are far slower.
+        let mut terms = vec![stream.reshape([1, rows * width])];
+        terms.extend(state.differences.iter().cloned());
+        let of_head = |nodes: &&Vec<usize>| {
+            let hears = state.nodes.iter().map(|node| f32::from(nodes.contains(node)));
+            [1.0].into_iter().chain(hears).collect::<Vec<f32>>()
+        };
+        let hears: Vec<f32> = heads.iter().flat_map(of_head).collect();
+        let hears = TensorData::new(hears, [heads.len(), state.nodes.len() + 1]);
+        let hears = Tensor::<C, 2>::from_data(hears, &self.model.device());
+        let read = hears.matmul(Tensor::cat(terms, 0));
+        let mut first = 0;
+        for point in points {
+            let count = self.heard.get(&point).map_or(0, Vec::len);
+            let own = read.clone().narrow(0, first, count).reshape([count, rows, width]);
+            state.ready.insert(point, swap_units(own));
+            first += count;
+        }
+        state.ready.remove(&point).ok_or_else(|| mediant_lm::Error::Hook(format!("nobody reads at `{point}`")))
     }
 }
 
 impl<C: Compute> Edit<C> for Circuit<'_, C> {
     fn apply(&self, point: HookPoint, activation: Tensor<C, 3>, _: &Batch<C>) -> mediant_lm::Result<Tensor<C, 3>> {
-        match self.heard.get(&point) {
-            Some(heads) => self.heard_at(point, heads),
-            None => {
-                self.note(point, activation.clone())?;
-                Ok(activation)
-            }
+        if self.heard.contains_key(&point) {
+            return self.heard_at(point);
         }
+        self.note(point, activation.clone())?;
+        Ok(activation)
     }
 }
 

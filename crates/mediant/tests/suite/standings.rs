@@ -13,6 +13,11 @@ params:
     - { name: heads, mediator: heads, method: activation_patching, draws: 40 }
     - { name: heads-greedy, mediator: heads, method: greedy, draws: 0 }
     - { name: edges, mediator: edges, method: eap_ig, draws: 2 }
+  controls:
+    - { name: sublayers, mediator: sublayers, method: activation_patching }
+    - { name: heads, mediator: heads, method: activation_patching }
+    - { name: heads-greedy, mediator: heads, method: greedy }
+    - { name: edges, mediator: edges, method: eap_ig }
 stages:
   model:
     uses: load_model
@@ -37,7 +42,7 @@ stages:
     with: { random_draws: "${matrix.draws}" }
   shuffled_search:
     uses: search_mediator
-    matrix: { include: "${params.searches}", labels: [shuffled] }
+    matrix: { include: "${params.controls}", labels: [shuffled] }
     inputs: { model: model, prompts: "prompts[part=train]" }
     with: { mediator: "${matrix.mediator}", method: "${matrix.method}", shuffle_labels: true }
   shuffled:
@@ -46,7 +51,7 @@ stages:
     with: { random_draws: 0 }
   untrained_search:
     uses: search_mediator
-    matrix: { include: "${params.searches}" }
+    matrix: { include: "${params.controls}" }
     inputs: { model: untrained, prompts: "prompts[part=train]" }
     with: { mediator: "${matrix.mediator}", method: "${matrix.method}" }
   untrained_faithfulness:
@@ -121,9 +126,10 @@ fn searches_stand_beside_their_controls() {
 fn one_more_search_runs_that_search_alone() {
     let project = project(PIPELINE);
     project.ran(&[]);
-    let more = "    - { name: heads-atp, mediator: heads, method: attribution_patching, draws: 0 }\nstages:";
+    let more = "    - { name: heads-atp, mediator: heads, method: attribution_patching";
     let pipeline = std::fs::read_to_string(project.path("pipeline.yaml")).unwrap();
-    project.write("pipeline.yaml", &pipeline.replacen("stages:", more, 1));
+    let pipeline = pipeline.replacen("  controls:", &format!("{more}, draws: 0 }}\n  controls:"), 1);
+    project.write("pipeline.yaml", &pipeline.replacen("stages:", &format!("{more} }}\nstages:"), 1));
     let planned = project.mediant(&["plan", "pipeline.yaml"]).stdout;
     let to_run: Vec<&str> = planned
         .lines()
@@ -138,9 +144,7 @@ fn one_more_search_runs_that_search_alone() {
 fn a_comparison_without_its_controls_is_refused() {
     // The labels of these searches are as they are.
     let project = project(
-        &PIPELINE
-            .replace("shuffle_labels: true", "shuffle_labels: false")
-            .replace("- { name: edges, mediator: edges, method: eap_ig, draws: 2 }", ""),
+        &PIPELINE.replace("shuffle_labels: true", "shuffle_labels: false").replace("draws: 20 }", "draws: 0 }"),
     );
     let run = project.mediant(&["run", "pipeline.yaml"]);
     assert_eq!(run.code, Some(1));
