@@ -4,6 +4,7 @@
 mod ablate;
 mod activation_patching;
 mod against;
+mod aligning;
 mod attention_knockout;
 mod attention_sinks;
 mod attribution_patching;
@@ -21,6 +22,7 @@ mod device;
 mod direct_logit_attribution;
 mod direction;
 mod divergence;
+mod difference_of_means;
 mod dla_vs_direct_effect;
 mod edge_attribution;
 mod entropy_neurons;
@@ -47,7 +49,9 @@ mod measuring;
 mod mediators;
 mod model_input;
 mod named;
+mod own_directions;
 mod path_patching;
+mod pca;
 mod prompts_input;
 mod random_weights;
 mod remove_layernorm;
@@ -55,12 +59,16 @@ mod sae_input;
 mod sae_stability;
 mod score_agreement;
 mod search_mediator;
+mod sites;
 mod sparse_probing;
 mod steer;
 mod synth_sae_bench;
 mod table;
 mod tokenize;
+mod train_das;
 mod train_lm;
+mod train_mask;
+mod train_probe;
 mod train_sae;
 mod train_tokenizer;
 mod vocabulary;
@@ -90,6 +98,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(command::Command)
             .with(compare::Compare)
             .with(compare_mediators::CompareMediators)
+            .with(difference_of_means::DifferenceOfMeans)
             .with(direct_logit_attribution::DirectLogitAttribution)
             .with(divergence::Divergence)
             .with(dla_vs_direct_effect::DlaVsDirectEffect)
@@ -113,6 +122,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
             .with(random_weights::RandomWeights)
+            .with(pca::Pca)
             .with(remove_layernorm::RemoveLayernorm)
             .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)
@@ -122,7 +132,10 @@ pub fn catalogue() -> &'static Catalogue {
             .with(synth_sae_bench::SynthSaeBench)
             .with(table::Table)
             .with(tokenize::Tokenize)
+            .with(train_das::TrainDas)
             .with(train_lm::TrainLm)
+            .with(train_mask::TrainMask)
+            .with(train_probe::TrainProbe)
             .with(train_sae::TrainSae)
             .with(train_tokenizer::TrainTokenizer)
     })

@@ -43,6 +43,7 @@ fn facts_survive_json() {
             prompts: Some(3),
             prepend_bos: true,
             wrong: None,
+            variables: None,
         }),
         Facts::Tokens(TokensFacts {
             tokenizer: None,
