@@ -289,7 +289,7 @@ Examples are all versions, prompts and counterfactuals, that have a value of `va
 is the mean of its activations at the chosen positions. Logistic regressions are fitted to the vectors less their mean: the minimum of ½‖w‖² + C Σ log(1 + e^(−y (w·x + b))), as scikit-learn's, by \
 Newton's method in f64; one for two classes, else one a class against all others.
 
-`directions`: for two classes the unit normal, towards the first class (of the alphabet; the prompt); for more the span of the classes' normals, made orthonormal in the order of the classes. `value` is the held-out \
+`directions`: for two classes the unit normal, towards the first class (of the alphabet; the prompt); for more the span of the differences of the classes' normals, one dimension fewer than there are classes, made orthonormal in the order of the classes. `value` is the held-out \
 accuracy. `metrics`: `accuracy` on the versions of training and of held-out groups of prompts (`test_fraction`), by the largest score; the interval holds 95 percent of 1,000 draws of groups.
 
 That a variable can be read from an activation does not say that the model uses it: interchange along the probe's directions asks that. `shuffle_labels: true` is the control: what a probe reads \

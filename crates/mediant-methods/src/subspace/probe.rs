@@ -55,9 +55,17 @@ impl LinearProbe {
         }
     }
 
-    /// The span of the classifiers' normals as an orthonormal basis, in the order of the classes; nothing where all weights are 0.
+    /// The unit normal of one classifier; of one a class the span of their normals' differences, which is all that tells classes apart, as an
+    /// orthonormal basis in the order of the classes, one fewer than there are. Nothing where all weights are 0.
     pub fn directions(&self) -> Vec<Vec<f32>> {
-        let normals: Vec<Vec<f64>> = self.classifiers.iter().map(|classifier| classifier.weights.clone()).collect();
+        let mut normals: Vec<Vec<f64>> = self.classifiers.iter().map(|classifier| classifier.weights.clone()).collect();
+        let count = normals.len();
+        if count > 1 {
+            let mean = |i: usize| normals.iter().map(|normal| normal[i]).sum::<f64>() / count as f64;
+            let mean: Vec<f64> = (0..normals[0].len()).map(mean).collect();
+            normals.truncate(count - 1);
+            normals.iter_mut().for_each(|normal| normal.iter_mut().zip(&mean).for_each(|(x, mean)| *x -= mean));
+        }
         let size = normals.iter().flatten().map(|x| x.abs()).fold(0.0, f64::max);
         if size <= f64::MIN_POSITIVE {
             return Vec::new();
@@ -100,8 +108,9 @@ mod tests {
         let probe = LinearProbe::fit(&four, 4, 1.0).unwrap();
         assert!(four.x.iter().zip(&four.classes).all(|(x, class)| probe.class(x) == *class));
         let directions = probe.directions();
-        assert_eq!(directions.len(), 4);
-        assert!(directions.iter().all(|direction| direction[4].abs() + direction[5].abs() < 0.5));
+        assert_eq!(directions.len(), 3);
+        // Only the first four numbers tell classes apart.
+        assert!(directions.iter().all(|direction| direction[4].hypot(direction[5]) < 0.2), "{directions:?}");
         assert!(LinearProbe::fit(&two, 3, 1.0).is_err());
     }
 }
