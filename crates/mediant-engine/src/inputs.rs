@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mediant_artifact::{
-    ActivationsFacts, DictionaryFacts, DirectionsFacts, Facts, ModelFacts, PromptsFacts, TableFacts, TokenizerFacts, TokensFacts,
+    ActivationsFacts, DictionaryFacts, DirectionsFacts, Facts, ModelFacts, PromptsFacts, TableFacts, TokenizerFacts,
+    TokensFacts,
 };
 
 /// The facts of everything connected to a stage, by port.

@@ -119,7 +119,12 @@ pub(crate) fn up_to<C: Compute>(model: &Model<C>, batch: &Batch<C>, point: HookP
 }
 
 /// From a state to the one before a hook point.
-pub(crate) fn advance<C: Compute>(model: &Model<C>, batch: &Batch<C>, state: State<C>, point: HookPoint) -> Result<State<C>> {
+pub(crate) fn advance<C: Compute>(
+    model: &Model<C>,
+    batch: &Batch<C>,
+    state: State<C>,
+    point: HookPoint,
+) -> Result<State<C>> {
     // Embeddings lie before every place that can be kept.
     if point <= HookPoint::PosEmbed {
         return Ok(State::Start);

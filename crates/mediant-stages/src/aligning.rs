@@ -101,7 +101,14 @@ pub(crate) fn by_point(sites: &[Site]) -> Vec<&[Site]> {
 }
 
 /// A metric of something trained.
-pub(crate) fn metric(name: &str, value: f64, unit: &str, n: u64, seed: u64, tags: &BTreeMap<String, String>) -> MetricRow {
+pub(crate) fn metric(
+    name: &str,
+    value: f64,
+    unit: &str,
+    n: u64,
+    seed: u64,
+    tags: &BTreeMap<String, String>,
+) -> MetricRow {
     MetricRow {
         name: name.to_owned(),
         value,
@@ -166,4 +173,3 @@ pub(crate) fn accuracies<C: Compute, O>(
     }
     Ok(rows)
 }
-

@@ -7,8 +7,8 @@ use mediant_engine::{
     Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::Positions;
-use mediant_methods::{Metric, Pairs};
 use mediant_methods::subspace::{Gathered, Site, Which, direction_of_means, gather};
+use mediant_methods::{Metric, Pairs};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -149,7 +149,12 @@ fn none_at(site: &Site) -> String {
 enum Compared<'a> {
     Versions,
     /// For each prompt, which of the two values its clean version and its counterfactual have.
-    Values { variable: &'a str, values: [String; 2], of_clean: Vec<Option<usize>>, of_other: Vec<Option<usize>> },
+    Values {
+        variable: &'a str,
+        values: [String; 2],
+        of_clean: Vec<Option<usize>>,
+        of_other: Vec<Option<usize>>,
+    },
 }
 
 impl<'a> Compared<'a> {

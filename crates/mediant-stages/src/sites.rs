@@ -135,8 +135,11 @@ impl Sites<'_> {
             for hook in hooks {
                 for positions in self.positions() {
                     let positions = positions_json(&positions);
-                    let of_rank =
-                        |rank: &Option<usize>| SubspaceFact { hook: hook.clone(), positions: positions.clone(), rank: *rank };
+                    let of_rank = |rank: &Option<usize>| SubspaceFact {
+                        hook: hook.clone(),
+                        positions: positions.clone(),
+                        rank: *rank,
+                    };
                     all.extend(ranks.iter().map(of_rank));
                 }
             }
@@ -154,7 +157,8 @@ fn no_vector(hook: &HookFact) -> Option<&'static str> {
     if hook.name.parse().is_ok_and(HookPoint::per_key) {
         return Some("has a number a key, as many as a prompt is long: no vector");
     }
-    (hook.shape.len() > 1).then_some("has heads, a vector each; take one without, such as `hook_resid_post` or `hook_attn_out`")
+    (hook.shape.len() > 1)
+        .then_some("has heads, a vector each; take one without, such as `hook_resid_post` or `hook_attn_out`")
 }
 
 /// Positions as directions keep them.

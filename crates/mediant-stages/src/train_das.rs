@@ -105,7 +105,11 @@ impl Stage for TrainDas {
     fn outputs(&self, _: &Config) -> Vec<Output> {
         vec![
             directions_output(),
-            Output::new("metrics", Kind::Metrics, "`loss`, and interchange-intervention accuracies, of every subspace."),
+            Output::new(
+                "metrics",
+                Kind::Metrics,
+                "`loss`, and interchange-intervention accuracies, of every subspace.",
+            ),
         ]
     }
 

@@ -1,6 +1,8 @@
 //! `train_mask`: which features carry what tells prompts from their counterfactuals.
 
-use mediant_artifact::{Contrast, Facts, Kind, MetricRow, ScoreRow, ScoresMeta, read_directions, subspaces, write_metrics, write_scores};
+use mediant_artifact::{
+    Contrast, Facts, Kind, MetricRow, ScoreRow, ScoresMeta, read_directions, subspaces, write_metrics, write_scores,
+};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -130,7 +132,11 @@ impl Stage for TrainMask {
     fn outputs(&self, _: &Config) -> Vec<Output> {
         vec![
             Output::new("scores", Kind::Scores, "The mask of every feature, σ(m): chosen above 0.5."),
-            Output::new("metrics", Kind::Metrics, "`loss`, `chosen`, and interchange-intervention accuracies, of every mask."),
+            Output::new(
+                "metrics",
+                Kind::Metrics,
+                "`loss`, `chosen`, and interchange-intervention accuracies, of every mask.",
+            ),
         ]
     }
 
@@ -155,7 +161,8 @@ impl Stage for TrainMask {
         };
         match (of_sae, of_directions) {
             (true, true) => {
-                let problem = Problems::input("directions", "features are latents of the `sae` or directions, not both");
+                let problem =
+                    Problems::input("directions", "features are latents of the `sae` or directions, not both");
                 problems.push(problem.help("remove one"));
             }
             (true, false) => {
@@ -304,7 +311,9 @@ fn check_subspaces(inputs: &InputFacts) -> Result<(), Problems> {
             if found != Some(subspace.hook.width()) {
                 let width = subspace.hook.width();
                 let message = match found {
-                    Some(found) => format!("they have vectors of {width} at `{name}`, the model has {found} numbers there"),
+                    Some(found) => {
+                        format!("they have vectors of {width} at `{name}`, the model has {found} numbers there")
+                    }
                     None => format!("they are at `{name}`, which the model does not have"),
                 };
                 problems.push(Problems::input("directions", message));
@@ -334,11 +343,18 @@ fn masks(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Vec
             cx.note(note);
         }
         let featuriser = Featuriser::Latents(Box::new(sae));
-        return Ok(config.sites().at(hook).map(|site| OfSite { site, featuriser: featuriser.clone(), rank: None }).collect());
+        return Ok(config
+            .sites()
+            .at(hook)
+            .map(|site| OfSite { site, featuriser: featuriser.clone(), rank: None })
+            .collect());
     }
     let Some(artifact) = cx.optional("directions")? else {
         let sites = config.sites().sites(&run.facts)?;
-        return Ok(sites.into_iter().map(|site| OfSite { site, featuriser: Featuriser::Dimensions, rank: None }).collect());
+        return Ok(sites
+            .into_iter()
+            .map(|site| OfSite { site, featuriser: Featuriser::Dimensions, rank: None })
+            .collect());
     };
     let (meta, rows) = read_directions(&artifact)?;
     let of_subspace = |rows: &[mediant_artifact::DirectionRow]| {
@@ -347,7 +363,9 @@ fn masks(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Vec
         let width = run.facts.hook(&rows[0].hook).map(mediant_artifact::HookFact::width);
         if width != Some(rows[0].vector.len()) {
             let (hook, own) = (&rows[0].hook, rows[0].vector.len());
-            return Err(StageError::new(format!("the model has no `{hook}` of {own} numbers, where the directions are")));
+            return Err(StageError::new(format!(
+                "the model has no `{hook}` of {own} numbers, where the directions are"
+            )));
         }
         let rank = (!meta.nested).then_some(rows.len());
         Ok(OfSite { site: Site { point, positions }, featuriser: Featuriser::Directions(Basis::of_rows(rows)?), rank })

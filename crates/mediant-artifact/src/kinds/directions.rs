@@ -99,9 +99,8 @@ pub fn write_directions(artifact: ArtifactWriter, meta: DirectionsMeta, rows: &[
         let text = |of: fn(&DirectionRow) -> &String| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
         };
-        let count = |of: fn(&DirectionRow) -> u32| -> ArrayRef {
-            Arc::new(UInt32Array::from_iter_values(rows.iter().map(of)))
-        };
+        let count =
+            |of: fn(&DirectionRow) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows.iter().map(of))) };
         let numbers: Vec<f32> = rows.iter().flat_map(|row| &row.vector).copied().collect();
         let vectors = ListArray::try_new(
             Arc::new(Field::new_list_field(DataType::Float32, false)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Float64Array, RecordBatch, UInt32Array};
 use mediant_artifact::{
-    Artifact, DirectionRow, DirectionsMeta, Digest, Error, Kind, read_directions, subspaces, write_directions,
+    Artifact, Digest, DirectionRow, DirectionsMeta, Error, Kind, read_directions, subspaces, write_directions,
 };
 use serde_json::json;
 use tempfile::TempDir;

@@ -61,7 +61,8 @@ pub fn train_das<C: Compute, E: From<Error>>(
             let mut sum = 0.0;
             for index in permutation(&mut order, batches.len()) {
                 let batch = &batches[index];
-                sum += rotation.step(&differentiable, &site, batch, training.lr)? * batch.batch.sequences().len() as f64;
+                sum +=
+                    rotation.step(&differentiable, &site, batch, training.lr)? * batch.batch.sequences().len() as f64;
                 done += 1;
                 progress(done, total)?;
             }

@@ -121,9 +121,8 @@ impl<C: Compute> Apart<C> {
     fn latents(sae: &Sae, chosen: &[bool], base: &[f32], source: &[f32], device: &C::Device) -> Result<Self> {
         let d_in = sae.weights().d_in;
         let rows: Vec<usize> = (0..chosen.len()).filter(|&row| chosen[row]).collect();
-        let at_rows = |x: &[f32]| -> Vec<f32> {
-            rows.iter().flat_map(|row| &x[row * d_in..(row + 1) * d_in]).copied().collect()
-        };
+        let at_rows =
+            |x: &[f32]| -> Vec<f32> { rows.iter().flat_map(|row| &x[row * d_in..(row + 1) * d_in]).copied().collect() };
         let base = at_rows(base);
         let codes = [sae.encode(&base), sae.encode(&at_rows(source))];
         let mut place = vec![None; sae.weights().d_sae];
@@ -145,7 +144,9 @@ impl<C: Compute> Apart<C> {
         // One latent at least, so that there is something to multiply.
         let count = latents.len().max(1);
         let mut differences = vec![0f32; chosen.len() * count];
-        entries.into_iter().for_each(|(at, row, column, value)| differences[at * count + column] += value * factors[row]);
+        entries
+            .into_iter()
+            .for_each(|(at, row, column, value)| differences[at * count + column] += value * factors[row]);
         let mut decoder = effects;
         decoder.resize(count * d_in, 0.0);
         if latents.is_empty() {

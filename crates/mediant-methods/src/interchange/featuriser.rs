@@ -38,7 +38,9 @@ impl Featuriser {
             Self::Latents(sae) => {
                 let weights = sae.weights();
                 if weights.d_out != weights.d_in || weights.w_skip.is_some() {
-                    return Err(Error::Data("a transcoder does not take the activation that it reads apart".to_owned()));
+                    return Err(Error::Data(
+                        "a transcoder does not take the activation that it reads apart".to_owned(),
+                    ));
                 }
                 ("autoencoder", weights.d_in, weights.d_sae)
             }

@@ -32,7 +32,10 @@ impl Judge {
         let mut judge = Self { expected: Vec::new(), others: Vec::new(), sides: Vec::new() };
         for prompt in prompts {
             let other = pairs.counterfactual(prompt);
-            judge.push(&prompt.clean, other.ok_or_else(|| Error::Data("this method needs a counterfactual".to_owned()))?);
+            judge.push(
+                &prompt.clean,
+                other.ok_or_else(|| Error::Data("this method needs a counterfactual".to_owned()))?,
+            );
         }
         Ok(judge)
     }

@@ -16,7 +16,7 @@ mod judge;
 mod run;
 mod tally;
 
-pub use featuriser::{Featuriser, Features};
+pub use featuriser::{Features, Featuriser};
 pub use judge::{Judge, Side};
 pub use run::{Exchange, Exchanged, Outcome, interchange};
 pub use tally::{Accuracy, Tally};

@@ -1,7 +1,7 @@
 use mediant_lm::{HookPoint, Hooks, Model, Place, Replace, Rows, Select, State, Values};
 use mediant_tensor::{Compute, Tensor};
 
-use super::featuriser::{Apart, Featuriser, Features};
+use super::featuriser::{Apart, Features, Featuriser};
 use super::judge::{Judge, Side};
 use crate::pairs::Pair;
 use crate::subspace::Site;

@@ -1,7 +1,7 @@
 use rayon::prelude::*;
 
-use super::basis::orthonormal;
 use super::Gathered;
+use super::basis::orthonormal;
 use crate::eigen::{dot, eigenvectors};
 use crate::{Error, Result};
 

@@ -63,7 +63,11 @@ fn a_subspace_learns_and_stays_orthonormal_and_the_seed_says_all() {
 fn a_step_of_a_mask_goes_down_the_loss() {
     let model = fixture_model("gpt2");
     let pairs = pairs(21);
-    let sae = Sae::new(Weights::init(48, 96, Some(1.0), 0), Activation::TopK { k: 9, rescale_acts_by_decoder_norm: true }, true);
+    let sae = Sae::new(
+        Weights::init(48, 96, Some(1.0), 0),
+        Activation::TopK { k: 9, rescale_acts_by_decoder_norm: true },
+        true,
+    );
     let unit = |i: usize| -> Vec<f32> { (0..48).map(|j| if i == j { 1.0 } else { 0.0 }).collect() };
     let standard = Featuriser::Directions(Basis::new(&(0..48).map(unit).collect::<Vec<_>>()).unwrap());
     let kinds = [Featuriser::Dimensions, standard, Featuriser::Latents(Box::new(sae.unwrap()))];

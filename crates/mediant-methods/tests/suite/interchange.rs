@@ -93,7 +93,8 @@ fn all_of_any_basis_is_the_full_vector() {
         let width = model.config().d_model;
         let (dimensions, random) = (Featuriser::Dimensions, Featuriser::Directions(random_basis(width, width)));
         let site = site("blocks.1.hook_resid_post", Positions::Span("end".to_owned()));
-        let gathered = gather(&model, &pairs, Which::Clean, std::slice::from_ref(&site), |_| Ok::<_, Error>(())).unwrap();
+        let gathered =
+            gather(&model, &pairs, Which::Clean, std::slice::from_ref(&site), |_| Ok::<_, Error>(())).unwrap();
         let components = principal(&[&gathered[0]], width).unwrap();
         let components = Featuriser::Directions(Basis::new(&components.vectors).unwrap());
         let all = || Features::Of((0..width).collect());
@@ -112,7 +113,10 @@ fn all_of_any_basis_is_the_full_vector() {
         }
         let (nothing, passes) = &found[0][2];
         assert!(*passes == 0.0 && nothing.iter().all(|prompt| prompt.patched == prompt.clean), "{name}");
-        assert!(whole.iter().any(|prompt| (prompt.patched - prompt.clean).abs() > 0.01), "{name}: it changes something");
+        assert!(
+            whole.iter().any(|prompt| (prompt.patched - prompt.clean).abs() > 0.01),
+            "{name}: it changes something"
+        );
     }
 }
 
@@ -178,7 +182,7 @@ fn where_the_rest_is_linear_an_exchange_is_what_the_formula_says() {
     let pairs = pairs(9);
     let at_end = site("ln_final.hook_normalized", Positions::Last);
     assert!(matches!(at_end.point, HookPoint::FinalNormalized));
-    let basis = random_basis(6, D);
+    let basis = random_basis(6, model.config().d_model);
     let featuriser = Featuriser::Directions(basis.clone());
     let sets = vec![Features::Of(vec![0, 1, 2, 3, 4, 5]), Features::Of(vec![4])];
     let found = run(&model, &pairs, &[Exchange { site: at_end, featuriser: &featuriser, sets }]);
@@ -187,7 +191,7 @@ fn where_the_rest_is_linear_an_exchange_is_what_the_formula_says() {
         for (prompt, exchanged) in pairs.prompts().iter().zip(&found[0][index].0) {
             let (base, source) = (normalized(&model, &prompt.clean), normalized(&model, &prompt.counterfactuals[0]));
             let difference: Vec<f64> = source.iter().zip(&base).map(|(s, b)| s - b).collect();
-            let mut moved = vec![0.0; D];
+            let mut moved = vec![0.0; basis.width()];
             for &vector in chosen {
                 let vector: Vec<f64> = basis.vector(vector).iter().map(|x| f64::from(*x)).collect();
                 let along = dot(&difference, &vector);
@@ -209,7 +213,7 @@ fn normalized(model: &Model<Flex>, version: &Version) -> Vec<f64> {
         Ok(())
     };
     model.read(&batch, Hooks::none().read([HookPoint::FinalNormalized], &mut take)).unwrap();
-    read[read.len() - D..].iter().map(|x| f64::from(*x)).collect()
+    read[read.len() - model.config().d_model..].iter().map(|x| f64::from(*x)).collect()
 }
 
 /// The weight of the last norm, from what it makes of a row.
@@ -217,7 +221,7 @@ fn final_weight(model: &Model<Flex>) -> Vec<f64> {
     let versions: Vec<Version> = pairs(3).prompts().iter().map(|prompt| prompt.clean.clone()).collect();
     let rows: Vec<(Vec<f64>, Vec<f64>)> = versions.iter().map(|v| (normalized(model, v), last(model, v))).collect();
     let (a, b) = (&rows[0], &rows[1]);
-    (0..D).map(|i| (a.1[i] - b.1[i]) / (a.0[i] - b.0[i])).collect()
+    (0..model.config().d_model).map(|i| (a.1[i] - b.1[i]) / (a.0[i] - b.0[i])).collect()
 }
 
 #[test]
@@ -227,7 +231,8 @@ fn latents_keep_what_the_autoencoder_does_not_reconstruct() {
     let sae = Sae::new(Weights::init(D, 64, Some(1.0), 0), Activation::Relu, true).unwrap();
     let latents = Featuriser::Latents(Box::new(sae.clone()));
     let at = site("blocks.2.hook_resid_post", Positions::Last);
-    let sets = vec![Features::Of((0..64).collect()), Features::Of(Vec::new()), Features::Of(vec![3, 9]), Features::Whole];
+    let sets =
+        vec![Features::Of((0..64).collect()), Features::Of(Vec::new()), Features::Of(vec![3, 9]), Features::Whole];
     let found = run(&model, &pairs, &[Exchange { site: at.clone(), featuriser: &latents, sets }]);
     assert!(found[0][1].0.iter().all(|prompt| prompt.patched == prompt.clean));
     assert!(found[0][2].0.iter().any(|prompt| (prompt.patched - prompt.clean).abs() > 1e-4));
@@ -251,7 +256,8 @@ fn latents_keep_what_the_autoencoder_does_not_reconstruct() {
         let value = logits[prompt.clean.right[0] as usize] - logits[prompt.clean.wrong[0] as usize];
         assert!((found[0][0].0[index].patched - f64::from(value)).abs() < 1e-3);
     }
-    let narrow = Featuriser::Latents(Box::new(Sae::new(Weights::init(24, 64, None, 0), Activation::Relu, true).unwrap()));
+    let narrow =
+        Featuriser::Latents(Box::new(Sae::new(Weights::init(24, 64, None, 0), Activation::Relu, true).unwrap()));
     let exchange = [Exchange { site: at, featuriser: &narrow, sets: vec![Features::Whole] }];
     let error = interchange(&model, &pairs, &exchange, Metric::LogitDiff, |_| Ok::<_, Error>(()), |_, _| Ok(()));
     assert!(error.unwrap_err().to_string().contains("has vectors of 24 numbers"));

@@ -8,10 +8,10 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema};
 use mediant_artifact::{
     ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, Contrast, CurveRow, DType, DictionaryMeta,
-    DictionaryWriter, Digest, DirectionRow, DirectionsMeta, Effect, EffectsMeta, EffectsWriter, Example, FilesMeta, HookFact, Kind, LabelRow,
-    LabelsWriter, Mediator, MetricRow, ModelMeta, ModelWriter, Norms, Processing, Prompt, ScoreRow, ScoresMeta,
-    Sequence, TableMeta, TokensMeta, TokensWriter, Version, write_directions, write_files, write_metrics, write_prompts, write_scores,
-    write_table, write_tokenizer,
+    DictionaryWriter, Digest, DirectionRow, DirectionsMeta, Effect, EffectsMeta, EffectsWriter, Example, FilesMeta,
+    HookFact, Kind, LabelRow, LabelsWriter, Mediator, MetricRow, ModelMeta, ModelWriter, Norms, Processing, Prompt,
+    ScoreRow, ScoresMeta, Sequence, TableMeta, TokensMeta, TokensWriter, Version, write_directions, write_files,
+    write_metrics, write_prompts, write_scores, write_table, write_tokenizer,
 };
 use serde_json::json;
 use tempfile::TempDir;
