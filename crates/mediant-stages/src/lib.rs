@@ -39,6 +39,7 @@ mod generate;
 mod generate_corpus;
 mod integrated_gradients;
 mod intervene;
+mod interchange;
 mod interventions;
 mod lm_training;
 mod ln_stats;
@@ -62,6 +63,7 @@ mod search_mediator;
 mod sites;
 mod sparse_probing;
 mod steer;
+mod subspaces;
 mod synth_sae_bench;
 mod table;
 mod tokenize;
@@ -115,14 +117,15 @@ pub fn catalogue() -> &'static Catalogue {
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
+            .with(interchange::Interchange)
             .with(intervene::Intervene)
             .with(ln_stats::LnStats)
             .with(load_model::LoadModel)
             .with(load_sae::LoadSae)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
-            .with(random_weights::RandomWeights)
             .with(pca::Pca)
+            .with(random_weights::RandomWeights)
             .with(remove_layernorm::RemoveLayernorm)
             .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)

@@ -1,16 +1,16 @@
 //! `train_mask`: which features carry what tells prompts from their counterfactuals.
 
 use mediant_artifact::{
-    Contrast, Facts, Kind, MetricRow, ScoreRow, ScoresMeta, read_directions, subspaces, write_metrics, write_scores,
+    Contrast, Facts, Kind, MetricRow, ScoreRow, ScoresMeta, write_metrics, write_scores,
 };
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
-use mediant_lm::{HookPoint, Positions};
+use mediant_lm::Positions;
 use mediant_methods::Metric;
 use mediant_methods::align::{Loss, Mask, Masked, train_mask};
 use mediant_methods::interchange::{Exchange, Features, Featuriser};
-use mediant_methods::subspace::{Basis, Site};
+use mediant_methods::subspace::Site;
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use crate::device::compute_device;
 use crate::measuring::{self, Asked, Counterfactual, Measuring};
 use crate::sae_input::{Dictionary, check_dictionary, foreign, read_dictionary};
 use crate::sites::{Sites, positions_json};
+use crate::subspaces::{Subspace, check_subspaces, read_subspaces};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -298,42 +299,6 @@ impl OfSite {
     }
 }
 
-/// Whether the model has the hook points of the directions, and the prompts their positions.
-fn check_subspaces(inputs: &InputFacts) -> Result<(), Problems> {
-    let Some(subspaces) = inputs.directions("directions").and_then(|directions| directions.subspaces.as_ref()) else {
-        return Ok(());
-    };
-    let mut problems = Problems::none();
-    for subspace in subspaces {
-        let name = &subspace.hook.name;
-        if let Some(model) = inputs.model("model") {
-            let found = model.hook(name).map(mediant_artifact::HookFact::width);
-            if found != Some(subspace.hook.width()) {
-                let width = subspace.hook.width();
-                let message = match found {
-                    Some(found) => {
-                        format!("they have vectors of {width} at `{name}`, the model has {found} numbers there")
-                    }
-                    None => format!("they are at `{name}`, which the model does not have"),
-                };
-                problems.push(Problems::input("directions", message));
-                break;
-            }
-        }
-        let span = serde_json::from_str::<Positions>(&subspace.positions).ok();
-        let span = span.as_ref().and_then(|positions| positions.span().map(str::to_owned));
-        let known = inputs.prompts("prompts").and_then(|prompts| prompts.spans.as_ref());
-        if let (Some(span), Some(known)) = (span, known)
-            && !known.contains(&span)
-        {
-            let message = format!("they are at the span `{span}`, which the prompts do not have");
-            problems.push(Problems::input("directions", message));
-            break;
-        }
-    }
-    problems.finish()
-}
-
 /// What is chosen from, by site.
 fn masks(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Vec<OfSite>, StageError> {
     let config = cx.config();
@@ -356,21 +321,11 @@ fn masks(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Vec
             .map(|site| OfSite { site, featuriser: Featuriser::Dimensions, rank: None })
             .collect());
     };
-    let (meta, rows) = read_directions(&artifact)?;
-    let of_subspace = |rows: &[mediant_artifact::DirectionRow]| {
-        let point: HookPoint = rows[0].hook.parse()?;
-        let positions: Positions = serde_json::from_str(&rows[0].positions)?;
-        let width = run.facts.hook(&rows[0].hook).map(mediant_artifact::HookFact::width);
-        if width != Some(rows[0].vector.len()) {
-            let (hook, own) = (&rows[0].hook, rows[0].vector.len());
-            return Err(StageError::new(format!(
-                "the model has no `{hook}` of {own} numbers, where the directions are"
-            )));
-        }
-        let rank = (!meta.nested).then_some(rows.len());
-        Ok(OfSite { site: Site { point, positions }, featuriser: Featuriser::Directions(Basis::of_rows(rows)?), rank })
+    let of_subspace = |found: Subspace| {
+        let rank = (!found.nested).then(|| found.basis.rank());
+        OfSite { site: found.site, featuriser: Featuriser::Directions(found.basis), rank }
     };
-    subspaces(&rows).map(of_subspace).collect()
+    Ok(read_subspaces(&artifact, &run.facts)?.1.into_iter().map(of_subspace).collect())
 }
 
 const DETAILS: &str = "\

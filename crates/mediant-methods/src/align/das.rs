@@ -1,10 +1,10 @@
 use mediant_lm::{Batch, Differentiable, Edit, HookPoint, Hooks, Model, Place, Positions, Select};
 use mediant_tensor::optim::{Adam, Moments};
-use mediant_tensor::random::{fill_normal, permutation, stream};
+use mediant_tensor::random::{permutation, stream};
 use mediant_tensor::{Autodiff, Compute, Tensor, TensorData};
 
 use super::prepared::{Prepared, Training, prepared};
-use crate::subspace::{Site, orthonormal};
+use crate::subspace::{Site, orthonormal, random_basis};
 use crate::sweep::share;
 use crate::{Error, Pairs, Result};
 
@@ -92,11 +92,9 @@ impl Rotation {
         if rank == 0 || rank > width {
             return Err(Error::Data(format!("{site} has {width} numbers, and no subspace of rank {rank}")));
         }
-        let mut rows = vec![0.0; rank * width];
-        fill_normal(&mut stream(seed, &format!("init {site} {rank}")), &mut rows, 0.0, 1.0);
-        let mut rotation = Self { rank, width, rows, moments: Moments::zeros(rank * width), steps: 0 };
-        rotation.retract()?;
-        Ok(rotation)
+        let basis = random_basis(width, rank, seed, &format!("init {site} {rank}"));
+        let rows = (0..rank).flat_map(|index| basis.vector(index).to_vec()).collect();
+        Ok(Self { rank, width, rows, moments: Moments::zeros(rank * width), steps: 0 })
     }
 
     fn vectors(&self) -> Vec<Vec<f32>> {

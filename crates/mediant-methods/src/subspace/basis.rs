@@ -1,4 +1,5 @@
 use mediant_artifact::DirectionRow;
+use mediant_tensor::random::{fill_normal, stream};
 use mediant_tensor::{Compute, Tensor, TensorData};
 
 use crate::eigen::dot;
@@ -63,6 +64,21 @@ impl Basis {
     pub fn tensor<C: Compute>(&self, device: &C::Device) -> Tensor<C, 2> {
         Tensor::from_data(TensorData::new(self.vectors.clone(), [self.rank(), self.width]), device)
     }
+}
+
+/// A subspace in random directions, uniform over all of this rank, from the stream (`seed`, `purpose`). The rank is at most the width.
+pub fn random_basis(width: usize, rank: usize, seed: u64, purpose: &str) -> Basis {
+    let rank = rank.min(width);
+    let mut draws = stream(seed, purpose);
+    let mut numbers = vec![0f32; width];
+    let mut vectors: Vec<Vec<f64>> = Vec::new();
+    // Normal numbers point in all directions alike; a vector in the span of those before has no chance, and would be drawn again.
+    while vectors.len() < rank {
+        fill_normal(&mut draws, &mut numbers, 0.0, 1.0);
+        vectors.push(numbers.iter().map(|x| f64::from(*x)).collect());
+        vectors = orthonormal(&vectors);
+    }
+    Basis { width, vectors: vectors.into_iter().flatten().map(|x| x as f32).collect() }
 }
 
 /// Vectors brought to length 1 and made orthogonal to those before them (Gram and Schmidt, each projection twice), which is the QR

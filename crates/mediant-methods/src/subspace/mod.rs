@@ -7,7 +7,7 @@ mod pca;
 mod probe;
 mod site;
 
-pub use basis::{Basis, orthonormal};
+pub use basis::{Basis, orthonormal, random_basis};
 pub use gather::{Gathered, Which, gather};
 pub use means::direction_of_means;
 pub use pca::{Principal, principal};

@@ -6,9 +6,9 @@ use mediant_artifact::{Prompt, Version};
 use mediant_dict::{Activation, Sae, Weights};
 use mediant_lm::{Batch, HookPoint, Hooks, Model, Positions, Rows, State};
 use mediant_methods::interchange::{Exchange, Exchanged, Features, Featuriser, Side, Tally, interchange};
-use mediant_methods::subspace::{Basis, Site, Which, gather, orthonormal, principal};
+use mediant_methods::subspace::{Basis, Site, Which, gather, principal, random_basis};
 use mediant_methods::{Error, Metric, Pairs};
-use mediant_tensor::random::{below, fill_normal, stream};
+use mediant_tensor::random::{below, stream};
 use mediant_tensor::{Flex, Tensor};
 
 use super::prompts::fixture_model;
@@ -43,16 +43,6 @@ pub(crate) fn pairs(count: usize) -> Pairs {
 
 pub(crate) fn site(name: &str, positions: Positions) -> Site {
     Site { point: name.parse().unwrap(), positions }
-}
-
-/// Random orthonormal vectors.
-fn random_basis(rank: usize, width: usize) -> Basis {
-    let mut numbers = vec![0f32; rank * width];
-    fill_normal(&mut stream(7, "basis"), &mut numbers, 0.0, 1.0);
-    let vectors: Vec<Vec<f64>> = numbers.chunks(width).map(|v| v.iter().map(|x| f64::from(*x)).collect()).collect();
-    let vectors: Vec<Vec<f32>> =
-        orthonormal(&vectors).into_iter().map(|v| v.into_iter().map(|x| x as f32).collect()).collect();
-    Basis::new(&vectors).unwrap()
 }
 
 /// By exchange and choice, every prompt; and the passes of each choice.
@@ -91,7 +81,8 @@ fn all_of_any_basis_is_the_full_vector() {
         let model = fixture_model(name);
         let pairs = pairs(12);
         let width = model.config().d_model;
-        let (dimensions, random) = (Featuriser::Dimensions, Featuriser::Directions(random_basis(width, width)));
+        let (dimensions, random) =
+            (Featuriser::Dimensions, Featuriser::Directions(random_basis(width, width, 7, "basis")));
         let site = site("blocks.1.hook_resid_post", Positions::Span("end".to_owned()));
         let gathered =
             gather(&model, &pairs, Which::Clean, std::slice::from_ref(&site), |_| Ok::<_, Error>(())).unwrap();
@@ -182,7 +173,7 @@ fn where_the_rest_is_linear_an_exchange_is_what_the_formula_says() {
     let pairs = pairs(9);
     let at_end = site("ln_final.hook_normalized", Positions::Last);
     assert!(matches!(at_end.point, HookPoint::FinalNormalized));
-    let basis = random_basis(6, model.config().d_model);
+    let basis = random_basis(model.config().d_model, 6, 7, "basis");
     let featuriser = Featuriser::Directions(basis.clone());
     let sets = vec![Features::Of(vec![0, 1, 2, 3, 4, 5]), Features::Of(vec![4])];
     let found = run(&model, &pairs, &[Exchange { site: at_end, featuriser: &featuriser, sets }]);
