@@ -71,7 +71,8 @@ impl Stage for Interchange {
     }
 
     fn outputs(&self, _: &Config) -> Vec<Output> {
-        let metrics = Output::new("metrics", Kind::Metrics, "Interchange-intervention accuracies, with their controls.");
+        let metrics =
+            Output::new("metrics", Kind::Metrics, "Interchange-intervention accuracies, with their controls.");
         [metrics].into_iter().chain(measuring::outputs()).collect()
     }
 
@@ -149,7 +150,11 @@ impl Stage for Interchange {
         let exchanges: Vec<Exchange<'_>> = asked
             .iter()
             .zip(&featurisers)
-            .map(|(choice, featuriser)| Exchange { site: choice.site.clone(), featuriser, sets: vec![choice.features()] })
+            .map(|(choice, featuriser)| Exchange {
+                site: choice.site.clone(),
+                featuriser,
+                sets: vec![choice.features()],
+            })
             .collect();
         let mediators: Vec<Mediator> = asked.iter().map(Choice::mediator).collect();
         let settings = [("directions", meta.method), ("patched", "h_b + (h_s − h_b) RᵀR".to_owned())];
@@ -240,4 +245,3 @@ Intervals hold 95 percent of 1,000 draws of groups of prompts. Prompts that have
 `passes` counts the rest by its share of the blocks. Train on other prompts than these, for a subspace can learn prompts by heart.
 
 Sources: Geiger et al. 2021 (arXiv:2106.02997); Geiger et al. 2023 (arXiv:2303.02536); Huang et al. 2024, RAVEL (arXiv:2402.17700); Mueller et al. 2025, MIB (arXiv:2504.13151).";
-python3 - <<'EOF'

@@ -59,7 +59,9 @@ pub(crate) fn read_subspaces(
         let DirectionRow { hook, positions, vector, .. } = &rows[0];
         if model.hook(hook).map(HookFact::width) != Some(vector.len()) {
             let own = vector.len();
-            return Err(StageError::new(format!("the model has no `{hook}` of {own} numbers, where the directions are")));
+            return Err(StageError::new(format!(
+                "the model has no `{hook}` of {own} numbers, where the directions are"
+            )));
         }
         let positions: Positions = serde_json::from_str(positions)
             .map_err(|_| StageError::new(format!("the directions are at {positions}, which are no positions")))?;

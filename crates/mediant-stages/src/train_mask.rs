@@ -1,8 +1,6 @@
 //! `train_mask`: which features carry what tells prompts from their counterfactuals.
 
-use mediant_artifact::{
-    Contrast, Facts, Kind, MetricRow, ScoreRow, ScoresMeta, write_metrics, write_scores,
-};
+use mediant_artifact::{Contrast, Facts, Kind, MetricRow, ScoreRow, ScoresMeta, write_metrics, write_scores};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };

@@ -72,10 +72,12 @@ pub fn random_basis(width: usize, rank: usize, seed: u64, purpose: &str) -> Basi
     let mut draws = stream(seed, purpose);
     let mut numbers = vec![0f32; width];
     let mut vectors: Vec<Vec<f64>> = Vec::new();
-    // Normal numbers point in all directions alike; a vector in the span of those before has no chance, and would be drawn again.
+    // Normal numbers point in all directions alike. A vector in the span of those before has no chance, and would be drawn again.
     while vectors.len() < rank {
-        fill_normal(&mut draws, &mut numbers, 0.0, 1.0);
-        vectors.push(numbers.iter().map(|x| f64::from(*x)).collect());
+        for _ in vectors.len()..rank {
+            fill_normal(&mut draws, &mut numbers, 0.0, 1.0);
+            vectors.push(numbers.iter().map(|x| f64::from(*x)).collect());
+        }
         vectors = orthonormal(&vectors);
     }
     Basis { width, vectors: vectors.into_iter().flatten().map(|x| x as f32).collect() }

@@ -42,6 +42,17 @@ stages:
     matrix: { shuffle_labels: [false, true] }
     inputs: { model: model, prompts: prompts }
     with: { hooks: [blocks.2.hook_resid_post], spans: [subject], ranks: [1, 2], shuffle_labels: "${matrix.shuffle_labels}" }
+  held_out:
+    uses: build_prompts
+    inputs: { model: model }
+    with: { task: agreement, n: 120, split: test, seed: 1 }
+  exchanged:
+    uses: interchange
+    inputs: { model: model, prompts: held_out, directions: "das.directions[shuffle_labels=false]" }
+  along_components:
+    uses: interchange
+    inputs: { model: model, prompts: held_out, directions: components }
+    with: { ranks: [1, 6] }
   mask:
     uses: train_mask
     inputs: { model: model, prompts: prompts }
@@ -98,6 +109,17 @@ fn the_number_of_a_subject_is_found_and_labels_that_mean_nothing_are_not() {
     assert!(of_mask("subject")[0] > 0.95 && of_mask("last")[0] < 0.1);
     assert!(held_out("\"chosen.metrics\"", "iia", "true")[0] > 0.95);
     assert_eq!(numbers(&project, "SELECT COUNT(*) FROM \"mask.scores\" WHERE kind = 'dimension'"), [256.0]);
+    let on_others = |stage: &str, features: &str| {
+        let sql = format!(
+            "SELECT value FROM \"{stage}.metrics\" WHERE name = 'iia' AND tags LIKE '%\"features\":\"{features}\"%' ORDER BY tags"
+        );
+        numbers(&project, &sql)
+    };
+    assert!(on_others("exchanged", "directions").iter().all(|iia| *iia > 0.9), "words that no training saw");
+    assert!(on_others("exchanged", "full_vector")[0] > 0.9);
+    assert!(on_others("exchanged", "random").iter().all(|iia| *iia < 0.2));
+    let components = on_others("along_components", "directions");
+    assert!(components.len() == 2 && components[0] < 0.5 && components[1] > 0.9, "{components:?}");
     let order = "SELECT unit FROM \"chosen.scores\" ORDER BY value DESC";
     let shown = project.mediant(&["show", "pipeline.yaml", "verbs"]).stdout;
     assert!(shown.contains("\"last\"") && shown.contains("classes"), "{shown}");
