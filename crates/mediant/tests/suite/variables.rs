@@ -48,7 +48,7 @@ stages:
     with: { task: agreement, n: 120, split: test, seed: 1 }
   exchanged:
     uses: interchange
-    inputs: { model: model, prompts: held_out, directions: "das.directions[shuffle_labels=false]" }
+    inputs: { model: model, prompts: held_out, directions: "das[shuffle_labels=false].directions" }
   along_components:
     uses: interchange
     inputs: { model: model, prompts: held_out, directions: components }
@@ -99,10 +99,10 @@ fn the_number_of_a_subject_is_found_and_labels_that_mean_nothing_are_not() {
         numbers(&project, &sql)
     };
     // What shuffling does is beyond the interval of the other, whatever the split.
-    let (read, shuffled) = ("\"probe.metrics[shuffle_labels=false]\"", "\"probe.metrics[shuffle_labels=true]\"");
+    let (read, shuffled) = ("\"probe[shuffle_labels=false].metrics\"", "\"probe[shuffle_labels=true].metrics\"");
     assert!(held_out(read, "accuracy", "true")[0] > 0.95);
     assert!(held_out(shuffled, "accuracy", "true")[0] < 0.75);
-    let (das, control) = ("\"das.metrics[shuffle_labels=false]\"", "\"das.metrics[shuffle_labels=true]\"");
+    let (das, control) = ("\"das[shuffle_labels=false].metrics\"", "\"das[shuffle_labels=true].metrics\"");
     assert!(held_out(das, "iia", "true").iter().all(|iia| *iia > 0.95), "{:?}", held_out(das, "iia", "true"));
     assert!(held_out(control, "iia", "true").iter().all(|iia| *iia < 0.9), "{:?}", held_out(control, "iia", "true"));
     let of_mask = |span: &str| held_out("\"mask.metrics\"", "iia", &format!("tags LIKE '%\"span\":\"{span}\"%'"));
