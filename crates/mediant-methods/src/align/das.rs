@@ -120,7 +120,7 @@ impl Rotation {
         };
         let hooks = Hooks::none().edit(site.point, &edit);
         let logits = differentiable.logits(&prepared.batch, prepared.state.clone(), hooks)?;
-        let loss = prepared.expected.mean(logits);
+        let loss = prepared.loss.mean(logits, &prepared.judge);
         let value = numbers(loss.clone().inner())?.first().map_or(f64::NAN, |loss| f64::from(*loss));
         if !value.is_finite() {
             return Err(Error::Data(format!("the loss at {site} is {value}; is `lr` too large?")));

@@ -26,45 +26,30 @@ impl Loss {
     }
 }
 
-/// What is expected of the prompts of a batch, on the device.
-pub(super) struct Expected<C: Compute> {
-    loss: Loss,
-    /// Of [`Loss::CrossEntropy`] 0 at expected tokens and far below at all others, of [`Loss::LogitDiff`] the weights of the
-    /// difference; `[prompts, vocabulary]`.
-    tokens: Tensor<C, 2>,
-}
-
 /// A logit that counts for nothing.
 const FAR_BELOW: f32 = -1e9;
 
-impl<C: Compute> Expected<C> {
-    pub(super) fn new(loss: Loss, judge: &Judge, vocabulary: usize, device: &C::Device) -> Self {
-        let tokens = match loss {
-            Loss::LogitDiff => judge.weights(vocabulary, device),
-            Loss::CrossEntropy => {
-                let mut mask = vec![FAR_BELOW; judge.expected().len() * vocabulary];
-                for (row, expected) in mask.chunks_exact_mut(vocabulary).zip(judge.expected()) {
+impl Loss {
+    /// The mean over the prompts, of logits `[prompts, vocabulary]`.
+    pub(super) fn mean<C: Compute>(self, logits: Tensor<Autodiff<C>, 2>, judge: &Judge) -> Tensor<Autodiff<C>, 1> {
+        let [prompts, vocabulary] = logits.dims();
+        let device = logits.device();
+        match self {
+            Self::LogitDiff => {
+                let weights = Tensor::from_inner(judge.weights::<C>(vocabulary, &device));
+                (logits * weights).sum().neg() / prompts as f32
+            }
+            Self::CrossEntropy => {
+                let mut others = vec![FAR_BELOW; prompts * vocabulary];
+                for (row, expected) in others.chunks_exact_mut(vocabulary).zip(judge.expected()) {
                     expected.iter().for_each(|&token| row[token as usize] = 0.0);
                 }
-                let shape = [judge.expected().len(), vocabulary];
-                Tensor::from_data(TensorData::new(mask, shape), device)
-            }
-        };
-        Self { loss, tokens }
-    }
-
-    /// The mean over the prompts, of logits `[prompts, vocabulary]`.
-    pub(super) fn mean(&self, logits: Tensor<Autodiff<C>, 2>) -> Tensor<Autodiff<C>, 1> {
-        let tokens = Tensor::from_inner(self.tokens.clone());
-        let prompts = logits.dims()[0] as f32;
-        match self.loss {
-            Loss::LogitDiff => (logits * tokens).sum().neg() / prompts,
-            Loss::CrossEntropy => {
-                let log_probs = log_softmax(logits, 1) + tokens;
+                let others = Tensor::from_data(TensorData::new(others, [prompts, vocabulary]), &device);
+                let log_probs = log_softmax(logits, 1) + others;
                 // log Σ e^x less the largest x, through which no gradient needs to go.
                 let largest = log_probs.clone().detach().max_dim(1);
                 let sum = (log_probs - largest.clone()).exp().sum_dim(1).log() + largest;
-                sum.sum().neg() / prompts
+                sum.sum().neg() / prompts as f32
             }
         }
     }

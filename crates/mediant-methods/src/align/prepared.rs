@@ -2,7 +2,7 @@ use mediant_lm::{Batch, HookPoint, Hooks, Model, State};
 use mediant_tensor::random::{permutation, stream};
 use mediant_tensor::{Compute, Tensor};
 
-use super::loss::{Expected, Loss};
+use super::loss::Loss;
 use crate::interchange::Judge;
 use crate::sweep::up_to;
 use crate::{Error, Pairs, Result};
@@ -37,7 +37,8 @@ pub(super) struct Prepared<C: Compute> {
     pub(super) state: State<C>,
     /// The activation of the counterfactuals, `[rows, units, width]`.
     pub(super) source: Tensor<C, 3>,
-    pub(super) expected: Expected<C>,
+    pub(super) judge: Judge,
+    pub(super) loss: Loss,
 }
 
 /// All prompts in batches. Which prompts make up one is drawn once, so that what lies before the hook point is computed once. `each` hears of every
@@ -64,10 +65,9 @@ pub(super) fn prepared<C: Compute, E: From<Error>>(
         let pair = pairs.batch::<C>(range.clone(), model.config(), &model.device())?;
         let prompts: Vec<_> = places[range].iter().map(|&place| pairs.prompts()[place].clone()).collect();
         let judge = Judge::of(&pairs, &prompts)?;
-        let expected = Expected::new(training.loss, &judge, model.config().vocab_size, &model.device());
         let source = activation(model, pair.corrupted()?, point)?;
         let state = up_to(model, &pair.clean, point)?;
-        all.push(Prepared { batch: pair.clean, state, source, expected });
+        all.push(Prepared { batch: pair.clean, state, source, judge, loss: training.loss });
         each()?;
     }
     Ok(all)
