@@ -13,6 +13,7 @@ use parquet::arrow::ArrowWriter;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
 use crate::kinds::activations::{ActivationsReader, INDEX};
+use crate::kinds::directions::DIRECTIONS;
 use crate::read::{Artifact, Vectors};
 use crate::write::{properties, vector_field};
 
@@ -63,6 +64,7 @@ fn main_table(kind: Kind) -> &'static str {
         Kind::Tokens => "sequences",
         Kind::Prompts => "prompts",
         Kind::Labels => "labels",
+        Kind::Directions => DIRECTIONS,
         Kind::Effects => "effects",
         Kind::Scores => "scores",
         Kind::Metrics => "metrics",

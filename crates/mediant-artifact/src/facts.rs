@@ -27,6 +27,8 @@ pub enum Facts {
     Activations(ActivationsFacts),
     /// Of a dictionary.
     Dictionary(DictionaryFacts),
+    /// Of directions.
+    Directions(DirectionsFacts),
     /// Effects have none.
     Effects,
     /// Scores have none.
@@ -50,6 +52,7 @@ impl Facts {
             Self::Labels => Kind::Labels,
             Self::Activations(_) => Kind::Activations,
             Self::Dictionary(_) => Kind::Dictionary,
+            Self::Directions(_) => Kind::Directions,
             Self::Effects => Kind::Effects,
             Self::Scores => Kind::Scores,
             Self::Metrics => Kind::Metrics,
@@ -102,6 +105,14 @@ impl Facts {
     pub fn dictionary(&self) -> Option<&DictionaryFacts> {
         match self {
             Self::Dictionary(facts) => Some(facts),
+            _ => None,
+        }
+    }
+
+    /// The facts of directions, if they are that.
+    pub fn directions(&self) -> Option<&DirectionsFacts> {
+        match self {
+            Self::Directions(facts) => Some(facts),
             _ => None,
         }
     }
@@ -244,6 +255,9 @@ pub struct PromptsFacts {
     pub prepend_bos: bool,
     /// Whether there are wrong answers to every prompt, where that is known.
     pub wrong: Option<bool>,
+    /// Names of the causal variables that versions of the prompts may have, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variables: Option<Vec<String>>,
 }
 
 /// The facts of activations.
@@ -291,6 +305,28 @@ pub struct DictionaryFacts {
     /// How every vector is normalised by itself before it is encoded, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_norm: Option<String>,
+}
+
+/// The facts of directions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectionsFacts {
+    /// Whether the first r vectors of a subspace are its subspace of rank r, where that is known.
+    pub nested: Option<bool>,
+    /// The subspaces, in order, where they are known.
+    pub subspaces: Option<Vec<SubspaceFact>>,
+}
+
+/// A subspace of the activations at a hook point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubspaceFact {
+    /// The hook point and its shape.
+    pub hook: HookFact,
+    /// The positions, as pipelines write them, in JSON.
+    pub positions: String,
+    /// Number of its vectors, where it is known.
+    pub rank: Option<usize>,
 }
 
 /// The facts of a table.

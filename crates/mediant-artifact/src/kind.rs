@@ -25,6 +25,8 @@ pub enum Kind {
     Activations,
     /// A sparse dictionary: a sparse autoencoder or a transcoder.
     Dictionary,
+    /// Directions and subspaces of activations.
+    Directions,
     /// What an intervention does to a metric, for each example and mediator.
     Effects,
     /// Effects over all examples, for each mediator.
@@ -39,7 +41,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Model,
         Self::Tokenizer,
         Self::Tokens,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Labels,
         Self::Activations,
         Self::Dictionary,
+        Self::Directions,
         Self::Effects,
         Self::Scores,
         Self::Metrics,
@@ -64,6 +67,7 @@ impl Kind {
             Self::Labels => "labels",
             Self::Activations => "activations",
             Self::Dictionary => "dictionary",
+            Self::Directions => "directions",
             Self::Effects => "effects",
             Self::Scores => "scores",
             Self::Metrics => "metrics",
@@ -88,6 +92,7 @@ impl Kind {
             Self::Dictionary => {
                 "a sparse autoencoder or transcoder: configuration, tensors, training curve; one row is a tensor or a step"
             }
+            Self::Directions => "orthonormal bases of subspaces of activations; one row is a vector",
             Self::Effects => {
                 "a metric of the clean, the counterfactual and the patched run; one row is an example and a mediator"
             }

@@ -62,12 +62,13 @@ pub use digest::Digest;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use facts::{
-    ActivationsFacts, DictionaryFacts, Facts, HookFact, ModelFacts, ModelTokenizer, PromptsFacts, TableFacts,
-    TokenizerFacts, TokensFacts,
+    ActivationsFacts, DictionaryFacts, DirectionsFacts, Facts, HookFact, ModelFacts, ModelTokenizer, PromptsFacts,
+    SubspaceFact, TableFacts, TokenizerFacts, TokensFacts,
 };
 pub use kind::Kind;
 pub use kinds::activations::{ActivationsIndex, ActivationsMeta, ActivationsReader, ActivationsWriter};
 pub use kinds::dictionary::{CurveRow, DictionaryMeta, DictionaryReader, DictionaryWriter};
+pub use kinds::directions::{DirectionRow, DirectionsMeta, read_directions, subspaces, write_directions};
 pub use kinds::effects::{Contrast, Effect, EffectBatches, Effects, EffectsMeta, EffectsWriter, Example};
 pub use kinds::labels::{LabelRow, Labels, LabelsMeta, LabelsWriter};
 pub use kinds::mediator::{Budget, Mediator};

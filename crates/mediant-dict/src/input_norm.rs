@@ -68,6 +68,11 @@ impl InputNorm {
         });
     }
 
+    /// What a vector made of x is multiplied by when it is brought back.
+    pub(crate) fn factor(self, x: &[f32]) -> f32 {
+        self.of(x).factor
+    }
+
     fn of(self, x: &[f32]) -> Affine {
         let width = x.len() as f64;
         match self {

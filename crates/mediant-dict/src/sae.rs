@@ -190,6 +190,22 @@ impl Sae {
         made
     }
 
+    /// What one more of a latent's code adds to the reconstruction of any of the vectors `x`, `[rows, d_in]`: a vector for each of these latents,
+    /// `[latents, d_out]`, times a number a row.
+    pub fn effects(&self, latents: &[usize], x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let d_out = self.weights.d_out;
+        let mut vectors = Vec::with_capacity(latents.len() * d_out);
+        for &latent in latents {
+            let row = &self.weights.w_dec[latent * d_out..(latent + 1) * d_out];
+            let norm = match (self.activation, &self.norms) {
+                (Activation::TopAfa, _) | (_, None) => 1.0,
+                (_, Some(norms)) => norms[latent],
+            };
+            vectors.extend(row.iter().map(|x| x / norm));
+        }
+        (vectors, x.chunks(self.weights.d_in).map(|x| self.input_norm.factor(x)).collect())
+    }
+
     /// What is made of `x`, `[rows, d_in]`: `[rows, d_out]`.
     pub fn reconstruct(&self, x: &[f32]) -> Vec<f32> {
         let mut out = self.decode(&self.encode(x), x);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mediant_artifact::{
-    ActivationsFacts, DictionaryFacts, Facts, ModelFacts, PromptsFacts, TableFacts, TokenizerFacts, TokensFacts,
+    ActivationsFacts, DictionaryFacts, DirectionsFacts, Facts, ModelFacts, PromptsFacts, TableFacts, TokenizerFacts,
+    TokensFacts,
 };
 
 /// The facts of everything connected to a stage, by port.
@@ -72,6 +73,11 @@ impl InputFacts {
     /// The dictionary at a port.
     pub fn dictionary(&self, port: &str) -> Option<&DictionaryFacts> {
         self.one(port)?.dictionary()
+    }
+
+    /// The directions at a port.
+    pub fn directions(&self, port: &str) -> Option<&DirectionsFacts> {
+        self.one(port)?.directions()
     }
 
     /// The table at a port.

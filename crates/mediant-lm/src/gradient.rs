@@ -32,6 +32,20 @@ impl<'m, C: Compute> Differentiable<'m, C> {
         Ok(Self { model, untracked: model.untracked()? })
     }
 
+    /// The logits `[sequences, vocabulary]` of the last positions, of a pass that goes on from `state` through `hooks`, whose edits may hold
+    /// what gradients are wanted of. Only what depends on that is kept for the way back.
+    ///
+    /// # Errors
+    /// As [`Model::logits_from`].
+    pub fn logits(
+        &self,
+        batch: &Batch<C>,
+        state: State<C>,
+        hooks: Hooks<'_, Autodiff<C>>,
+    ) -> Result<Tensor<Autodiff<C>, 2>> {
+        self.untracked.logits_from(&batch.lifted(), lifted(state), Rows::Last, hooks)
+    }
+
     /// The metric of each sequence, on a pass that goes on from `state` and has other activations `[rows, units, width]` put in the place of
     /// those at the `replaced` points. `reader` gets, in no particular order, the activation at
     /// each of `points` and the gradient of the metric with respect to it; sequences do not see each other, so the gradient
@@ -138,20 +152,28 @@ fn piece(point: HookPoint, first: usize, layers: usize) -> usize {
     }
 }
 
+/// The state in the backend with gradients, none of which are wanted.
+fn lifted<C: Compute>(state: State<C>) -> State<Autodiff<C>> {
+    match state {
+        State::Start => State::Start,
+        State::Block { layer, resid } => State::Block { layer, resid: Tensor::from_inner(resid) },
+        State::Heads { layer, resid, z } => {
+            State::Heads { layer, resid: Tensor::from_inner(resid), z: Tensor::from_inner(z) }
+        }
+        State::Mid { layer, resid, beside } => {
+            State::Mid { layer, resid: Tensor::from_inner(resid), beside: beside.map(Tensor::from_inner) }
+        }
+    }
+}
+
 /// The state in the backend with gradients, and the residual stream in it if that is where a block begins.
 fn tracked<C: Compute>(state: State<C>) -> (State<Autodiff<C>>, Option<Tensor<Autodiff<C>, 2>>) {
     match state {
-        State::Start => (State::Start, None),
         State::Block { layer, resid } => {
             let resid = Tensor::from_inner(resid).require_grad();
             (State::Block { layer, resid: resid.clone() }, Some(resid))
         }
-        State::Heads { layer, resid, z } => {
-            (State::Heads { layer, resid: Tensor::from_inner(resid), z: Tensor::from_inner(z) }, None)
-        }
-        State::Mid { layer, resid, beside } => {
-            (State::Mid { layer, resid: Tensor::from_inner(resid), beside: beside.map(Tensor::from_inner) }, None)
-        }
+        other => (lifted(other), None),
     }
 }
 

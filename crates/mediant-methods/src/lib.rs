@@ -4,11 +4,13 @@
 //! - [`compare`]: metrics of many instances side by side.
 //! - [`bootstrap`]: intervals of any metric that is computed from sums.
 //! - [`corpus_loss`], [`calibration`], [`divergence`], [`sinks`]: how well models predict a corpus, and how they differ.
+//! - [`subspace`]: directions and subspaces of activations; [`interchange`]: prompts with features of their counterfactuals; [`align`]: both, trained.
 //! - [`direct_effect`], [`linearity`], [`entropy_neurons`]: what LayerNorm does to three methods of interpretation.
 //! - [`Pairs`], [`Metric`], [`Recorder`]: prompts beside their counterfactuals, what is measured of the answers, and effects on
 //!   their way to scores. The methods that make effects are built of these.
 
 mod agreement;
+pub mod align;
 mod attribution;
 pub mod bootstrap;
 pub mod calibration;
@@ -23,6 +25,7 @@ pub mod entropy_neurons;
 mod error;
 pub mod features;
 mod groups;
+pub mod interchange;
 mod intervene;
 mod knockout;
 mod lens;
@@ -40,10 +43,12 @@ pub mod sae_eval;
 mod sink;
 pub mod sinks;
 mod splice;
+mod split;
 pub mod stability;
 pub mod standings;
 mod steer;
 mod stream;
+pub mod subspace;
 mod sweep;
 mod targets;
 mod trace;
@@ -64,6 +69,7 @@ pub use path::{Paths, Receiver, Sender, path_patch, reaches};
 pub use record::{About, Recorder};
 pub use sink::Sink;
 pub use splice::SaeSplice;
+pub use split::split;
 pub use steer::{Change, Steering, at_hook, difference_of_means, direction_length, steer, unembedding_difference};
 pub use stream::Streamed;
 pub use targets::{By, Target, kind, layer, misfit, targets, usual_division};

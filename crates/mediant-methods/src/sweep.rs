@@ -119,7 +119,12 @@ pub(crate) fn up_to<C: Compute>(model: &Model<C>, batch: &Batch<C>, point: HookP
 }
 
 /// From a state to the one before a hook point.
-fn advance<C: Compute>(model: &Model<C>, batch: &Batch<C>, state: State<C>, point: HookPoint) -> Result<State<C>> {
+pub(crate) fn advance<C: Compute>(
+    model: &Model<C>,
+    batch: &Batch<C>,
+    state: State<C>,
+    point: HookPoint,
+) -> Result<State<C>> {
     // Embeddings lie before every place that can be kept.
     if point <= HookPoint::PosEmbed {
         return Ok(State::Start);
@@ -149,7 +154,7 @@ pub(crate) fn share(place: Place, layers: usize) -> f64 {
 }
 
 /// A device's yes or no.
-trait Truth {
+pub(crate) trait Truth {
     fn holds(self) -> bool;
 }
 

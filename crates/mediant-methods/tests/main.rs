@@ -5,12 +5,16 @@
 #[path = "suite/support.rs"]
 mod support;
 
+#[path = "suite/align.rs"]
+mod align;
 #[path = "suite/attribution.rs"]
 mod attribution;
 #[path = "suite/experiments.rs"]
 mod experiments;
 #[path = "suite/features.rs"]
 mod features;
+#[path = "suite/interchange.rs"]
+mod interchange;
 #[path = "suite/lens.rs"]
 mod lens;
 #[path = "suite/mediators.rs"]

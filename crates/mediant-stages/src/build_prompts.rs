@@ -160,6 +160,14 @@ impl Config {
         names
     }
 
+    /// Names of the causal variables that some version may have.
+    fn variables(&self) -> Vec<String> {
+        match self.task {
+            Some(task) => task.prompts().variables().iter().map(|&name| name.to_owned()).collect(),
+            None => self.columns().variables,
+        }
+    }
+
     /// Whether there are wrong answers to every prompt. A list in a file may be empty in some row.
     fn wrong(&self) -> Option<bool> {
         match self.task {
@@ -314,6 +322,7 @@ impl Stage for BuildPrompts {
             prompts: config.task.map(|_| config.n.unwrap_or(PROMPTS)),
             prepend_bos: config.prepend_bos,
             wrong: config.wrong(),
+            variables: Some(config.variables()),
         };
         Ok(vec![("prompts".to_owned(), Facts::Prompts(facts))])
     }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use indexmap::IndexMap;
-use mediant_artifact::{Facts, Kind, MetricRow, TableFacts, TableMeta, write_metrics, write_table};
+use mediant_artifact::{
+    DirectionsFacts, Facts, Kind, MetricRow, TableFacts, TableMeta, write_directions, write_metrics, write_table,
+};
 use mediant_engine::{
     Docs, InputFacts, MemberInput, Output, Ports, Problems, RunContext, Source, SourceKind, SourcePaths, Stage,
     StageError,
@@ -19,6 +21,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::own_directions::{own_directions, own_meta};
 use crate::table::{self, Cell};
 
 /// The stage.
@@ -50,6 +53,8 @@ enum OutputKind {
     Table,
     /// Columns `name` and `value`; `unit`, `n`, `low`, `high`, `split` if there are any.
     Metrics,
+    /// Orthonormal bases of subspaces: columns `hook` and `vector`; `positions`, `rank`, `index`, `value` if there are any.
+    Directions,
 }
 
 impl OutputKind {
@@ -57,6 +62,7 @@ impl OutputKind {
         match self {
             Self::Table => Kind::Table,
             Self::Metrics => Kind::Metrics,
+            Self::Directions => Kind::Directions,
         }
     }
 }
@@ -67,7 +73,9 @@ The program is started without a shell in an empty folder. It finds its inputs a
 `MEDIANT_FILES`: `MEDIANT_INPUTS` holds for each port a list of `{path, labels, name}`, so that a port which collects \
 axes is readable too. Each input is a folder with `manifest.json` and Parquet files.\n\n\
 Into an output's folder it writes one or more `.parquet` files with the same columns (taken in the order of their \
-names) or one `rows.jsonl` (an object a line, values flat). What it prints goes to the run's log. An exit code other \
+names) or one `rows.jsonl` (an object a line, values flat). Of `directions` every row is a vector of length 1 at a `hook`, in a \
+list or fixed-size list of numbers; rows of one `hook`, `positions` (JSON as in a pipeline, \
+`all` if there is no such column) and `rank` are the orthonormal basis of one subspace, in order. What it prints goes to the run's log. An exit code other \
 than 0 fails the stage.\n\n\
 The key holds the arguments, the environment set here, and the content of the declared files; the programs that `argv` \
 names by a bare name, and files that are not declared, are not in it.\n\n\
@@ -154,6 +162,7 @@ impl Stage for Command {
         let facts = |kind: OutputKind| match kind {
             OutputKind::Table => Facts::Table(TableFacts { columns: None }),
             OutputKind::Metrics => Facts::Metrics,
+            OutputKind::Directions => Facts::Directions(DirectionsFacts { nested: Some(false), subspaces: None }),
         };
         Ok(config.outputs.iter().map(|(name, kind)| (name.clone(), facts(*kind))).collect())
     }
@@ -183,6 +192,10 @@ impl Stage for Command {
                 OutputKind::Metrics => {
                     let rows = metric_rows(&batches).map_err(|error| error.context(format!("output `{name}`")))?;
                     write_metrics(writer, &rows)?;
+                }
+                OutputKind::Directions => {
+                    let rows = own_directions(&batches).map_err(|error| error.context(format!("output `{name}`")))?;
+                    write_directions(writer, own_meta(), &rows)?;
                 }
             }
         }

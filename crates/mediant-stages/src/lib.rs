@@ -4,6 +4,7 @@
 mod ablate;
 mod activation_patching;
 mod against;
+mod aligning;
 mod attention_knockout;
 mod attention_sinks;
 mod attribution_patching;
@@ -18,6 +19,7 @@ mod compare;
 mod compare_mediators;
 mod corpus_input;
 mod device;
+mod difference_of_means;
 mod direct_logit_attribution;
 mod direction;
 mod divergence;
@@ -36,6 +38,7 @@ mod finetuning;
 mod generate;
 mod generate_corpus;
 mod integrated_gradients;
+mod interchange;
 mod intervene;
 mod interventions;
 mod lm_training;
@@ -47,7 +50,9 @@ mod measuring;
 mod mediators;
 mod model_input;
 mod named;
+mod own_directions;
 mod path_patching;
+mod pca;
 mod prompts_input;
 mod random_weights;
 mod remove_layernorm;
@@ -55,12 +60,17 @@ mod sae_input;
 mod sae_stability;
 mod score_agreement;
 mod search_mediator;
+mod sites;
 mod sparse_probing;
 mod steer;
+mod subspaces;
 mod synth_sae_bench;
 mod table;
 mod tokenize;
+mod train_das;
 mod train_lm;
+mod train_mask;
+mod train_probe;
 mod train_sae;
 mod train_tokenizer;
 mod vocabulary;
@@ -90,6 +100,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(command::Command)
             .with(compare::Compare)
             .with(compare_mediators::CompareMediators)
+            .with(difference_of_means::DifferenceOfMeans)
             .with(direct_logit_attribution::DirectLogitAttribution)
             .with(divergence::Divergence)
             .with(dla_vs_direct_effect::DlaVsDirectEffect)
@@ -106,12 +117,14 @@ pub fn catalogue() -> &'static Catalogue {
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
+            .with(interchange::Interchange)
             .with(intervene::Intervene)
             .with(ln_stats::LnStats)
             .with(load_model::LoadModel)
             .with(load_sae::LoadSae)
             .with(logit_lens::LogitLens)
             .with(path_patching::PathPatching)
+            .with(pca::Pca)
             .with(random_weights::RandomWeights)
             .with(remove_layernorm::RemoveLayernorm)
             .with(sae_stability::SaeStability)
@@ -122,7 +135,10 @@ pub fn catalogue() -> &'static Catalogue {
             .with(synth_sae_bench::SynthSaeBench)
             .with(table::Table)
             .with(tokenize::Tokenize)
+            .with(train_das::TrainDas)
             .with(train_lm::TrainLm)
+            .with(train_mask::TrainMask)
+            .with(train_probe::TrainProbe)
             .with(train_sae::TrainSae)
             .with(train_tokenizer::TrainTokenizer)
     })

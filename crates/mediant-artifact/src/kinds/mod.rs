@@ -2,6 +2,7 @@
 
 pub(crate) mod activations;
 pub(crate) mod dictionary;
+pub(crate) mod directions;
 pub(crate) mod effects;
 pub(crate) mod labels;
 pub(crate) mod mediator;

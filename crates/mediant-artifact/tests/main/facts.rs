@@ -1,8 +1,8 @@
 //! Facts and small values travel as JSON.
 
 use mediant_artifact::{
-    ActivationsFacts, DType, Digest, Facts, HookFact, Kind, ModelFacts, ModelTokenizer, NormFacts, Processing,
-    PromptsFacts, TableFacts, TokensFacts,
+    ActivationsFacts, DType, Digest, DirectionsFacts, Facts, HookFact, Kind, ModelFacts, ModelTokenizer, NormFacts,
+    Processing, PromptsFacts, SubspaceFact, TableFacts, TokensFacts,
 };
 
 fn model() -> ModelFacts {
@@ -43,6 +43,7 @@ fn facts_survive_json() {
             prompts: Some(3),
             prepend_bos: true,
             wrong: None,
+            variables: None,
         }),
         Facts::Tokens(TokensFacts {
             tokenizer: None,
@@ -57,6 +58,14 @@ fn facts_survive_json() {
             dtype: DType::BF16,
             rows: Some(7),
             model: Some(Box::new(model())),
+        }),
+        Facts::Directions(DirectionsFacts {
+            nested: Some(true),
+            subspaces: Some(vec![SubspaceFact {
+                hook: model().hooks[0].clone(),
+                positions: "\"last\"".to_owned(),
+                rank: None,
+            }]),
         }),
         Facts::Table(TableFacts { columns: Some(vec!["a".to_owned()]) }),
     ];

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod digests;
+mod directions;
 mod effects;
 mod export;
 mod facts;

@@ -88,6 +88,19 @@ impl PromptTask {
         }
     }
 
+    /// The causal variables whose values its versions name; some versions lack some.
+    #[must_use]
+    pub const fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Ioi => &["indirect_object", "order", "subject"],
+            Self::GreaterThan => &["century", "event", "start"],
+            Self::Agreement => &["attractor_number", "condition", "subject", "subject_number"],
+            Self::Pronoun => &["condition", "gender", "subject"],
+            Self::Capitals => &["capital", "country"],
+            Self::Induction => &["copied", "period", "previous"],
+        }
+    }
+
     /// Whether its sentences are of the grammar, so that some of its words and templates are held out.
     #[must_use]
     pub const fn has_splits(self) -> bool {

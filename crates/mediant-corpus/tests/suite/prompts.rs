@@ -59,6 +59,7 @@ proptest! {
                 let names = |version: &VersionText| version.marks.iter().map(|mark| mark.name).collect::<BTreeSet<_>>();
                 prop_assert_eq!(names(version), names(clean));
                 prop_assert!(options.task.marks().iter().all(|name| names(version).contains(name)));
+                prop_assert!(version.variables.iter().all(|(name, _)| options.task.variables().contains(name)));
                 // The texts between the marks are the same.
                 let between = |version: &VersionText| {
                     let mut marks = version.marks.clone();

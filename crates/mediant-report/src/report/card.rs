@@ -239,7 +239,13 @@ impl Seen {
                     *ends = (ends.0.min(row.n), ends.1.max(row.n));
                 }
             }
-            Kind::Tokenizer | Kind::Labels | Kind::Activations | Kind::Effects | Kind::Files | Kind::Table => {}
+            Kind::Tokenizer
+            | Kind::Labels
+            | Kind::Activations
+            | Kind::Directions
+            | Kind::Effects
+            | Kind::Files
+            | Kind::Table => {}
         }
         Ok(())
     }

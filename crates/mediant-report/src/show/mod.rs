@@ -1,6 +1,7 @@
 //! What an artifact is: its description, tables, first rows and statistics.
 
 mod dictionary;
+mod directions;
 pub(crate) mod effects;
 pub(crate) mod heat;
 mod metrics;
@@ -46,6 +47,7 @@ pub fn main_table(kind: Kind) -> &'static str {
         Kind::Prompts => "prompts",
         Kind::Labels => "labels",
         Kind::Activations => "index",
+        Kind::Directions => "directions",
         Kind::Effects => "effects",
         Kind::Scores => "scores",
         Kind::Metrics => "metrics",
@@ -92,6 +94,7 @@ pub fn show(artifact: &Artifact, title: &str, options: &ShowOptions<'_>) -> Resu
         }
         Kind::Activations => vectors::show(artifact, options.head, &mut page)?,
         Kind::Dictionary => dictionary::show(artifact, &mut page)?,
+        Kind::Directions => directions::show(artifact, &mut page)?,
         Kind::Effects => effects::show(artifact, options.head, &mut page)?,
         Kind::Scores => scores::show(artifact, options.metrics, &mut page)?,
         Kind::Metrics => {

@@ -8,10 +8,10 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema};
 use mediant_artifact::{
     ActivationsMeta, ActivationsWriter, Artifact, ArtifactWriter, Contrast, CurveRow, DType, DictionaryMeta,
-    DictionaryWriter, Digest, Effect, EffectsMeta, EffectsWriter, Example, FilesMeta, HookFact, Kind, LabelRow,
-    LabelsWriter, Mediator, MetricRow, ModelMeta, ModelWriter, Norms, Processing, Prompt, ScoreRow, ScoresMeta,
-    Sequence, TableMeta, TokensMeta, TokensWriter, Version, write_files, write_metrics, write_prompts, write_scores,
-    write_table, write_tokenizer,
+    DictionaryWriter, Digest, DirectionRow, DirectionsMeta, Effect, EffectsMeta, EffectsWriter, Example, FilesMeta,
+    HookFact, Kind, LabelRow, LabelsWriter, Mediator, MetricRow, ModelMeta, ModelWriter, Norms, Processing, Prompt,
+    ScoreRow, ScoresMeta, Sequence, TableMeta, TokensMeta, TokensWriter, Version, write_directions, write_files,
+    write_metrics, write_prompts, write_scores, write_table, write_tokenizer,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -323,6 +323,35 @@ pub(super) fn scores(values: impl IntoIterator<Item = (Mediator, f64)>) -> Made 
     })
 }
 
+/// A subspace of rank 2 and one of rank 1.
+pub(super) fn directions() -> Made {
+    let row = |positions: &str, rank, index, value, vector: [f32; 2]| DirectionRow {
+        hook: "blocks.0.hook_resid_post".to_string(),
+        positions: positions.to_string(),
+        rank,
+        index,
+        value: Some(value),
+        vector: vector.to_vec(),
+    };
+    let rows = [
+        row("\"last\"", 2, 0, 0.75, [0.6, 0.8]),
+        row("\"last\"", 2, 1, 0.25, [0.8, -0.6]),
+        row("{\"span\":\"s2\"}", 1, 0, 0.5, [1.0, 0.0]),
+    ];
+    let meta = DirectionsMeta {
+        method: "pca".to_string(),
+        nested: true,
+        value: Some("explained_variance".to_string()),
+        model: Some(Digest::of(b"model")),
+        settings: BTreeMap::from([("centred".to_string(), "true".to_string())]),
+        passes: 1.5,
+        ..DirectionsMeta::default()
+    };
+    make(Kind::Directions, |writer| {
+        write_directions(writer, meta, &rows).unwrap();
+    })
+}
+
 /// One artifact of every kind.
 pub(super) fn all() -> Vec<Made> {
     vec![
@@ -333,6 +362,7 @@ pub(super) fn all() -> Vec<Made> {
         labels(),
         activations(),
         dictionary(),
+        directions(),
         effects(),
         scores([(head(0, 0), 1.0)]),
         metrics(&[]),

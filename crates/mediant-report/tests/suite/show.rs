@@ -32,6 +32,7 @@ fn every_kind() {
         assert_snapshot!("show_labels", page(&artifacts::labels(), &PLAIN));
         assert_snapshot!("show_activations", page(&artifacts::activations(), &PLAIN));
         assert_snapshot!("show_dictionary", page(&artifacts::dictionary(), &PLAIN));
+        assert_snapshot!("show_directions", page(&artifacts::directions(), &PLAIN));
         assert_snapshot!("show_table", page(&artifacts::table(), &PLAIN));
     });
 }

@@ -89,6 +89,7 @@ impl Workshop {
             prompts: Some(6),
             prepend_bos: false,
             wrong: Some(true),
+            variables: None,
         };
         workshop.keep("prompts", Facts::Prompts(facts));
 

@@ -21,4 +21,5 @@ mod staleness;
 mod standings;
 mod synth;
 mod transcoders;
+mod variables;
 mod wrong;

@@ -61,6 +61,8 @@ pub enum Contrast {
     LostOfClean,
     /// A contribution to the clean value.
     Share,
+    /// No effects: a trained mask, over 1.
+    Mask,
 }
 
 impl Contrast {
@@ -71,6 +73,7 @@ impl Contrast {
             Self::Lost => "(clean − patched) / (clean − counterfactual)",
             Self::LostOfClean => "(clean − patched) / |clean|",
             Self::Share => "patched / clean",
+            Self::Mask => "σ(m), chosen above 0.5",
         }
     }
 
@@ -79,7 +82,7 @@ impl Contrast {
     pub fn score(self, numerator: f64, denominator: f64) -> f64 {
         match self {
             Self::LostOfClean => numerator / denominator.abs(),
-            Self::Restored | Self::Lost | Self::Share => numerator / denominator,
+            Self::Restored | Self::Lost | Self::Share | Self::Mask => numerator / denominator,
         }
     }
 

@@ -60,6 +60,7 @@ pub(crate) fn blocks(kind: Kind, members: &[Member<'_>]) -> Result<Vec<Block>> {
         | Kind::Prompts
         | Kind::Labels
         | Kind::Activations
+        | Kind::Directions
         | Kind::Files => Ok(Vec::new()),
     }
 }
