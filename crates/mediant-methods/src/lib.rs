@@ -5,6 +5,7 @@
 //! - [`bootstrap`]: intervals of any metric that is computed from sums.
 //! - [`corpus_loss`], [`calibration`], [`divergence`], [`sinks`]: how well models predict a corpus, and how they differ.
 //! - [`direct_effect`], [`linearity`], [`entropy_neurons`]: what LayerNorm does to three methods of interpretation.
+//! - [`known_circuit`]: transformers whose circuit is known by construction.
 //! - [`Pairs`], [`Metric`], [`Recorder`]: prompts beside their counterfactuals, what is measured of the answers, and effects on
 //!   their way to scores. The methods that make effects are built of these.
 
@@ -25,6 +26,7 @@ pub mod features;
 mod groups;
 mod intervene;
 mod knockout;
+pub mod known_circuit;
 mod lens;
 pub mod linearity;
 mod metric;

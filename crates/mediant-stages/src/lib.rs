@@ -36,6 +36,7 @@ mod generate_corpus;
 mod integrated_gradients;
 mod intervene;
 mod interventions;
+mod known_circuit;
 mod lm_training;
 mod ln_stats;
 mod load_model;
@@ -101,6 +102,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
             .with(intervene::Intervene)
+            .with(known_circuit::KnownCircuitStage)
             .with(ln_stats::LnStats)
             .with(load_model::LoadModel)
             .with(load_sae::LoadSae)
