@@ -11,6 +11,7 @@
 
 mod agreement;
 mod attribution;
+mod auroc;
 pub mod bootstrap;
 pub mod calibration;
 pub mod compare;
@@ -50,6 +51,7 @@ mod trace;
 
 pub use agreement::{Scored, agreement};
 pub use attribution::{Reference, Rule, Slope, attribute};
+pub use auroc::auroc;
 pub use dla::{Component, ComponentKind, attribute_logits, components};
 pub use edges::{EdgeMethod, Graph, edge_contrast, edge_effects};
 pub use error::{Error, Result};

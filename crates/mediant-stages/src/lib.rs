@@ -52,6 +52,7 @@ mod remove_layernorm;
 mod sae_input;
 mod sae_stability;
 mod score_agreement;
+mod score_auroc;
 mod sparse_probing;
 mod steer;
 mod synth_sae_bench;
@@ -111,6 +112,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(remove_layernorm::RemoveLayernorm)
             .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)
+            .with(score_auroc::ScoreAuroc)
             .with(sparse_probing::SparseProbing)
             .with(steer::Steer)
             .with(synth_sae_bench::SynthSaeBench)
