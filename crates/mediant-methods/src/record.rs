@@ -118,7 +118,7 @@ impl Recorder {
                 }
                 Contrast::Lost => (clean - patched, clean - counterfactual.ok_or_else(missing)?),
                 Contrast::LostOfClean => (clean - patched, clean),
-                Contrast::Share => (patched, clean),
+                Contrast::Share | Contrast::Truth => (patched, clean),
             };
             let sums = &mut self.sums[mediator * self.groups + self.group_of[example as usize]];
             *sums = Sums(sums.0 + above, sums.1 + below, sums.2 + 1);

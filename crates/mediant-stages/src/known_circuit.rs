@@ -142,7 +142,7 @@ impl Stage for KnownCircuitStage {
             method: Self::NAME.to_owned(),
             metric: "truth".to_owned(),
             unit: "1".to_owned(),
-            contrast: Contrast::Share,
+            contrast: Contrast::Truth,
             counterfactual: Some(RESAMPLED.to_owned()),
             passes: 0.0,
             settings: BTreeMap::from([

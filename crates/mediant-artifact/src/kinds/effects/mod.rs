@@ -61,6 +61,8 @@ pub enum Contrast {
     LostOfClean,
     /// A contribution to the clean value.
     Share,
+    /// No effects: 1 for what is of a circuit that is known, over 1.
+    Truth,
 }
 
 impl Contrast {
@@ -71,6 +73,7 @@ impl Contrast {
             Self::Lost => "(clean − patched) / (clean − counterfactual)",
             Self::LostOfClean => "(clean − patched) / |clean|",
             Self::Share => "patched / clean",
+            Self::Truth => "1 if it is of the circuit, or else 0",
         }
     }
 
@@ -79,7 +82,7 @@ impl Contrast {
     pub fn score(self, numerator: f64, denominator: f64) -> f64 {
         match self {
             Self::LostOfClean => numerator / denominator.abs(),
-            Self::Restored | Self::Lost | Self::Share => numerator / denominator,
+            Self::Restored | Self::Lost | Self::Share | Self::Truth => numerator / denominator,
         }
     }
 
