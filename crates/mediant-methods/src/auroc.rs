@@ -22,7 +22,7 @@ const READINGS: [(&str, fn(f64) -> f64); 2] = [("auroc_abs", f64::abs), ("auroc_
 /// The method `random` is the mean over 200 vectors of uniform numbers in [−1, 1), its interval their central 95 percent.
 ///
 /// # Errors
-/// [`Error::Data`] if a method has no truth or several, other mediators than its truth, or a score that is not a number; if a truth is not
+/// [`Error::Data`] if a method has no truth or several, a truth no method; if a method has other mediators than its truth, or a score that is not a number; if a truth is not
 /// of zeros and ones, or all of it the same.
 pub fn auroc(methods: &[Scored], truths: &[Scored], seed: u64) -> Result<Vec<MetricRow>> {
     let mut rows = Vec::new();
@@ -42,7 +42,10 @@ pub fn auroc(methods: &[Scored], truths: &[Scored], seed: u64) -> Result<Vec<Met
             rows.push(split.row(name, area / split.pairs(), Some(area), interval, method, seed));
         }
     }
-    for truth in truths.iter().zip(used).filter_map(|(truth, used)| used.then_some(truth)) {
+    for (truth, used) in truths.iter().zip(used) {
+        if !used {
+            return Err(Error::Data(format!("there are no scores about what the truth {} is of", called(truth))));
+        }
         rows.extend(random(truth, seed)?);
     }
     Ok(rows)

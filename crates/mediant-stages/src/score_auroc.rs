@@ -2,11 +2,13 @@
 
 use mediant_artifact::{Facts, Kind, read_scores, write_metrics};
 use mediant_engine::{
-    Docs, InputFacts, Member, Output, Port, Ports, Problems, RunContext, SourcePaths, Stage, StageError,
+    Docs, InputFacts, Member, MemberFacts, Output, Port, Ports, Problems, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_methods::{Scored, auroc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::model_input::called;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -47,7 +49,26 @@ impl Stage for ScoreAuroc {
         vec![Output::new("metrics", Kind::Metrics, "`auroc_abs` and `auroc_signed` of every method, and of `random`.")]
     }
 
-    fn infer(&self, _: &Config, _: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+    fn infer(&self, _: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        let (scores, truths) = (inputs.many("scores"), inputs.many("truth"));
+        let about =
+            |truth: &MemberFacts, scores: &MemberFacts| truth.labels.iter().all(|label| scores.labels.contains(label));
+        let mut problems = Problems::none();
+        for member in scores {
+            let found = truths.iter().filter(|truth| about(truth, member)).count();
+            if found != 1 {
+                let which = called(member, "the scores");
+                problems.push(Problems::input(
+                    "scores",
+                    format!("there are {found} truths about what {which} are of, not one"),
+                ));
+            }
+        }
+        for truth in truths.iter().filter(|truth| !scores.iter().any(|member| about(truth, member))) {
+            let which = called(truth, "the truth");
+            problems.push(Problems::input("truth", format!("there are no scores about what {which} is of")));
+        }
+        problems.finish()?;
         Ok(vec![("metrics".to_owned(), Facts::Metrics)])
     }
 
