@@ -16,7 +16,7 @@ pub(crate) static MODULAR_ADDITION: Architecture = Architecture {
     norm_eps: "",
     read,
     pieces,
-    canonical: Cow::Borrowed,
+    canonical: |name| Cow::Borrowed(name),
     buffers: &[".attn.mask"],
 };
 
