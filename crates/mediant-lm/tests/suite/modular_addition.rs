@@ -51,7 +51,7 @@ fn tensors() -> Vec<(String, Vec<usize>, Vec<f32>)> {
     }
     let filled = |(name, shape): (String, Vec<usize>)| {
         let mut values = vec![0.0; shape.iter().product()];
-        fill_normal(&mut stream(0, &name), &mut values, 0.0, 0.6);
+        fill_normal(&mut stream(0, &name), &mut values, 0.0, 0.3);
         (name, shape, values)
     };
     shapes.into_iter().map(filled).collect()
