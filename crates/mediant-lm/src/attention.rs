@@ -155,10 +155,11 @@ impl<C: Compute> Model<C> {
         Ok(join(parts.collect(), 0))
     }
 
-    /// Whether attention of this layer is more than a softmax over all earlier keys, so that its scores are written out.
+    /// Whether attention of this layer is other than a softmax over all earlier keys, so that its scores are written out.
     fn explicit(&self, layer: usize, walk: &Walk<'_, '_, C>) -> bool {
         let window = self.config.window(layer).is_some_and(|window| window < walk.batch.keys());
-        window || self.config.attention_softcap.is_some()
+        let config = &self.config;
+        window || config.attention_softcap.is_some() || !config.causal || config.softmax_share.is_some()
     }
 
     /// The attention pattern of each group `[sequences, heads, queries, keys]` where it differs from what the fused kernel
@@ -185,7 +186,11 @@ impl<C: Compute> Model<C> {
         }
         let written_out = explicit || walk.edits(scores_at);
         let softmax = |scores| if written_out { softmax(scores, 3) } else { causal_softmax(scores) };
-        let mut patterns: Vec<_> = scores.into_iter().map(softmax).collect();
+        let mixed = |pattern: Tensor<C, 4>| match self.config.softmax_share {
+            Some(share) => pattern * share + (1.0 - share),
+            None => pattern,
+        };
+        let mut patterns: Vec<_> = scores.into_iter().map(|scores| mixed(softmax(scores))).collect();
         if walk.wants(pattern_at) {
             let rows = walk.visit(pattern_at, to_rows(&patterns, keys, 0.0))?;
             if walk.edits(pattern_at) {
@@ -196,7 +201,7 @@ impl<C: Compute> Model<C> {
         Ok(patterns.into_iter().map(|pattern| used.then_some(pattern)).collect())
     }
 
-    /// Scaled and capped products of queries and keys, −∞ where the key lies after the query or before its window:
+    /// Scaled and capped products of queries and keys, −∞ where the key lies after the query (of a causal model) or before its window:
     /// `[sequences, heads, queries, keys]`.
     fn masked_scores(&self, group: &Group<C>, layer: usize) -> Tensor<C, 4> {
         let [count, queries, heads, d_head] = group.q.dims();
@@ -212,7 +217,7 @@ impl<C: Compute> Model<C> {
         let window = self.config.window(layer).unwrap_or(keys);
         let hidden = |query: usize, key: usize| {
             let position = query + keys - queries;
-            key > position || key + window <= position
+            (self.config.causal && key > position) || key + window <= position
         };
         let hidden: Vec<bool> = (0..queries).flat_map(|query| (0..keys).map(move |key| hidden(query, key))).collect();
         let hidden = Tensor::<C, 4, Bool>::from_data(TensorData::new(hidden, [1, 1, queries, keys]), &scores.device());

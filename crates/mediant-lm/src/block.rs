@@ -1,5 +1,6 @@
 //! A block's three parts, each through its hook points: up to the heads, from the heads, the MLP.
 
+use mediant_tensor::burn::tensor::activation::relu;
 use mediant_tensor::ops::{gelu, gelu_new, linear, silu_mul, swap_units};
 use mediant_tensor::{Compute, Tensor};
 
@@ -179,6 +180,7 @@ impl<C: Compute> Model<C> {
         match self.config.activation {
             Activation::GeluNew => gelu_new(x),
             Activation::Gelu => gelu(x),
+            Activation::Relu => relu(x),
             Activation::Silu => {
                 let ones = x.ones_like();
                 silu_mul(x, ones)

@@ -105,10 +105,15 @@ impl HfFolder {
         CARRIED_FILES.into_iter().filter_map(|name| file(name).transpose()).collect()
     }
 
-    /// A file beside the weights, if it exists.
+    /// A file beside the weights, if it exists; the tokenizer of a model whose tokens are numbers does.
     fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists());
-        path.map(|path| fs::read(&path).map_err(Error::io(&path))).transpose()
+        let made =
+            || (name == "tokenizer.json").then(|| self.config.architecture.tokenizer_json(&self.config)).flatten();
+        match path {
+            Some(path) => fs::read(&path).map(Some).map_err(Error::io(&path)),
+            None => Ok(made()),
+        }
     }
 
     /// Format and bytes of a tensor by its canonical name, mapped from its file.

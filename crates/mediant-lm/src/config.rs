@@ -3,7 +3,7 @@
 use mediant_artifact::Processing;
 use serde_json::Value;
 
-use crate::arch::{Architecture, BlockSlot, Fields, Piece, Slot};
+use crate::arch::{Architecture, BlockSlot, Fields, Piece, Slot, modular_addition};
 use crate::{Activation, Biases, Error, HookPoint, NormKind, NormStates, PositionKind, Result, Site, folded, stock};
 
 /// The parts of a model and their sizes. The forward pass is assembled from this alone; an architecture says how it is
@@ -44,6 +44,10 @@ pub struct LmConfig {
     pub embed_scale: Option<f32>,
     /// Factor on the products of queries and keys; mostly `1/√d_head`.
     pub attention_scale: f32,
+    /// Whether a query does not see the keys after it.
+    pub causal: bool,
+    /// `c` where attention is `c · softmax + (1 − c)` for every key (modular addition); the softmax alone without it.
+    pub softmax_share: Option<f32>,
     /// `c` of the soft cap `c · tanh(score / c)` on attention scores (Gemma 2).
     pub attention_softcap: Option<f64>,
     /// `c` of the soft cap on logits (Gemma 2).
@@ -83,6 +87,8 @@ impl LmConfig {
             positions: PositionKind::Learned,
             embed_scale: None,
             attention_scale: (1.0 / (d_head as f64).sqrt()) as f32,
+            causal: true,
+            softmax_share: None,
             attention_softcap: None,
             logit_softcap: None,
             windows: Vec::new(),
@@ -102,11 +108,15 @@ impl LmConfig {
     pub fn from_json(config: &Value) -> Result<Self> {
         let object = config.as_object().ok_or_else(|| Error::config("(whole)", "is not a JSON object"))?;
         let fields = Fields::new(object);
-        let model_type = fields.text("model_type")?;
-        if model_type == folded::MODEL_TYPE {
-            return folded::read(&fields);
-        }
-        let architecture = Architecture::of(model_type)?;
+        let architecture = if modular_addition::recognises(object) {
+            &modular_addition::MODULAR_ADDITION
+        } else {
+            let model_type = fields.text("model_type")?;
+            if model_type == folded::MODEL_TYPE {
+                return folded::read(&fields);
+            }
+            Architecture::of(model_type)?
+        };
         let mut config = (architecture.read)(&fields, architecture)?;
         if config.norm_eps == stock::EPS && !config.post_norms {
             config = config.frozen_by_epsilon(fields.mapping(stock::SCALES)?)?;
@@ -176,6 +186,18 @@ impl LmConfig {
             return Err(Error::config("window", format!("is {window}, outside 1 to {LIMIT}")));
         }
         Ok(())
+    }
+
+    /// Whether the model predicts every token from those before it.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] for a model that sees what comes next.
+    pub(crate) fn check_causal(&self) -> Result<()> {
+        if self.causal {
+            return Ok(());
+        }
+        let why = "every position of this model sees all others, the next token too: it predicts none but what follows the last";
+        Err(Error::Weights(why.to_owned()))
     }
 
     /// Columns of the packed query, key and value projection.

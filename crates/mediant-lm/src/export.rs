@@ -26,6 +26,9 @@ pub fn export(artifact: &Artifact, folder: &Path) -> Result<()> {
     let model = ModelReader::open(artifact)?;
     let config = LmConfig::of_artifact(&model.meta)?;
     let (json, tensors) = match &config.norms {
+        NormStates::Absent if config.processing == Processing::default() => {
+            (model.meta.config.clone(), stored_tensors(&model))
+        }
         NormStates::Absent => (folded::config_json(&model.meta.config, config.processing), stored_tensors(&model)),
         NormStates::Present(_) if config.processing != Processing::default() => {
             let why = "the weights of this model were processed, and the Hugging Face layout has no place for what \

@@ -193,6 +193,7 @@ impl<C: Compute> Model<C> {
     /// As [`Model::hidden`].
     pub fn losses(&self, batch: &Batch<C>, hooks: Hooks<'_, C>) -> Result<Vec<f32>> {
         const LOGITS_BYTES: usize = 64 << 20;
+        self.config.check_causal()?;
         let hidden = self.hidden(batch, hooks)?;
         let rows = batch.rows();
         let step = (LOGITS_BYTES / 4 / self.config.vocab_size).max(64);

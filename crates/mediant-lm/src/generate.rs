@@ -40,7 +40,7 @@ const TOGETHER: usize = 16;
 /// move with the text. `progress` hears how many prompts are done, and may stop the work with an error.
 ///
 /// # Errors
-/// [`Error::Tokens`] for a prompt that is empty, too long, or outside the vocabulary.
+/// [`Error::Tokens`] for a prompt that is empty, too long, or outside the vocabulary, and of a model that sees what comes next.
 pub fn generate<'e, C: Compute, E: From<Error>>(
     model: &Model<C>,
     prompts: &[Vec<i32>],
@@ -50,6 +50,7 @@ pub fn generate<'e, C: Compute, E: From<Error>>(
     hooks: impl Fn() -> Hooks<'e, C>,
     mut progress: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<Vec<Vec<i32>>, E> {
+    model.config().check_causal()?;
     let mut all = Vec::with_capacity(prompts.len());
     for prompts in prompts.chunks(TOGETHER) {
         let first = all.len();

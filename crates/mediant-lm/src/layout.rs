@@ -34,7 +34,7 @@ pub(crate) fn place(
 ) -> Result<()> {
     for (outputs, column) in runs(piece, column) {
         if piece.transposed {
-            place_transposed(piece.shape[1], dtype, bytes, outputs, parameter, width, column)?;
+            place_transposed(piece.inputs(), dtype, bytes, outputs, parameter, width, column)?;
         } else {
             let (size, columns) = (dtype.size(), outputs.len());
             for (row, from) in parameter.chunks_exact_mut(width).zip(bytes.chunks_exact(piece.width() * size)) {
@@ -82,7 +82,7 @@ pub(crate) fn cut(piece: &Piece, parameter: &[f32], width: usize, column: usize)
     let mut tensor = vec![0.0; piece.shape.iter().product()];
     for (outputs, column) in runs(piece, column) {
         if piece.transposed {
-            let inputs = piece.shape[1];
+            let inputs = piece.inputs();
             let rows = &mut tensor[outputs.start * inputs..outputs.end * inputs];
             for (index, tile) in rows.chunks_mut(TILE * inputs).enumerate() {
                 let outputs = tile.len() / inputs;

@@ -70,7 +70,7 @@ impl FromStr for NormSite {
 pub enum NormStates {
     /// There are norms: those listed divide by this positive number, the others by the scale that they compute.
     Present(BTreeMap<NormSite, f32>),
-    /// There are none: they are part of the weights.
+    /// There are none: they are part of the weights, or never were.
     Absent,
 }
 
@@ -132,8 +132,12 @@ impl LmConfig {
     /// With other states of the norms, as an artifact records them.
     pub(crate) fn with_norms(self, norms: &Norms) -> Result<Self> {
         let norms = match norms {
+            Norms::Live | Norms::Frozen(_) if !self.has_norms() => {
+                return Err(Error::Weights("this model never had norms".to_owned()));
+            }
             Norms::Live => NormStates::default(),
             Norms::Frozen(scales) => self.frozen_at(scales.iter().map(|(name, scale)| (name.as_str(), *scale)))?,
+            Norms::Absent if !self.has_norms() => NormStates::Absent,
             Norms::Absent if self.processing.fold_ln && !self.post_norms => NormStates::Absent,
             Norms::Absent => {
                 return Err(Error::Weights("a model cannot be without norms that its weights do not hold".to_owned()));

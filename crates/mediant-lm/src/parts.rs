@@ -33,6 +33,8 @@ pub enum Activation {
     Gelu,
     /// `x · sigmoid(x)`.
     Silu,
+    /// `max(x, 0)`.
+    Relu,
 }
 
 /// Which projections have a bias.

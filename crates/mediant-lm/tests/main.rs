@@ -12,6 +12,7 @@ mod suite {
     mod hostile;
     mod hostile_configs;
     mod invariance;
+    mod modular_addition;
     mod norms;
     mod processing;
     mod prompts;

@@ -6,12 +6,14 @@
 //! - [`corpus_loss`], [`calibration`], [`divergence`], [`sinks`]: how well models predict a corpus, and how they differ.
 //! - [`subspace`]: directions and subspaces of activations; [`interchange`]: prompts with features of their counterfactuals; [`align`]: both, trained.
 //! - [`direct_effect`], [`linearity`], [`entropy_neurons`]: what LayerNorm does to three methods of interpretation.
+//! - [`known_circuit`]: transformers whose circuit is known by construction.
 //! - [`Pairs`], [`Metric`], [`Recorder`]: prompts beside their counterfactuals, what is measured of the answers, and effects on
 //!   their way to scores. The methods that make effects are built of these.
 
 mod agreement;
 pub mod align;
 mod attribution;
+mod auroc;
 pub mod bootstrap;
 pub mod calibration;
 pub mod compare;
@@ -28,6 +30,7 @@ mod groups;
 pub mod interchange;
 mod intervene;
 mod knockout;
+pub mod known_circuit;
 mod lens;
 pub mod linearity;
 pub mod mediators;
@@ -55,6 +58,7 @@ mod trace;
 
 pub use agreement::{Scored, agreement};
 pub use attribution::{Reference, Rule, Slope, attribute};
+pub use auroc::auroc;
 pub use dla::{Component, ComponentKind, attribute_logits, components};
 pub use edges::{EdgeMethod, Graph, edge_contrast, edge_effects};
 pub use error::{Error, Result};

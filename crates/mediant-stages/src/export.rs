@@ -238,7 +238,7 @@ embedding and unembedding are two matrices. Stock code has no such model, so the
 `model_type: mediant_folded`, the model's own config under `base`; `model.safetensors` in float32 with projections stored [in, out]: `embed.weight`, \
 `pos_embed.weight`, `blocks.0.attn.qkv.weight` (queries, keys, values side by side), `blocks.0.attn.qkv.bias`, `blocks.0.attn.out.weight`, \
 `blocks.0.mlp.up.weight`, `blocks.0.mlp.down.weight`, …, `unembed.weight` [vocabulary, d_model], `unembed.bias`. Each part reads the residual stream as it is: \
-`x W + b`.
+`x W + b`. A model that never had norms (modular addition, see `load_model`) is written as it came.
 
 **Where the files are.** The output is a folder of plain files in the store: complete or not there at all, and never changed. A `uses: command` \
 stage that has it as an input finds the files in the folder it is given, `mediant status` names the folder, and `mediant export FILE STAGE DIR` \

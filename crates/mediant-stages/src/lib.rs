@@ -41,6 +41,7 @@ mod integrated_gradients;
 mod interchange;
 mod intervene;
 mod interventions;
+mod known_circuit;
 mod lm_training;
 mod ln_stats;
 mod load_model;
@@ -59,6 +60,7 @@ mod remove_layernorm;
 mod sae_input;
 mod sae_stability;
 mod score_agreement;
+mod score_auroc;
 mod search_mediator;
 mod sites;
 mod sparse_probing;
@@ -119,6 +121,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(integrated_gradients::IntegratedGradients)
             .with(interchange::Interchange)
             .with(intervene::Intervene)
+            .with(known_circuit::KnownCircuitStage)
             .with(ln_stats::LnStats)
             .with(load_model::LoadModel)
             .with(load_sae::LoadSae)
@@ -130,6 +133,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(sae_stability::SaeStability)
             .with(score_agreement::ScoreAgreement)
             .with(search_mediator::SearchMediator)
+            .with(score_auroc::ScoreAuroc)
             .with(sparse_probing::SparseProbing)
             .with(steer::Steer)
             .with(synth_sae_bench::SynthSaeBench)

@@ -138,6 +138,11 @@ are checked before anything runs.
 `config.json` gives as `mediant_norm_scales` and which is 1 without that field, the gains taking it over. A folder with `model_type: mediant_folded`, which `export` writes with `format: folded`, is a model \
 without norms. `mediant show` says which norms are live, frozen or absent.
 
+**Modular addition.** A `config.json` without `model_type` and with `attn_coeff` is of a model of Zhong et al. 2023 (\"The Clock and the Pizza\", arXiv:2306.17844), in the files that their code saves: \
+put `config_RUN.json` and `model_RUN.safetensors` into a folder as `config.json` and `model.safetensors`. Two numbers go in, and the sum is read after the second; no position is hidden from another; attention is \
+`attn_coeff · softmax + (1 − attn_coeff)`, a weight for each of both positions; no norms, ReLU, biases in the MLP alone. Its tokens are the numbers, so without a `tokenizer.json` it gets one of its own: \
+`3 5` is 3 and 5, with `prepend_bos: false`. Such a model predicts nothing but what follows the last position: losses and `generate` are errors.
+
 **On the hub.** `hf://owner/name@revision` (or `hf://owner/name@revision/folder`) is fetched when the pipeline is planned, into the cache that \
 Python's `huggingface_hub` uses, and what is there already is not fetched again; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE \
 mean what they mean there. Only the files that are read here come, by commit, checked against the digests that the hub names; an interrupted \

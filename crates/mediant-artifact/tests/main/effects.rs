@@ -216,6 +216,7 @@ fn contrasts_have_a_name_and_a_formula() {
         (Contrast::LostOfClean, "lost_of_clean", false),
         (Contrast::Share, "share", false),
         (Contrast::Mask, "mask", false),
+        (Contrast::Truth, "truth", false),
     ] {
         assert_eq!(serde_json::to_value(contrast).unwrap(), name);
         assert_eq!((contrast.needs_counterfactual(), contrast.formula().contains("counterfactual")), (needs, needs));

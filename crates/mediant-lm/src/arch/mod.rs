@@ -7,6 +7,7 @@ mod gpt2;
 mod gpt_neo;
 mod gpt_neox;
 mod llama;
+pub(crate) mod modular_addition;
 mod qwen2;
 mod rope;
 mod slot;
@@ -37,7 +38,7 @@ pub struct Architecture {
 }
 
 impl Architecture {
-    /// Every architecture that is built.
+    /// Every architecture that a `model_type` names. Models of modular addition, whose `config.json` has none, stand beside them.
     pub const ALL: [&'static Self; 6] =
         [&gpt2::GPT2, &gpt_neo::GPT_NEO, &gpt_neox::GPT_NEOX, &llama::LLAMA, &qwen2::QWEN2, &gemma2::GEMMA2];
 
@@ -53,6 +54,13 @@ impl Architecture {
                 format!("is `{model_type}`, which is not built; built are {}", built.join(", ")),
             )
         })
+    }
+}
+
+impl Architecture {
+    /// The `tokenizer.json` of a model that needs none to be known: its tokens are numbers.
+    pub(crate) fn tokenizer_json(&self, config: &LmConfig) -> Option<Vec<u8>> {
+        (*self == modular_addition::MODULAR_ADDITION).then(|| modular_addition::tokenizer_json(config))
     }
 }
 

@@ -147,7 +147,7 @@ pub struct Piece {
     pub tensor: String,
     /// Its shape in the checkpoint.
     pub shape: Vec<usize>,
-    /// Whether the checkpoint holds it as `[out, in]` where the parameter is `[in, out]`.
+    /// Whether the checkpoint holds it as `[out, in]` (or `[heads, out of a head, in]`) where the parameter is `[in, out]`.
     pub transposed: bool,
     /// Number of heads, if the checkpoint's outputs are query, key and value of one head after the other (GPT-NeoX), where
     /// the parameter has all queries, all keys, all values.
@@ -179,6 +179,12 @@ impl Piece {
 
     /// Size along the parameter's last dimension.
     pub(crate) fn width(&self) -> usize {
-        if self.transposed { self.shape[0] } else { self.shape[self.shape.len() - 1] }
+        let (last, others) = self.shape.split_last().unwrap_or((&1, &[]));
+        if self.transposed { others.iter().product() } else { *last }
+    }
+
+    /// Rows of the parameter, where the checkpoint has them last.
+    pub(crate) fn inputs(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
     }
 }

@@ -43,19 +43,19 @@ fn norms(norms: &Norms) -> String {
     match norms {
         Norms::Live => "live".to_owned(),
         Norms::Frozen(scales) => format!("{} frozen", scales.len()),
-        Norms::Absent => "part of the weights".to_owned(),
+        Norms::Absent => "none, or part of the weights".to_owned(),
     }
 }
 
 /// What the config of a Hugging Face model says in most architectures, under either of its names.
 fn summary(config: &Value) -> String {
     const FIELDS: [(&str, &[&str]); 7] = [
-        ("layers", &["num_hidden_layers", "n_layer"]),
-        ("d_model", &["hidden_size", "n_embd"]),
-        ("heads", &["num_attention_heads", "n_head"]),
+        ("layers", &["num_hidden_layers", "n_layer", "n_layers"]),
+        ("d_model", &["hidden_size", "n_embd", "d_model"]),
+        ("heads", &["num_attention_heads", "n_head", "n_heads"]),
         ("key-value heads", &["num_key_value_heads"]),
         ("d_mlp", &["intermediate_size", "n_inner"]),
-        ("vocabulary", &["vocab_size"]),
+        ("vocabulary", &["vocab_size", "C"]),
         ("context", &["max_position_embeddings", "n_positions", "n_ctx"]),
     ];
     let known = FIELDS.iter().filter_map(|(label, names)| {

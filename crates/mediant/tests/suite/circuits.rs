@@ -89,3 +89,28 @@ fn edges_are_ordered_as_exact_patching_orders_them() {
         assert!((complete - 1.0).abs() < 0.1, "{task}: {complete}");
     }
 }
+
+#[test]
+fn exact_patching_finds_the_circuits_that_are_known() {
+    let project = shipped("known-circuits.yaml", &[("n: 100", "n: 40")]);
+    let auroc = |circuit: &str, method: &str, name: &str| {
+        let tags = format!("{{\"method\":\"{method}\",\"name\":\"{circuit}\"}}");
+        number(&project, &format!("SELECT value FROM auroc WHERE name = '{name}' AND tags = '{tags}'"))
+    };
+    for circuit in ["induction", "indirect_object", "hist", "lookup_sum"] {
+        for reading in ["auroc_abs", "auroc_signed"] {
+            assert!(auroc(circuit, "exact", reading) >= 0.99, "{circuit}");
+        }
+        let random = auroc(circuit, "random", "auroc_abs");
+        assert!((random - 0.5).abs() < 0.05, "{circuit}: {random}");
+        // Hard attention has no gradient, half-way embeddings have one.
+        let (eap, eap_ig) = (auroc(circuit, "eap", "auroc_abs"), auroc(circuit, "eap_ig", "auroc_abs"));
+        assert!(eap > 0.55 && eap < 0.9, "{circuit}: {eap}");
+        assert!(eap_ig > 0.95 || circuit == "hist", "{circuit}: {eap_ig}");
+    }
+    // Every edge of a circuit alone changes the answer, and no other does.
+    let joined = "FROM exact AS s JOIN \"known.truth\" AS t ON s.name = t.name AND s.axis_name = t.axis_name";
+    let least = number(&project, &format!("SELECT MIN(s.value) AS v {joined} WHERE t.value = 1"));
+    let most = number(&project, &format!("SELECT MAX(ABS(s.value)) AS v {joined} WHERE t.value = 0"));
+    assert!(least > 0.3 && most < 1e-3, "{least} {most}");
+}

@@ -63,6 +63,8 @@ pub enum Contrast {
     Share,
     /// No effects: a trained mask, over 1.
     Mask,
+    /// No effects: 1 for what is of a circuit that is known, over 1.
+    Truth,
 }
 
 impl Contrast {
@@ -74,6 +76,7 @@ impl Contrast {
             Self::LostOfClean => "(clean − patched) / |clean|",
             Self::Share => "patched / clean",
             Self::Mask => "σ(m), chosen above 0.5",
+            Self::Truth => "1 if it is of the circuit, or else 0",
         }
     }
 
@@ -82,7 +85,7 @@ impl Contrast {
     pub fn score(self, numerator: f64, denominator: f64) -> f64 {
         match self {
             Self::LostOfClean => numerator / denominator.abs(),
-            Self::Restored | Self::Lost | Self::Share | Self::Mask => numerator / denominator,
+            Self::Restored | Self::Lost | Self::Share | Self::Mask | Self::Truth => numerator / denominator,
         }
     }
 
