@@ -11,7 +11,7 @@ use mediant_tensor::random::{below, permutation};
 use rand_chacha::ChaCha8Rng;
 
 use super::pairs::Draw;
-use super::wiring::{Layer, Score, Wiring};
+use super::wiring::{Head, Layer, Score, Wiring};
 
 const NAMES: [&str; 12] =
     ["Alice", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ivy", "Jack", "Kate", "Leo"];
@@ -60,14 +60,14 @@ pub(super) fn wiring(coldness: f64) -> Wiring {
     let against = |q, k| if q == k { -coldness } else { 0.0 };
     let nats = (0..NAMES.len()).map(|q| (0..words).map(|k| against(q, k)).collect()).collect();
     other_name.push(Score { query: Some(inhibited), key: token, nats });
-    let read_names = |scores, write| super::wiring::Head { scores, value: token, write, table: names.clone() };
+    let read_names = |scores, write| Head { scores, value: token, write, table: names.clone() };
 
     let layers = vec![
         Layer {
             heads: vec![
                 Some(w.copying(w.select(Some(position), position, |q, k| q == k + 1), token, previous)),
                 Some(read_names(twice, duplicate)),
-                Some(super::wiring::Head { scores: from_to(END, PLACE), value: token, write: place, table: places }),
+                Some(Head { scores: from_to(END, PLACE), value: token, write: place, table: places }),
                 None,
             ],
             neurons: w.map(token, class, |word| word % CLASSES),
@@ -75,7 +75,7 @@ pub(super) fn wiring(coldness: f64) -> Wiring {
         Layer {
             heads: vec![
                 None,
-                Some(super::wiring::Head {
+                Some(Head {
                     // What follows the word `a`.
                     scores: w.select(None, previous, |_, word| word == words - 1),
                     value: token,

@@ -1,9 +1,9 @@
 //! Transformers whose circuit is known by construction, prompts for them, and which edges are the circuit.
 //!
-//! - [`induction`] and [`indirect_object`] are wired by hand, [`compiled`] programs by a small compiler in the manner of tracr.
-//! - [`wiring`] says what a model reads and writes where; [`weights`] makes parameters of it in closed form, [`interpreter`] runs it without
-//!   a model, [`truth`] tells the edges of the circuit.
-//! - [`pairs`] draws prompts, each beside a counterfactual of the same distribution.
+//! - `induction` and `indirect_object` are wired by hand, `compiled` programs by a small compiler in the manner of tracr.
+//! - `wiring` says what a model reads and writes where; `weights` makes parameters of it in closed form, `interpreter` runs it without
+//!   a model, `truth` tells the edges of the circuit.
+//! - `pairs` draws prompts, each beside a counterfactual of the same distribution.
 
 mod compiled;
 mod indirect_object;

@@ -1,6 +1,6 @@
 //! From expressions to heads and neurons.
 
-use super::super::wiring::{Layer, Neuron, Score, Var, Wiring};
+use super::super::wiring::{Head, Layer, Neuron, Score, Var, Wiring};
 use super::program::{Expression, Op, Select, Source};
 
 /// Heads of a layer: more where a program needs them, and one of every layer is idle.
@@ -82,7 +82,7 @@ impl Compiler {
     }
 
     /// Puts a head into the first layer where what it reads is there; when what it writes is.
-    fn head(&mut self, ready: usize, head: super::super::wiring::Head) -> usize {
+    fn head(&mut self, ready: usize, head: Head) -> usize {
         let at = ready.div_ceil(2);
         self.layer(at).heads.push(Some(head));
         2 * at + 1

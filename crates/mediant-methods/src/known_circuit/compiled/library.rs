@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use mediant_tensor::random::below;
+use mediant_tensor::random::{below, permutation};
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::compile::compile;
-use super::program::{Select, Source, equal};
+use super::program::{Op, Select, Source, equal};
 use crate::known_circuit::pairs::Draw;
 use crate::known_circuit::wiring::Wiring;
 
@@ -56,8 +56,8 @@ impl Program {
                 drawn(words, LETTERS + count, [("count", count.to_string())])
             }
             Self::LookupSum => {
-                // Digits differ, so that the last but one to stand twice has one that followed it.
-                let mut words = mediant_tensor::random::permutation(rng, DIGITS);
+                // The last digit is one of the others but the last two: something else follows it.
+                let mut words = permutation(rng, DIGITS);
                 words.truncate(SUM_LENGTH - 1);
                 let at = below(rng, SUM_LENGTH as u64 - 2) as usize;
                 words.push(words[at]);
@@ -82,7 +82,7 @@ fn drawn<const N: usize>(words: Vec<usize>, answer: usize, variables: [(&str, St
     Draw { spans: vec![("last", words.len())], words, answer, wrong: None, variables }
 }
 
-fn one_before(query: super::program::Op, key: super::program::Op) -> Select {
+fn one_before(query: Op, key: Op) -> Select {
     Select { query, key, wanted: |q, k| q == k + 1 }
 }
 
