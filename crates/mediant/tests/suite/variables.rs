@@ -45,7 +45,7 @@ stages:
   held_out:
     uses: build_prompts
     inputs: { model: model }
-    with: { task: agreement, n: 120, split: test, seed: 1 }
+    with: { task: agreement, n: 120, split: held_out, seed: 1 }
   exchanged:
     uses: interchange
     inputs: { model: model, prompts: held_out, directions: "das[shuffle_labels=false].directions" }
