@@ -1,72 +1,17 @@
 //! Mediators compared on the shipped model: searches, their evaluation on other prompts, controls, statistics.
 
-use std::path::Path;
-
+use super::docs::{blocks, root};
 use super::project::Project;
 
-const PIPELINE: &str = r#"
-mediant: 1
-name: standings
-params:
-  searches:
-    - { name: sublayers, mediator: sublayers, method: activation_patching, draws: 20 }
-    - { name: heads, mediator: heads, method: activation_patching, draws: 40 }
-    - { name: heads-greedy, mediator: heads, method: greedy, draws: 0 }
-    - { name: edges, mediator: edges, method: eap_ig, draws: 2 }
-  controls:
-    - { name: sublayers, mediator: sublayers, method: activation_patching }
-    - { name: heads, mediator: heads, method: activation_patching }
-    - { name: heads-greedy, mediator: heads, method: greedy }
-    - { name: edges, mediator: edges, method: eap_ig }
-stages:
-  model:
-    uses: load_model
-    with: { source: MODEL }
-  untrained:
-    uses: random_weights
-    inputs: { model: model }
-    with: { init_std: 0.07, seed: 1 }
-  prompts:
-    uses: build_prompts
-    matrix: { part: [train, held_out] }
-    inputs: { model: model }
-    with: { task: ioi, n: 12, split: "${matrix.part}" }
-  search:
-    uses: search_mediator
-    matrix: { include: "${params.searches}" }
-    inputs: { model: model, prompts: "prompts[part=train]" }
-    with: { mediator: "${matrix.mediator}", method: "${matrix.method}" }
-  faithfulness:
-    uses: evaluate_mediator
-    inputs: { model: model, prompts: "prompts[part=held_out]", mediators: search }
-    with: { random_draws: "${matrix.draws}" }
-  shuffled_search:
-    uses: search_mediator
-    matrix: { include: "${params.controls}", labels: [shuffled] }
-    inputs: { model: model, prompts: "prompts[part=train]" }
-    with: { mediator: "${matrix.mediator}", method: "${matrix.method}", shuffle_labels: true }
-  shuffled:
-    uses: evaluate_mediator
-    inputs: { model: model, prompts: "prompts[part=held_out]", mediators: shuffled_search }
-    with: { random_draws: 0 }
-  untrained_search:
-    uses: search_mediator
-    matrix: { include: "${params.controls}" }
-    inputs: { model: untrained, prompts: "prompts[part=train]" }
-    with: { mediator: "${matrix.mediator}", method: "${matrix.method}" }
-  untrained_faithfulness:
-    uses: evaluate_mediator
-    inputs: { model: untrained, prompts: "prompts[part=held_out]", mediators: untrained_search }
-    with: { random_draws: 0 }
-  compare:
-    uses: compare_mediators
-    inputs: { effects: faithfulness, shuffled: shuffled, random_model: untrained_faithfulness }
-"#;
+/// The pipeline that the guide shows.
+fn pipeline() -> String {
+    let model = root().join("datasets/models/tiny-gpt2");
+    blocks("docs/right-mediator.md", "yaml")[0].replace("../datasets/models/tiny-gpt2", model.to_str().unwrap())
+}
 
 fn project(pipeline: &str) -> Project {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/models/tiny-gpt2");
     let project = Project::new();
-    project.write("pipeline.yaml", &pipeline.replace("MODEL", model.to_str().unwrap()));
+    project.write("pipeline.yaml", pipeline);
     project
 }
 
@@ -82,7 +27,7 @@ fn numbers(project: &Project, sql: &str) -> Vec<f64> {
 
 #[test]
 fn searches_stand_beside_their_controls() {
-    let project = project(PIPELINE);
+    let project = project(&pipeline());
     project.ran(&[]);
     let of = |columns: &str, name: &str| -> Vec<f64> {
         let found = rows(&project, &format!("SELECT {columns} FROM \"compare.standings\" WHERE name = '{name}'"));
@@ -124,7 +69,7 @@ fn searches_stand_beside_their_controls() {
 
 #[test]
 fn one_more_search_runs_that_search_alone() {
-    let project = project(PIPELINE);
+    let project = project(&pipeline());
     project.ran(&[]);
     let more = "    - { name: heads-atp, mediator: heads, method: attribution_patching";
     let pipeline = std::fs::read_to_string(project.path("pipeline.yaml")).unwrap();
@@ -144,7 +89,7 @@ fn one_more_search_runs_that_search_alone() {
 fn a_comparison_without_its_controls_is_refused() {
     // The labels of these searches are as they are.
     let project = project(
-        &PIPELINE.replace("shuffle_labels: true", "shuffle_labels: false").replace("draws: 20 }", "draws: 0 }"),
+        &pipeline().replace("shuffle_labels: true", "shuffle_labels: false").replace("draws: 20 }", "draws: 0 }"),
     );
     let run = project.mediant(&["run", "pipeline.yaml"]);
     assert_eq!(run.code, Some(1));
