@@ -6,7 +6,7 @@ use std::ops::Range;
 use mediant_artifact::{Example, Prompt, Version};
 use mediant_lm::{Batch, LmConfig, Positions};
 use mediant_tensor::Compute;
-use mediant_tensor::random::{below, stream};
+use mediant_tensor::random::{shuffle, stream};
 
 use crate::{Answers, Error, Result};
 
@@ -43,24 +43,20 @@ impl Pairs {
         Ok(Self { prompts, counterfactual })
     }
 
-    /// The same prompts, with right and wrong answers exchanged in half of them, drawn by the seed: what a search makes of these is
-    /// the control of shuffled labels.
+    /// The same prompts, each with the right and wrong answers of another, drawn by the seed: what a search makes of these is the control of
+    /// shuffled labels. Exchanging right for wrong would not do: it changes the sign of an effect and of what it is divided by.
     #[must_use]
     pub fn with_shuffled_answers(mut self, seed: u64) -> Self {
-        let mut draws = stream(seed, "shuffled_answers");
-        for prompt in &mut self.prompts {
-            if below(&mut draws, 2) == 1 {
-                std::mem::swap(&mut prompt.clean.right, &mut prompt.clean.wrong);
-            }
+        let mut order: Vec<usize> = (0..self.prompts.len()).collect();
+        shuffle(&mut stream(seed, "shuffled_answers"), &mut order);
+        let answers: Vec<_> =
+            self.prompts.iter().map(|prompt| (prompt.clean.right.clone(), prompt.clean.wrong.clone())).collect();
+        // Around a random circle: nobody keeps his own.
+        for (place, other) in order.iter().zip(order.iter().cycle().skip(1)) {
+            let clean = &mut self.prompts[*place].clean;
+            (clean.right, clean.wrong) = answers[*other].clone();
         }
         self
-    }
-
-    /// Some of the prompts, in another order.
-    #[must_use]
-    pub fn rearranged(&self, order: &[usize]) -> Self {
-        let prompts = order.iter().map(|&index| self.prompts[index].clone()).collect();
-        Self { prompts, counterfactual: self.counterfactual }
     }
 
     /// All prompts.

@@ -35,7 +35,7 @@ pub(crate) struct Config {
     /// Of `integrated_gradients` and `eap_ig`: points on the way; 5 in MIB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     steps: Option<usize>,
-    /// Whether right and wrong answers are exchanged in half of the prompts, drawn by the seed: the control of shuffled labels.
+    /// Whether every prompt has the answers of another, drawn by the seed: the control of shuffled labels.
     #[serde(default)]
     shuffle_labels: bool,
     /// What is measured of the answer.
@@ -184,10 +184,6 @@ impl Stage for SearchMediator {
                 problems.push(Problems::config("steps", format!("must be from 1 to {MOST_STEPS}")));
             }
             _ => {}
-        }
-        if config.shuffle_labels && !config.metric.needs_wrong() {
-            let message = format!("`{}` has no wrong answers to exchange", config.metric.name());
-            problems.push(Problems::config("shuffle_labels", message).help("use `metric: logit_diff`"));
         }
         problems.finish()
     }
@@ -392,7 +388,8 @@ counterfactual:
 
 Latents: of an autoencoder or transcoder at `sae`; `sae.error` is what it does not reconstruct (with what skips the latents), an item like the others.
 
-`shuffle_labels` exchanges right and wrong answers in half of the prompts before the search: what it then finds is the control that \
-`compare_mediators` asks for. `passes` counts forward-pass equivalents over the prompts, a pass with gradients as three.
+`shuffle_labels` gives every prompt the answers of another before the search: what it then finds is the control that `compare_mediators` asks for. Where all \
+prompts have one of two answers (agreement, pronouns) this changes the sign of effects and of what they are divided by, so that the scores of a patching method hardly change: it \
+looks at labels that little. `passes` counts forward-pass equivalents over the prompts, a pass with gradients as three.
 
 Sources: Mueller et al. 2024 (arXiv:2408.01416); MIB, Mueller et al. 2025 (arXiv:2504.13151); Marks et al. 2024 (arXiv:2403.19647).";
