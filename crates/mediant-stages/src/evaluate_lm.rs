@@ -186,7 +186,13 @@ struct PartRow<'n> {
 
 impl<'n> Found<'n> {
     /// `other` is what this is compared with, and the tag that tells so.
-    fn report(&self, other: Option<(&str, &Self)>, seed: u64, metrics: &mut Vec<MetricRow>, rows: &mut Vec<PartRow<'n>>) {
+    fn report(
+        &self,
+        other: Option<(&str, &Self)>,
+        seed: u64,
+        metrics: &mut Vec<MetricRow>,
+        rows: &mut Vec<PartRow<'n>>,
+    ) {
         let n = self.loss.predicted();
         let told = tags([("model", self.model), ("corpus", self.corpus)]);
         let mut push = |row: MetricRow, more: &[(&str, &str)]| {

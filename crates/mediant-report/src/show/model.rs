@@ -74,9 +74,7 @@ fn summary(config: &Value) -> String {
         ("vocabulary", &["vocab_size"]),
         ("context", &["max_position_embeddings", "n_positions", "n_ctx"]),
     ];
-    let known = FIELDS.iter().filter_map(|(label, names)| {
-        Some(format!("{label} {}", count(number(config, names)?)))
-    });
+    let known = FIELDS.iter().filter_map(|(label, names)| Some(format!("{label} {}", count(number(config, names)?))));
     known.collect::<Vec<_>>().join(", ")
 }
 
