@@ -41,9 +41,9 @@ stages:
   plain: { uses: export, inputs: { model: control }, with: { format: transformers } }
   beside:
     uses: evaluate_lm
-    inputs: { models: { start: "free.checkpoints[step=0]", free: free }, tokens: tokens.test }
+    inputs: { models: { start: \"free.checkpoints[step=0]\", free: free }, tokens: tokens.test }
     with: { control: start }
-  unfrozen: { uses: export, inputs: { model: "free.checkpoints[step=0]" }, with: { format: transformers } }
+  unfrozen: { uses: export, inputs: { model: \"free.checkpoints[step=0]\" }, with: { format: transformers } }
 ";
 
 fn asked(project: &Project, file: &str, sql: &str) -> Vec<String> {
@@ -102,7 +102,8 @@ fn norms_are_removed_and_the_model_comes_back_from_both_layouts() {
     let start = "SELECT value FROM beside WHERE name = 'ce_loss' AND tags LIKE '%\"start\"%'";
     assert_eq!(numbers(&ask(start)), [begun]);
     let free = numbers(&ask("SELECT value FROM loss WHERE name = 'ce_loss'"))[0];
-    let delta = numbers(&ask("SELECT value FROM beside WHERE name = 'ce_loss_delta' AND tags LIKE '%\"against\":\"start\"%'"));
+    let delta =
+        numbers(&ask("SELECT value FROM beside WHERE name = 'ce_loss_delta' AND tags LIKE '%\"against\":\"start\"%'"));
     assert!((delta[0] - (free - begun)).abs() < 1e-9, "{delta:?}");
 
     for stage in ["stock", "folded", "plain", "unfrozen"] {
