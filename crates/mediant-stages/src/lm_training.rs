@@ -241,9 +241,9 @@ impl<'a, K, C: Compute> Run<'a, K, C> {
             return Ok(());
         }
         // No loss is known where nothing is predicted, and where it is no number.
-        let (mean, [median, largest]) = match losses_of_rows(model, test)? {
-            rows if rows.is_empty() => return Ok(()),
-            rows => (tested.unwrap_or(f64::NAN), [rows[(rows.len() - 1) / 2], rows[rows.len() - 1]]),
+        let (mean, rows) = (tested.unwrap_or(f64::NAN), losses_of_rows(model, test)?);
+        let (Some(median), Some(largest)) = (rows.get(rows.len().saturating_sub(1) / 2), rows.last()) else {
+            return Ok(());
         };
         self.cx.note(format!(
             "test rows are not predicted as training rows are: their mean loss is {mean:.4}, that of the last {} steps {trained:.4}. A few rows can carry such \
