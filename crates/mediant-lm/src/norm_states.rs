@@ -183,8 +183,8 @@ impl LmConfig {
     }
 }
 
-/// What will be known of a model once more of its norms are frozen, each after so many steps: two that are frozen after
-/// the same step have the same scale.
+/// What will be known of a model, one that has norms, once more of them are frozen, if any are, each after so many steps: two
+/// that are frozen after the same step have the same scale.
 ///
 /// # Errors
 /// [`Error::Weights`] for the name of a norm that cannot be, in the facts of a damaged artifact.
@@ -204,9 +204,10 @@ pub fn frozen_facts(model: &ModelFacts, frozen: &BTreeMap<NormSite, u64>) -> Res
             }
         }
     }
-    let norms = match all.len() == 3 * model.n_layers + 1 {
-        true => NormFacts::Frozen,
-        false => NormFacts::PartlyFrozen(all.iter().map(NormSite::to_string).collect()),
+    let norms = match all.len() {
+        0 => NormFacts::Live,
+        count if count == 3 * model.n_layers + 1 => NormFacts::Frozen,
+        _ => NormFacts::PartlyFrozen(all.iter().map(NormSite::to_string).collect()),
     };
     Ok(ModelFacts { norms, hooks: hooks.into(), ..model.clone() })
 }

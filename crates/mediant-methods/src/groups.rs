@@ -35,7 +35,7 @@ pub fn beginning(tokens: &Tokens, documents: &[u32], sequences: usize, length: u
     let mut kept = Tokens { meta: tokens.meta.clone(), offsets: vec![0], ids: Vec::new(), mask: Vec::new() };
     let mut kept_documents = Vec::new();
     for i in 0..sequences.min(tokens.len()) {
-        let range = tokens.offsets[i]..tokens.offsets[i + 1].min(tokens.offsets[i] + length);
+        let range = tokens.offsets[i]..tokens.offsets[i + 1].min(tokens.offsets[i].saturating_add(length));
         kept.ids.extend_from_slice(&tokens.ids[range.clone()]);
         kept.mask.extend_from_slice(&tokens.mask[range.clone()]);
         kept_documents.extend_from_slice(&documents[range]);

@@ -43,11 +43,6 @@ impl Readout {
         Ok(readout)
     }
 
-    /// Whether the mean of the residual stream is taken away.
-    pub(crate) fn centers(&self) -> bool {
-        self.centers
-    }
-
     /// The row of a token.
     pub(crate) fn row(&self, token: usize) -> Vec<f64> {
         let own = &self.unembedding[token * self.width..][..self.width];

@@ -19,6 +19,8 @@ mod interchange;
 mod lens;
 #[path = "suite/mediators.rs"]
 mod mediators;
+#[path = "suite/null_space.rs"]
+mod null_space;
 #[path = "suite/patching.rs"]
 mod patching;
 #[path = "suite/paths.rs"]

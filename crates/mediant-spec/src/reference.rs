@@ -36,7 +36,11 @@ fn given(node: Node, sources: &Sources, errors: &mut Vec<Diagnostic>) -> Option<
             let members: Vec<_> = items.into_iter().map(|item| collected(item, sources, errors)).collect();
             members.into_iter().collect::<Option<_>>().map(Given::List)
         }
-        Value::Map(entries) if !entries.is_empty() && !entries.iter().any(|entry| is_from(&entry.key)) => {
+        Value::Map(entries) if entries.is_empty() => {
+            errors.push(Diagnostic::new("reference", "this mapping names no members").at(span, ""));
+            None
+        }
+        Value::Map(entries) if !entries.iter().any(|entry| is_from(&entry.key)) => {
             let mut member = |Entry { key, key_span, value }| {
                 if !is_name(&key) {
                     let error = Diagnostic::new("name", format!("`{key}` cannot name a member")).at(key_span, "");

@@ -30,9 +30,10 @@ impl<'c> Against<'c> {
         control.or(self.without_control.as_deref().map(|name| ("without_control", name)))
     }
 
-    /// The model that `model` is compared with.
-    pub(crate) fn other_than(self, model: &str) -> Option<&'c str> {
-        self.given().map(|(_, name)| name).filter(|name| *name != model)
+    /// The model that `model` is compared with, and the tag that names it in the results: `against` a control, `without_control` any other.
+    pub(crate) fn other_than(self, model: &str) -> Option<(&'static str, &'c str)> {
+        let tag = if self.control.is_some() { "against" } else { "without_control" };
+        self.given().map(|(_, name)| (tag, name)).filter(|(_, name)| *name != model)
     }
 
     /// Whether there is at most one.

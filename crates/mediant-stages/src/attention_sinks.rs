@@ -23,13 +23,13 @@ pub(crate) struct AttentionSinks;
 pub(crate) struct Config {
     /// A query whose attention to the first position is larger than this counts.
     #[serde(default = "three_tenths")]
-    threshold: f32,
+    threshold: f64,
     /// Of the bootstrap.
     #[serde(default)]
     seed: u64,
 }
 
-fn three_tenths() -> f32 {
+fn three_tenths() -> f64 {
     0.3
 }
 
@@ -89,7 +89,7 @@ impl Stage for AttentionSinks {
                 let loaded = mediant_lm::load::<C>(&model.artifact, &device)?;
                 for of in &corpora {
                     let (tokens, documents) = corpus(of)?;
-                    let found = sinks(&loaded, &tokens, &documents, threshold, passes.step())?;
+                    let found = sinks(&loaded, &tokens, &documents, threshold as f32, passes.step())?;
                     passes.passed(tokens.meta.tokens);
                     let row = |name: &str, hook: &str, estimate| MetricRow {
                         split: Some(tokens.meta.split.clone()),

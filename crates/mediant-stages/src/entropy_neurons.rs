@@ -102,7 +102,7 @@ const PROFILE: [&str; 7] = ["model", "planted", "neuron", "direction", "singular
 impl Stage for EntropyNeurons {
     type Config = Config;
     const NAME: &'static str = "entropy_neurons";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -187,8 +187,9 @@ impl Stage for EntropyNeurons {
                 }
             }
             // One of them is that of the mean.
-            if config.null_directions.is_some_and(|count| count + 1 >= *width) {
-                let message = format!("must be below {}: all directions are no null space", width - 1);
+            let most = width.saturating_sub(1);
+            if config.null_directions.is_some_and(|count| count >= most) {
+                let message = format!("must be below {most}: all directions are no null space");
                 problems.push(Problems::config("null_directions", message));
             }
         }
@@ -293,8 +294,8 @@ vocabulary): `logit_var` is the unbiased variance over v of cos(w, u_v), `norm` 
 that are listed, are ablated in all models. `candidates` holds the first 100.
 
 **Null space.** The unembedding's singular directions run from what it reads most to what it reads least; `singular_value` is over the largest. `profile` holds the squared cosine of w with each, and \
-their sum so far. `null_mass` is the share on the last `null_directions`; of a neuron that writes anywhere it would be about null_directions / directions. The direction of the mean, which a \
-LayerNorm takes away, is none of them.
+their sum so far. `null_mass` is the share on the last `null_directions`; of a neuron that writes anywhere it would be about null_directions / directions. The direction of the mean is none of \
+them where it changes no logit: a LayerNorm takes it away, and where the norms are part of the weights the unembedding reads less than 1e-6 of its largest singular value there. w is then meant without its mean.
 
 **Ablation.** The neuron's activation becomes its mean over the corpus, at every row that predicts a token that counts; only what comes after the last MLP is computed again. With r and r' the \
 residual stream before and after, σ the scale of the last norm and m the loss or the entropy of a prediction:
@@ -308,7 +309,7 @@ In a model whose last norm is frozen or removed σ does not depend on r, and the
 without ablation; `ce_loss_change` is `relative`. Intervals hold 95 percent of 1,000 draws of documents.
 
 **A control of the method.** With `plant: true` every model is measured once more with an entropy neuron in it (tag and column `planted`): the neuron whose activation varies most writes along the last singular direction \
-instead, so much that one standard deviation of its activation is half of the usual length of the residual stream. On a model with a live norm it has to come first among the candidates and act through the scale. A model may have no entropy neurons of its own; a note says so when no chosen one changes entropy more through the scale than directly.
+instead, of the sign that makes the direction's largest entry positive, so much that one standard deviation of its activation is half of the usual length of the residual stream. On a model with a live norm it has to come first among the candidates and act through the scale. A model may have no entropy neurons of its own; a note says so when no chosen one changes entropy more through the scale than directly.
 
 Sources: Stolfo et al. 2024, Confidence Regulation Neurons in Language Models (arXiv:2406.16254); Gurnee et al. 2024, Universal Neurons in GPT2 Language Models (arXiv:2401.12181); Baroni et al. 2025 \
 (arXiv:2507.02559).";

@@ -70,7 +70,7 @@ impl Config {
 impl Stage for EvaluateLm {
     type Config = Config;
     const NAME: &'static str = "evaluate_lm";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -151,8 +151,10 @@ impl Stage for EvaluateLm {
         let mut rows = Vec::new();
         for one in &found {
             let other = config.against().other_than(one.model);
-            let other =
-                other.and_then(|name| found.iter().find(|other| other.model == name && other.corpus == one.corpus));
+            let other = other.and_then(|(tag, name)| {
+                let found = found.iter().find(|other| other.model == name && other.corpus == one.corpus);
+                found.map(|found| (tag, found))
+            });
             one.report(other, config.seed, &mut metrics, &mut rows);
         }
         write_metrics(cx.output("metrics")?, &metrics)?;
@@ -183,8 +185,14 @@ struct PartRow<'n> {
 }
 
 impl<'n> Found<'n> {
-    /// `other` is what this is compared with.
-    fn report(&self, other: Option<&Self>, seed: u64, metrics: &mut Vec<MetricRow>, rows: &mut Vec<PartRow<'n>>) {
+    /// `other` is what this is compared with, and the tag that tells so.
+    fn report(
+        &self,
+        other: Option<(&str, &Self)>,
+        seed: u64,
+        metrics: &mut Vec<MetricRow>,
+        rows: &mut Vec<PartRow<'n>>,
+    ) {
         let n = self.loss.predicted();
         let told = tags([("model", self.model), ("corpus", self.corpus)]);
         let mut push = |row: MetricRow, more: &[(&str, &str)]| {
@@ -193,15 +201,15 @@ impl<'n> Found<'n> {
         };
         let plain = |name: &str, value: f64| metric(name, "nats", n, Estimate { value, interval: None }, seed);
         let means = self.loss.means(seed);
-        let deltas = other.map(|other| self.loss.deltas(&other.loss, seed));
+        let deltas = other.map(|(_, other)| self.loss.deltas(&other.loss, seed));
         // The whole is the first part.
         let (_, _, mean) = means[0];
         let perplexity =
             Estimate { value: mean.value.exp(), interval: mean.interval.map(|(low, high)| (low.exp(), high.exp())) };
         push(metric("ce_loss", "nats", n, mean, seed), &[]);
         push(metric("perplexity", "1", n, perplexity, seed), &[]);
-        if let (Some(other), Some(deltas)) = (other, &deltas) {
-            push(metric("ce_loss_delta", "nats", n, deltas[0].2, seed), &[("against", other.model)]);
+        if let (Some((tag, other)), Some(deltas)) = (other, &deltas) {
+            push(metric("ce_loss_delta", "nats", n, deltas[0].2, seed), &[(tag, other.model)]);
         }
         for ((percent, share), value) in QUANTILES.iter().zip(self.loss.quantiles()) {
             push(plain(&format!("ce_loss_p{percent}"), *value), &[("quantile", &share.to_string())]);
@@ -252,7 +260,8 @@ the share that the predicted token has of all predicted tokens of the corpus, in
 that `control` names (tag `against`), and `delta` in `breakdown` the same of a part. Its interval is paired: each of the 1,000 draws of documents is the \
 same for both models. Fine-tuning alone changes the loss, on some corpora for the better and on others for the worse, so what the \
 removal of norms cost is told by a control alone, which had the same tokens and steps with its norms kept. A model whose norms are frozen or \
-removed is refused without one, unless `without_control` names what it is compared with instead.
+removed is refused without one, unless `without_control` names what it is compared with instead; the tag that names it is then `without_control`, so that \
+no difference passes for one from a control.
 
 Sums are taken in double precision in the order of the data: the number of threads and the division into batches change nothing. Memory: one model, and 13 bytes a token \
 of one corpus."

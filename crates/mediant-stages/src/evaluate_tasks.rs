@@ -76,7 +76,7 @@ impl Config {
 impl Stage for EvaluateTasks {
     type Config = Config;
     const NAME: &'static str = "evaluate_tasks";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -215,10 +215,10 @@ fn metrics(config: &Config, items: &[TaskItem], judged: &[(&str, Vec<Verdict>)])
         };
         add(summarize(items, verdicts, config.seed), &[("model", model)]);
         let other = config.against().other_than(model);
-        let other = other.and_then(|name| judged.iter().find(|(label, _)| *label == name));
-        if let Some((against, others)) = other {
+        let other = other.and_then(|(tag, name)| Some((tag, judged.iter().find(|(label, _)| *label == name)?)));
+        if let Some((tag, (name, others))) = other {
             let deltas = summarize_deltas(items, verdicts, others, config.seed);
-            add(deltas, &[("model", model), ("against", against)]);
+            add(deltas, &[("model", model), (tag, name)]);
         }
     }
     tasks.append(&mut parts);
@@ -243,7 +243,7 @@ condition, Wilson's interval for shares and a bootstrap over items for the diffe
 **Several models** judge the same items; tag `model` names them. `accuracy_delta`, `top1_accuracy_delta` and `logit_diff_delta` are the mean \
 of a model's values less those of the model that `control` names (tag `against`), item by item. Their intervals are paired: a draw holds the same \
 groups, or items, for both models; of a part it is a bootstrap over items for shares too. A model whose norms are frozen or removed is compared with a control alone, \
-which was trained as it was with its norms kept, unless `without_control` names another.
+which was trained as it was with its norms kept, unless `without_control` names another; the tag is then `without_control`.
 
 Interventions are made in the passes of both continuations; their positions are counted in prompt and continuation together, without the last \
 token, which is only predicted."

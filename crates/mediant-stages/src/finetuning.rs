@@ -8,7 +8,7 @@ use mediant_tensor::schedule::Schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::lm_training::{Course, SavedWith};
+use crate::lm_training::{Course, SavedWith, check_length, check_step, training_memory};
 use crate::model_input::check_tokens;
 
 pub(crate) const PORTS: &[Port] = &[
@@ -122,6 +122,9 @@ impl TrainingOptions {
             (_, Some(0)) => wrong("tokens", "must be at least 1"),
             _ => {}
         }
+        problems.check(check_length("training.", self.steps, self.tokens));
+        let mut wrong =
+            |option: &str, message: &str| problems.push(Problems::config(format!("training.{option}"), message));
         if self.batch == Some(0) {
             wrong("batch", "must be at least 1");
         }
@@ -249,7 +252,7 @@ pub(crate) fn check_steps(checkpoints: &[u64], test_every: u64) -> Result<(), Pr
     problems.finish()
 }
 
-/// What must hold of the inputs, and of the length of the training over them; the model's facts.
+/// What must hold of the inputs, and of the size of the training over them; the model's facts.
 pub(crate) fn check_inputs<'i>(
     inputs: &'i InputFacts,
     recipe: &Recipe,
@@ -261,6 +264,10 @@ pub(crate) fn check_inputs<'i>(
     };
     problems.check(check_tokens(inputs, "model", "tokens"));
     problems.check(check_tokens(inputs, "model", "test"));
+    if let Some(tokens) = inputs.tokens("tokens") {
+        let Training { batch, accumulate, .. } = recipe.training;
+        problems.check(check_step("training.", batch, accumulate, tokens.context));
+    }
     if model.norms == NormFacts::Absent {
         let why = "the norms of this model are part of its weights";
         problems.push(Problems::input("model", why).help("train the model as it was before they were"));
@@ -288,12 +295,7 @@ pub(crate) fn resources(inputs: &InputFacts, recipe: &Recipe) -> Resources {
     let (Some(model), Some(tokens)) = (inputs.model("model"), inputs.tokens("tokens")) else {
         return Resources::all_cpus();
     };
-    // Parameters on host and device, gradients, two moments; the activations that the backward pass needs; logits.
-    let width = 16 * model.d_model + 4 * model.d_mlp;
-    let rows = recipe.training.batch * tokens.context;
-    let activations = rows * (model.n_layers * width + 8 * model.d_model) + 256 * model.vocab_size;
-    let numbers = 6 * model.parameters + activations as u64;
-    Resources { memory: 4 * numbers + (64 << 20), ..Resources::all_cpus() }
+    Resources { memory: training_memory(model, recipe.training.batch, tokens.context), ..Resources::all_cpus() }
 }
 
 /// `details` of a stage's docs, with what it shares with the other.

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::table_facts;
-use crate::lm_training::{CURVE, outputs};
+use crate::lm_training::{CURVE, check_length, check_step, outputs, training_memory};
 use crate::model_input::check_some;
 
 /// The stage.
@@ -175,12 +175,7 @@ impl Stage for TrainLm {
         let Ok(model) = infer_model(config, inputs) else {
             return Resources::all_cpus();
         };
-        // Parameters on host and device, gradients, two moments; the activations that the backward pass needs; logits.
-        let width = 16 * model.d_model + 4 * model.d_mlp;
-        let rows = config.batch * model.context;
-        let activations = rows * (model.n_layers * width + 8 * model.d_model) + 256 * model.vocab_size;
-        let numbers = 6 * model.parameters + activations as u64;
-        Resources { memory: 4 * numbers + (64 << 20), ..Resources::all_cpus() }
+        Resources { memory: training_memory(&model, config.batch, model.context), ..Resources::all_cpus() }
     }
 
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
@@ -228,6 +223,7 @@ fn infer_model(config: &Config, inputs: &InputFacts) -> Result<ModelFacts, Probl
             problems.push(Problems::input(port, message));
         }
     }
+    problems.check(check_step("", config.batch, config.accumulate, tokens.context));
     let steps = config.step_count(tokens.context);
     for (i, step) in config.checkpoints.iter().enumerate().filter(|(_, step)| **step > steps) {
         let message = format!("step {step} lies after the last, which is {steps}");
@@ -264,6 +260,8 @@ impl Config {
             (_, Some(0)) => wrong("tokens", "must be at least 1"),
             _ => {}
         }
+        problems.check(check_length("", self.steps, self.tokens));
+        let mut wrong = |option: &str, message: &str| problems.push(Problems::config(option, message));
         if self.batch == 0 {
             wrong("batch", "must be at least 1");
         }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use mediant_artifact::{Artifact, Kind, ModelReader, NormFacts, Norms, Processing};
+use mediant_artifact::{Artifact, Kind, ModelReader, ModelTokenizer, NormFacts, Norms, Processing};
 use mediant_lm::{
     Batch, BlockNorm, Differentiable, Edit, Frozen, HfFolder, HookPoint, Hooks, LmConfig, Model, NormSite, NormStates,
-    Positions, Replace, Result, Rows, Select, Site, State, Values, export, facts_from_dir, fold_norms, load, save,
+    Positions, Replace, Result, Rows, Select, Site, State, Values, export, facts_from_dir, fold_norms, frozen_facts,
+    load, save,
 };
 use mediant_tensor::{Autodiff, Flex, Tensor, TensorData, ops};
 use serde_json::{Value, json};
@@ -256,11 +257,27 @@ fn states_are_recorded_and_come_back() {
     let artifact = saved(&partly, &json, work.path());
     let config = LmConfig::of_artifact(&ModelReader::open(&artifact).unwrap().meta).unwrap();
     assert_eq!(config, *partly.config());
-    let facts = mediant_lm::model_facts(&config, mediant_artifact::ModelTokenizer::Absent);
+    let facts = mediant_lm::model_facts(&config, ModelTokenizer::Absent);
     assert_eq!(facts.norms, NormFacts::PartlyFrozen(sites.map(|site| site.to_string()).into()));
     assert_eq!(facts.hook("blocks.1.ln1.hook_scale").unwrap().shape, [2, 1]);
     assert_eq!(facts.hook("blocks.0.ln1.hook_normalized").unwrap().shape, [32]);
     assert_eq!(some_logits(&loaded(&artifact)), some_logits(&partly));
+}
+
+#[test]
+fn facts_tell_what_is_frozen_after_a_step() {
+    let live = mediant_lm::model_facts(random_model(&gpt2_json(2, 32, 4, 60, 40), 1).config(), ModelTokenizer::Absent);
+    // Before the first norm is frozen nothing has changed.
+    assert_eq!(frozen_facts(&live, &BTreeMap::new()).unwrap(), live);
+    let (first, second) = (NormSite::Block(1, BlockNorm::Mlp), NormSite::Final);
+    let partly = frozen_facts(&live, &[(first, 3)].into()).unwrap();
+    assert_eq!(partly.norms, NormFacts::PartlyFrozen(vec![first.to_string()]));
+    assert_eq!(frozen_facts(&partly, &BTreeMap::new()).unwrap(), partly);
+    let both = frozen_facts(&partly, &[(second, 5)].into()).unwrap();
+    assert_eq!(both.norms, NormFacts::PartlyFrozen(vec![first.to_string(), second.to_string()]));
+    let blocks = (0..2).flat_map(|layer| BlockNorm::ALL.map(|norm| NormSite::Block(layer, norm)));
+    let all = blocks.chain([NormSite::Final]).map(|site| (site, 1)).collect();
+    assert_eq!(frozen_facts(&live, &all).unwrap().norms, NormFacts::Frozen);
 }
 
 /// Doubles what it gets.

@@ -3,23 +3,22 @@
 use std::ops::Range;
 
 use mediant_artifact::Tokens;
-use mediant_lm::{Batch, HookPoint, Hooks, Model, Site, batch_of, batches, predicted};
-use mediant_tensor::{Compute, Tensor};
+use mediant_lm::{Batch, HookPoint, Hooks, Model, NormKind, Site, batch_of, batches, predicted};
+use mediant_tensor::{Compute, Tensor, ops};
 
 use super::{LastLayer, Spectrum, Write};
 use crate::predictions::{chosen, numbers};
-use crate::readout::scales;
 use crate::{Error, Result};
 
-/// Moments of the last MLP's neurons at the rows that predict a token that counts, and the mean of what the last norm divides these rows by.
+/// Moments of the last MLP's neurons, and the size of the residual stream after it, at the rows that predict a token that counts.
 #[derive(Clone, Debug)]
 pub struct Activity {
     /// Mean activation of each neuron.
     pub mean: Vec<f64>,
     /// Its standard deviation.
     pub sd: Vec<f64>,
-    /// Mean scale of the last norm; 1 in a model without norms.
-    pub scale: f64,
+    /// Mean over rows of the root mean square of the residual stream; of what its mean leaves where the norms are or were LayerNorms.
+    pub resid: f64,
 }
 
 impl Activity {
@@ -32,9 +31,10 @@ impl Activity {
         tokens: &Tokens,
         mut progress: impl FnMut(u64, u64) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let neurons = model.config().d_mlp;
-        let (mut sums, mut squares, mut scale, mut n) = (vec![0.0; neurons], vec![0.0; neurons], 0.0, 0.0);
-        for range in batches(tokens, model.config(), 0) {
+        let config = model.config();
+        let neurons = config.d_mlp;
+        let (mut sums, mut squares, mut resid, mut n) = (vec![0.0; neurons], vec![0.0; neurons], 0.0, 0.0);
+        for range in batches(tokens, config, 0) {
             let Some(rows) = Rows::of(model, tokens, range.clone())? else { continue };
             for row in numbers(rows.active)?.chunks_exact(neurons) {
                 for ((sum, square), x) in sums.iter_mut().zip(&mut squares).zip(row) {
@@ -42,8 +42,8 @@ impl Activity {
                     *square += f64::from(*x).powi(2);
                 }
             }
-            let of_rows = numbers(scales(model, &rows.batch, rows.resid).map_err(Error::from)?)?;
-            scale += of_rows.iter().map(|scale| f64::from(*scale)).sum::<f64>();
+            let of_rows = numbers(ops::norm_scales(rows.resid, config.norm == NormKind::Layer, 0.0))?;
+            resid += of_rows.iter().map(|size| f64::from(*size)).sum::<f64>();
             n += of_rows.len() as f64;
             progress(tokens.offsets[range.end] as u64, tokens.meta.tokens)?;
         }
@@ -54,7 +54,7 @@ impl Activity {
         Ok(Self {
             sd: sums.iter().zip(&squares).map(sd).collect(),
             mean: sums.iter().map(|sum| sum / n).collect(),
-            scale: scale / n,
+            resid: resid / n,
         })
     }
 
@@ -66,7 +66,7 @@ impl Activity {
             return Err(Error::Data("there is no neuron to plant".to_owned()));
         };
         let length = layer.write(neuron).vector.len() as f64;
-        let factor = 0.5 * self.scale * length.sqrt() / sd;
+        let factor = 0.5 * self.resid * length.sqrt() / sd;
         Ok(Write { neuron, vector: direction.iter().map(|x| (factor * x) as f32).collect() })
     }
 }

@@ -13,9 +13,14 @@ use crate::{Error, Result};
 /// Cosines that exist at once, in bytes.
 const COSINE_BYTES: usize = 64 << 20;
 
+/// What the unembedding reads of the mean, over its largest singular value, counts as nothing up to here. Rows in f32 from which it was taken
+/// away leave less than a tenth of that.
+const NOTHING: f64 = 1e-6;
+
 /// What the neurons of the last MLP write, and what the unembedding reads.
 pub struct LastLayer {
     width: usize,
+    /// Whether the mean of the residual stream changes no logit.
     centers: bool,
     /// `[d_mlp, d_model]`, as in the model.
     writes: Vec<f32>,
@@ -41,12 +46,12 @@ impl Candidate {
     }
 }
 
-/// Directions of the residual stream, from what the unembedding reads most to what it reads least. Along the mean, which a LayerNorm takes
-/// away, there is none.
+/// Directions of the residual stream, from what the unembedding reads most to what it reads least. Where the mean changes no logit, since a
+/// LayerNorm takes it away or, once that is part of the weights, the unembedding does not read it, its direction is none of them.
 pub struct Spectrum {
     /// Singular values of the unembedding, falling.
     pub values: Vec<f64>,
-    /// A unit vector each.
+    /// A unit vector each, of the sign that makes its largest entry positive.
     pub directions: Vec<Vec<f64>>,
 }
 
@@ -62,7 +67,8 @@ impl LastLayer {
         }
         let readout = Readout::of(model)?;
         let writes = matrix(model, Slot::Block(config.n_layers - 1, BlockSlot::DownWeight))?;
-        Ok(Self { width: config.d_model, centers: readout.centers(), writes, unembedding: readout.rows() })
+        let (width, unembedding) = (config.d_model, readout.rows());
+        Ok(Self { width, centers: !reads_mean(&unembedding, width), writes, unembedding })
     }
 
     /// What a neuron writes.
@@ -148,7 +154,7 @@ impl LastLayer {
             gram.iter_mut().flatten().for_each(|x| *x += above / width as f64);
         }
         let found = eigenvectors(gram).into_iter().skip(usize::from(self.centers));
-        let (values, directions) = found.map(|(value, vector)| (value.sqrt(), vector)).unzip();
+        let (values, directions) = found.map(|(value, vector)| (value.sqrt(), signed(vector))).unzip();
         Spectrum { values, directions }
     }
 
@@ -158,4 +164,21 @@ impl LastLayer {
         let square = dot(&seen, &seen);
         spectrum.directions.iter().map(|direction| dot(&seen, direction).powi(2) / square).collect()
     }
+}
+
+/// Whether the rows of an unembedding, `[vocabulary, width]`, read anything along the direction of the mean.
+fn reads_mean(rows: &[f32], width: usize) -> bool {
+    let (mut along, mut squares) = (0.0, vec![0.0; width]);
+    for row in rows.chunks_exact(width) {
+        along += row.iter().map(|x| f64::from(*x)).sum::<f64>().powi(2) / width as f64;
+        squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x).powi(2));
+    }
+    // No column is longer than the largest singular value.
+    along > NOTHING.powi(2) * squares.into_iter().fold(0.0, f64::max)
+}
+
+/// The vector or its opposite, whose first entry of the largest size is positive: a singular direction has no sign of its own.
+fn signed(vector: Vec<f64>) -> Vec<f64> {
+    let largest = vector.iter().fold(0.0, |most: f64, x| if x.abs() > most.abs() { *x } else { most });
+    if largest < 0.0 { vector.into_iter().map(|x| -x).collect() } else { vector }
 }

@@ -446,7 +446,8 @@ fn the_beginning_of_a_corpus_is_whole_sequences_cut() {
         assert_eq!(kept.sequence(i), &whole[..whole.len().min(6)]);
         assert!(of[kept.offsets[i]..kept.offsets[i + 1]].iter().all(|document| *document == i as u32));
     }
-    assert_eq!(beginning(&tokens, &documents, 100, 100), (tokens.clone(), documents));
+    assert_eq!(beginning(&tokens, &documents, 100, 100), (tokens.clone(), documents.clone()));
+    assert_eq!(beginning(&tokens, &documents, usize::MAX, usize::MAX), (tokens.clone(), documents));
 }
 
 /// A model that is linear above its last block.
@@ -455,7 +456,7 @@ pub(crate) fn with_frozen_norms() -> Model<Flex> {
 }
 
 /// A model with norms frozen: all, or the last alone.
-fn frozen(model: &Model<Flex>, all: bool) -> Model<Flex> {
+pub(crate) fn frozen(model: &Model<Flex>, all: bool) -> Model<Flex> {
     let sites = model.config().norm_sites().into_iter().enumerate();
     // Scales of different sizes, about those that the models compute.
     let scales = sites.map(|(place, site)| (site, 0.3 + 0.05 * place as f32));
@@ -464,7 +465,7 @@ fn frozen(model: &Model<Flex>, all: bool) -> Model<Flex> {
 }
 
 /// The same with its frozen norms in the weights.
-fn absent(frozen: &Model<Flex>, json: &serde_json::Value) -> Model<Flex> {
+pub(crate) fn absent(frozen: &Model<Flex>, json: &serde_json::Value) -> Model<Flex> {
     let folder = TempDir::new().unwrap();
     let writer = |name: &str| {
         std::fs::create_dir(folder.path().join(name)).unwrap();

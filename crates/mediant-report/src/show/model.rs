@@ -18,7 +18,7 @@ pub(super) fn show(artifact: &Artifact, page: &mut Page) -> Result<()> {
             ("architecture", Cell::text(&meta.architecture)),
             ("shape", Cell::text(summary(&meta.config))),
             ("parameters", Cell::Count(meta.parameters)),
-            ("norms", Cell::text(norms(&meta.norms))),
+            ("norms", Cell::text(norms(&meta.norms, &meta.config))),
             ("processing", Cell::text(processing(&serde_json::to_value(meta.processing).unwrap_or_default()))),
             ("tokenizer", Cell::or_empty(meta.tokenizer, |digest| Cell::Digest(digest.to_string()))),
         ],
@@ -39,18 +39,34 @@ pub(super) fn show(artifact: &Artifact, page: &mut Page) -> Result<()> {
     Ok(())
 }
 
-fn norms(norms: &Norms) -> String {
+/// Where some are frozen: how many of them, and how many others are live.
+fn norms(norms: &Norms, config: &Value) -> String {
     match norms {
         Norms::Live => "live".to_owned(),
-        Norms::Frozen(scales) => format!("{} frozen", scales.len()),
+        Norms::Frozen(scales) => {
+            // Three in a layer (before attention for queries and keys, for values; before the MLP), and the last.
+            let all = number(config, LAYERS).map(|layers| layers.saturating_mul(3).saturating_add(1));
+            match all.map_or(0, |all| all.saturating_sub(scales.len() as u64)) {
+                0 => format!("{} frozen", scales.len()),
+                live => format!("{} frozen, {live} live", scales.len()),
+            }
+        }
         Norms::Absent => "none, or part of the weights".to_owned(),
     }
 }
 
-/// What the config of a Hugging Face model says in most architectures, under either of its names.
+/// Names of the number of layers.
+const LAYERS: &[&str] = &["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
+
+/// A number of the config of a Hugging Face model, under any of its names.
+fn number(config: &Value, names: &[&str]) -> Option<u64> {
+    names.iter().find_map(|name| config.get(*name).and_then(Value::as_u64))
+}
+
+/// What the config of a Hugging Face model says in most architectures.
 fn summary(config: &Value) -> String {
     const FIELDS: [(&str, &[&str]); 7] = [
-        ("layers", &["num_hidden_layers", "n_layer", "n_layers"]),
+        ("layers", LAYERS),
         ("d_model", &["hidden_size", "n_embd", "d_model"]),
         ("heads", &["num_attention_heads", "n_head", "n_heads"]),
         ("key-value heads", &["num_key_value_heads"]),
@@ -58,10 +74,7 @@ fn summary(config: &Value) -> String {
         ("vocabulary", &["vocab_size", "C"]),
         ("context", &["max_position_embeddings", "n_positions", "n_ctx"]),
     ];
-    let known = FIELDS.iter().filter_map(|(label, names)| {
-        let value = names.iter().find_map(|name| config.get(*name).and_then(Value::as_u64))?;
-        Some(format!("{label} {}", count(value)))
-    });
+    let known = FIELDS.iter().filter_map(|(label, names)| Some(format!("{label} {}", count(number(config, names)?))));
     known.collect::<Vec<_>>().join(", ")
 }
 

@@ -290,6 +290,7 @@ stages:
   j: { uses: tokenize, inputs: { model: { over: [x] } } }
   k: { uses: tokenize, inputs: { model: { from: m, over: x } } }
   l: { uses: compare, inputs: { metrics: { "a b": m } } }
+  m2: { uses: compare, inputs: { metrics: {} } }
 "#), @r#"
     error[reference]: an input names a stage, and this is an integer
      --> lab/p.yaml:5:41

@@ -66,11 +66,11 @@ fn write(
     let slowest = around.iter().map(|around| around.recovered_after).try_fold(0, |most, steps| Some(most.max(steps?)));
     cx.note(match slowest {
         Some(steps) => format!(
-            "{} norms frozen; each time the loss was back within 0.1 nats after {steps} steps at most",
+            "{} norms frozen; each time the training loss was back within 0.1 nats after {steps} steps at most",
             removed.len()
         ),
         None => format!(
-            "{} norms frozen; after some of them the loss was not back within 0.1 nats in 50 steps",
+            "{} norms frozen; after some of them the training loss was not back within 0.1 nats in 50 steps",
             removed.len()
         ),
     });

@@ -181,7 +181,11 @@ fn losses(results: &Results) {
     // What an LN-free model loses is told against the control, or against another model when told so.
     let lost = loss("ce_loss_delta", "ln_free", "held_out");
     assert!(lost > 0.0 && lost.is_finite(), "{lost}");
-    close(results.metric("told_so", "ce_loss_delta", &[("model", "ln_free"), ("against", "original")]), lost, 1e-3);
+    close(
+        results.metric("told_so", "ce_loss_delta", &[("model", "ln_free"), ("without_control", "original")]),
+        lost,
+        1e-3,
+    );
     // The control is compared with nothing.
     let none = "SELECT COUNT(*) AS n FROM losses WHERE name = 'ce_loss_delta' AND tags LIKE '%\"model\":\"control\"%'";
     assert_eq!(results.number(none), 0.0);

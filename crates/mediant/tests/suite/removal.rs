@@ -39,6 +39,11 @@ stages:
   stock: { uses: export, inputs: { model: free }, with: { format: transformers } }
   folded: { uses: export, inputs: { model: free }, with: { format: folded } }
   plain: { uses: export, inputs: { model: control }, with: { format: transformers } }
+  beside:
+    uses: evaluate_lm
+    inputs: { models: { start: \"free.checkpoints[step=0]\", free: free }, tokens: tokens.test }
+    with: { control: start }
+  unfrozen: { uses: export, inputs: { model: \"free.checkpoints[step=0]\" }, with: { format: transformers } }
 ";
 
 fn asked(project: &Project, file: &str, sql: &str) -> Vec<String> {
@@ -88,9 +93,20 @@ fn norms_are_removed_and_the_model_comes_back_from_both_layouts() {
     assert_eq!(numbers(&rows), [20.]);
     assert_eq!(ask("SELECT norm FROM scales WHERE position = 'all'").len(), 7);
     let shown = project.mediant(&["show", "pipeline.yaml", "free"]).stdout;
-    assert!(shown.contains("10 frozen") && shown.contains("blocks.0.ln1.qk"), "{shown}");
+    assert!(shown.contains("10 frozen\n") && shown.contains("blocks.0.ln1.qk"), "{shown}");
+    let shown = project.mediant(&["show", "pipeline.yaml", "free.checkpoints[step=7]"]).stdout;
+    assert!(shown.contains("6 frozen, 4 live\n"), "{shown}");
 
-    for stage in ["stock", "folded", "plain"] {
+    // Before the first norm is frozen the model is as it was: fit for a control, and for stock code.
+    let begun = numbers(&ask("SELECT value FROM begun WHERE name = 'ce_loss'"))[0];
+    let start = "SELECT value FROM beside WHERE name = 'ce_loss' AND tags LIKE '%\"start\"%'";
+    assert_eq!(numbers(&ask(start)), [begun]);
+    let free = numbers(&ask("SELECT value FROM loss WHERE name = 'ce_loss'"))[0];
+    let delta =
+        numbers(&ask("SELECT value FROM beside WHERE name = 'ce_loss_delta' AND tags LIKE '%\"against\":\"start\"%'"));
+    assert!((delta[0] - (free - begun)).abs() < 1e-9, "{delta:?}");
+
+    for stage in ["stock", "folded", "plain", "unfrozen"] {
         let exported = project.mediant(&["export", "pipeline.yaml", stage, &format!("out/{stage}")]);
         assert_eq!(exported.code, Some(0), "{}", exported.stderr);
     }
@@ -150,8 +166,35 @@ fn an_interrupted_removal_goes_on_to_the_same_bytes() {
     let entries = std::fs::read_dir(project.path(".mediant/checkpoints")).unwrap().flatten();
     let saved = entries.filter(|entry| entry.path().is_dir()).count();
     assert_eq!(saved, 1, "it was interrupted in the middle of the training");
-    assert_eq!(project.ran(&[]), "free");
+    let again = project.mediant(&["run", "pipeline.yaml"]);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    let told = again.stdout + &again.stderr;
+    assert!(told.contains("goes on from its checkpoint after step "), "{told}");
     let undisturbed = with_model(&pipeline);
     undisturbed.ran(&[]);
     assert_eq!(project.digests(), undisturbed.digests());
+}
+
+#[test]
+fn a_test_loss_that_a_few_rows_carry_is_told() {
+    let pipeline = "
+mediant: 1
+stages:
+  model: { uses: load_model, with: { source: model } }
+  tokens: { uses: tokenize, inputs: { model: model }, with: { source: same.jsonl, context: 32, pack: false, prepend_bos: false } }
+  odd: { uses: tokenize, inputs: { model: model }, with: { source: odd.jsonl, context: 32, pack: false, prepend_bos: false } }
+  far: { uses: finetune, inputs: { model: model, tokens: tokens.train, test: odd.train }, with: { training: { steps: 60, batch: 4, lr: 0.01 } } }
+";
+    let project = with_model(pipeline);
+    let same = format!("{{\"input_ids\": {:?}}}\n", (5..25).collect::<Vec<u32>>());
+    project.write("same.jsonl", &same.repeat(16));
+    // Two rows of five are unlike all that was learnt.
+    let other = format!("{{\"input_ids\": {:?}}}\n", (0..20).map(|i| (i * 37 + 90) % 211).collect::<Vec<u32>>());
+    project.write("odd.jsonl", &(same.repeat(3) + &other.repeat(2)));
+    let ran = project.mediant(&["run", "pipeline.yaml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let told = ran.stdout + &ran.stderr;
+    assert!(told.contains("test rows are not predicted as training rows are"), "{told}");
+    let median = told.split("the median over test rows is ").nth(1).unwrap().split(',').next().unwrap();
+    assert!(median.parse::<f64>().unwrap() < 0.5, "{told}");
 }
