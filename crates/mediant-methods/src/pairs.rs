@@ -59,6 +59,13 @@ impl Pairs {
         self
     }
 
+    /// Some of the prompts, in another order.
+    #[must_use]
+    pub fn rearranged(&self, order: &[usize]) -> Self {
+        let prompts = order.iter().map(|&index| self.prompts[index].clone()).collect();
+        Self { prompts, counterfactual: self.counterfactual }
+    }
+
     /// All prompts.
     pub fn prompts(&self) -> &[Prompt] {
         &self.prompts
