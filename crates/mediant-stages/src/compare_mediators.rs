@@ -196,7 +196,7 @@ of the axes that both have.
 - `coverage`, `nothing`: F of all items and of none. The curves have `own`, F from the family's own nothing to its own everything.
 - `size_at_0.9`, `bits_at_0.9`, `weighted_edges_at_0.9`: the smallest set with F of at least 0.9, in items, in bits (log₂ C(N, k)) and in weighted edges; null where none is.
 - `minimality`: the share of the items of one set (`minimality_items` of them) without which F changes by more than 0.01.
-- `random_cpr` with `random_low`, `random_high`: mean and central 95 percent of the CPR of random orders, at MIB's sizes; `above_random`: the share of them \
+- `random_cpr` with `random_cpr_low`, `random_cpr_high`: mean and central 95 percent of the CPR of random orders, at MIB's sizes; `above_random`: the share of them \
   below this search's at the same sizes. The random sets may be those of another search of the same items, model and prompts.
 - `shuffled_cpr`, `random_model_cpr`: `cpr_signed` of the two controls.
 - `search_passes`, `evaluation_passes`: forward-pass equivalents over the prompts; seconds and memory are in the report.

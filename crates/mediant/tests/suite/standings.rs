@@ -45,7 +45,7 @@ fn searches_stand_beside_their_controls() {
             assert!((found[5] - 1.0).abs() < 1e-3, "{name}: {found:?}");
         }
         let [found, random, shuffled, low, high] =
-            of("cpr_signed, random_cpr, shuffled_cpr, random_low, random_high", name)[..]
+            of("cpr_signed, random_cpr, shuffled_cpr, random_cpr_low, random_cpr_high", name)[..]
         else {
             panic!()
         };
@@ -76,7 +76,7 @@ fn searches_stand_beside_their_controls() {
 fn one_more_search_runs_that_search_alone() {
     let project = project(&pipeline());
     project.ran(&[]);
-    let more = "    - { name: heads-atp, mediator: heads, method: attribution_patching";
+    let more = "      - { name: heads-atp, mediator: heads, method: attribution_patching";
     let pipeline = std::fs::read_to_string(project.path("pipeline.yaml")).unwrap();
     let pipeline = pipeline.replacen("  controls:", &format!("{more}, draws: 0 }}\n  controls:"), 1);
     project.write("pipeline.yaml", &pipeline.replacen("stages:", &format!("{more} }}\nstages:"), 1));
