@@ -181,8 +181,7 @@ fn check(meta: &DirectionsMeta, rows: &[DirectionRow]) -> Result<(), String> {
 fn check_orthonormal(subspace: &[DirectionRow]) -> Result<(), String> {
     for (i, row) in subspace.iter().enumerate() {
         let length = dot(&row.vector, &row.vector).sqrt();
-        // Written so that what is no number fails too.
-        if !((length - 1.0).abs() <= TOLERANCE) {
+        if length.is_nan() || (length - 1.0).abs() > TOLERANCE {
             return Err(format!("vector {i} has length {length}, not 1"));
         }
         for (j, other) in subspace[..i].iter().enumerate() {

@@ -29,7 +29,7 @@ impl Basis {
         for (i, a) in exact.iter().enumerate() {
             for (j, b) in exact[..=i].iter().enumerate() {
                 let off = dot(a, b) - f64::from(u8::from(i == j));
-                if !(off.abs() <= 1e-3) {
+                if off.is_nan() || off.abs() > 1e-3 {
                     return Err(Error::Data(format!("vectors {j} and {i} of a basis are {off:.1e} off orthonormal")));
                 }
             }

@@ -119,7 +119,7 @@ fn the_number_of_a_subject_is_found_and_labels_that_mean_nothing_are_not() {
     assert!(on_others("exchanged", "full_vector")[0] > 0.9);
     assert!(on_others("exchanged", "random").iter().all(|iia| *iia < 0.2));
     let components = on_others("along_components", "directions");
-    assert!(components.len() == 2 && components[0] < 0.5 && components[1] > 0.9, "{components:?}");
+    assert!(components.len() == 2 && components.iter().all(|iia| *iia > 0.9), "{components:?}");
     let order = "SELECT unit FROM \"chosen.scores\" ORDER BY value DESC";
     let shown = project.mediant(&["show", "pipeline.yaml", "verbs"]).stdout;
     assert!(shown.contains("\"last\"") && shown.contains("classes"), "{shown}");
