@@ -261,7 +261,7 @@ fn scores_come_back() {
     assert!(files(dir.path()) == files(scored(&scores(2_500)).0.path()));
     assert_eq!(
         scored(&scores(10)).1.manifest().logical.to_string(),
-        "1890d167c44d45ff7de8a45079f9567cc104f8dc64f5649d2885fe938dfec532",
+        "742664f3cabf2004cb9b84785221b66f44b22e97cdcab6397c4eb1c540d99621",
         "keys rest on this digest"
     );
     assert!(read_scores(&scored(&[]).1).unwrap().1.is_empty());
