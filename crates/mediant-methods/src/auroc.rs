@@ -12,8 +12,11 @@ use crate::{Error, Result, Scored};
 /// Random scores that stand beside those of methods.
 const RANDOM: usize = 200;
 
+/// What is taken of a score.
+type Reading = fn(f64) -> f64;
+
 /// What is compared: how much there is of an effect, or whether it is for or against the answer too.
-const READINGS: [(&str, fn(f64) -> f64); 2] = [("auroc_abs", f64::abs), ("auroc_signed", |value| value)];
+const READINGS: [(&str, Reading); 2] = [("auroc_abs", f64::abs), ("auroc_signed", |value| value)];
 
 /// For every method and every truth about the same, `auroc_abs`, of absolute values, and `auroc_signed`, of values as they are: the
 /// share of pairs of a mediator of the circuit and another in which the first has the larger score; ties count half (Mann &

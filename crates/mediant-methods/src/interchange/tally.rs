@@ -38,6 +38,9 @@ pub struct Accuracy {
     pub n: u64,
 }
 
+/// A share of the prompts, from their counts.
+type Share = fn(&Totals) -> f64;
+
 impl Tally {
     /// Of these prompts, none of which has been counted.
     pub fn new(pairs: &Pairs) -> Self {
@@ -71,7 +74,7 @@ impl Tally {
         if n == 0.0 {
             return Vec::new();
         }
-        let of: [(&'static str, f64, fn(&Totals) -> f64); 5] = [
+        let of: [(&'static str, f64, Share); 5] = [
             ("iia", n, |sums| over(sums, &[0, 3], &[2, 5])),
             ("iia_exact", n, |sums| over(sums, &[1, 4], &[2, 5])),
             ("cause", cause, |sums| over(sums, &[0], &[2])),

@@ -30,7 +30,7 @@ enum FamilyRuns<C: Compute> {
     /// Counterfactual activations at the patched points.
     Nodes(Activations<C>),
     Edges(Activations<C>),
-    Latents(LatentRuns<C>),
+    Latents(Box<LatentRuns<C>>),
 }
 
 impl<'a, C: Compute> Bench<'a, C> {
@@ -50,7 +50,7 @@ impl<'a, C: Compute> Bench<'a, C> {
             Parts::Nodes(_) => FamilyRuns::Nodes(activations),
             Parts::Edges(..) => FamilyRuns::Edges(activations),
             Parts::Latents(spliced, _) => {
-                FamilyRuns::Latents(LatentRuns::new(model, spliced, &pair, clean_activations, &activations)?)
+                FamilyRuns::Latents(Box::new(LatentRuns::new(model, spliced, &pair, clean_activations, &activations)?))
             }
         };
         Ok(Self { model, pair, metric, family, runs, clean, counterfactual })

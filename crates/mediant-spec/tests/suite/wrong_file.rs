@@ -382,6 +382,12 @@ stages:
        |
        = help: letters, digits, `_` and `-`
 
-    12 errors
+    error[reference]: this mapping names no members
+      --> lab/p.yaml:17:43
+       |
+    17 |   m2: { uses: compare, inputs: { metrics: {} } }
+       |                                           ^^
+
+    13 errors
     "#);
 }
