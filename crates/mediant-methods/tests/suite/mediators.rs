@@ -241,12 +241,12 @@ fn attribution_is_patching_where_the_model_is_linear() {
         attribute_latents(&model, &pairs, &spliced, slope, Metric::LogitDiff, recorder, done).unwrap();
     });
     for (predicted, exact) in predicted.patched().iter().zip(exact.patched()) {
-        // Logits of these weights are in the thousands.
-        assert!((predicted - exact).abs() < 1e-6 * exact.abs().max(100.0), "{predicted} {exact}");
+        // Logits of these weights are differences of f32 sums in the thousands; latents change them by more than 0.1, as is seen below.
+        assert!((predicted - exact).abs() < 1e-5 * exact.abs().max(100.0), "{predicted} {exact}");
     }
     let clean: Vec<f64> = predicted.effects[0].iter().map(|effect| effect.0).collect();
     let changed =
-        predicted.patched().iter().filter(|patched| (*patched - clean.iter().sum::<f64>() / 3.0).abs() > 0.01).count();
+        predicted.patched().iter().filter(|patched| (*patched - clean.iter().sum::<f64>() / 3.0).abs() > 0.1).count();
     assert!(changed > 10, "{changed} latents do anything");
 }
 
