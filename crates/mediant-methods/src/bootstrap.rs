@@ -78,7 +78,7 @@ pub fn intervals<S: Sums, M: Fn(&S) -> f64 + Sync>(groups: &[S], metrics: &[M], 
     if groups.len() < 2 {
         return vec![None; metrics.len()];
     }
-    let values: Vec<Vec<f64>> = over_draws(groups.len(), seed, |draw| {
+    let values: Vec<Vec<f64>> = over_draws(groups.len(), seed, DRAWS, |draw| {
         let mut sums = S::default();
         draw.iter().for_each(|&group| sums.merge(&groups[group]));
         metrics.iter().map(|metric| metric(&sums)).collect()
@@ -86,12 +86,12 @@ pub fn intervals<S: Sums, M: Fn(&S) -> f64 + Sync>(groups: &[S], metrics: &[M], 
     (0..metrics.len()).map(|metric| central(values.iter().map(|draw| draw[metric]))).collect()
 }
 
-/// A function of the groups that each draw holds. The draws are those of [`draws`], a few in memory at once.
-fn over_draws<T: Send>(groups: usize, seed: u64, of: impl Fn(&[usize]) -> T + Sync) -> Vec<T> {
+/// A function of the groups that each of `count` draws holds, a few draws in memory at once. The first are those of [`draws`].
+pub(crate) fn over_draws<T: Send>(groups: usize, seed: u64, count: usize, of: impl Fn(&[usize]) -> T + Sync) -> Vec<T> {
     let mut draw = drawing(groups, seed, "bootstrap");
-    let mut all = Vec::with_capacity(DRAWS);
-    while all.len() < DRAWS {
-        let draws: Vec<_> = (0..HELD.min(DRAWS - all.len())).map(|_| draw()).collect();
+    let mut all = Vec::with_capacity(count);
+    while all.len() < count {
+        let draws: Vec<_> = (0..HELD.min(count - all.len())).map(|_| draw()).collect();
         all.par_extend(draws.par_iter().map(|draw| of(draw)));
     }
     all

@@ -119,6 +119,7 @@ impl Recorder {
                 Contrast::Lost => (clean - patched, clean - counterfactual.ok_or_else(missing)?),
                 Contrast::LostOfClean => (clean - patched, clean),
                 Contrast::Share | Contrast::Truth => (patched, clean),
+                Contrast::Mean => (patched, 1.0),
                 Contrast::Mask => return Err(Error::Data("a mask is trained, not measured".to_owned())),
             };
             let sums = &mut self.sums[mediator * self.groups + self.group_of[example as usize]];

@@ -10,6 +10,7 @@ use mediant_lm::Positions;
 use mediant_methods::subspace::{Gathered, Site, Which, direction_of_means, gather};
 use mediant_methods::{Metric, Pairs};
 use mediant_tensor::on_device;
+use mediant_tensor::random::{shuffle, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,12 @@ pub(crate) struct Config {
     /// Which counterfactual of the prompts; the first if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     counterfactual: Option<String>,
+    /// The control: which versions are of the first mean is shuffled over all of them.
+    #[serde(default)]
+    shuffle_labels: bool,
+    /// Of the shuffling.
+    #[serde(default)]
+    seed: u64,
 }
 
 impl Config {
@@ -59,7 +66,7 @@ impl Config {
 impl Stage for DifferenceOfMeans {
     type Config = Config;
     const NAME: &'static str = "difference_of_means";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -110,7 +117,7 @@ impl Stage for DifferenceOfMeans {
         let config = cx.config();
         let run = config.asked().open(cx, Self::NAME)?;
         let sites = config.sites().sites(&run.facts)?;
-        let compared = Compared::of(config, &run.pairs)?;
+        let compared = Compared::of(config, &run.pairs, run.counterfactual.as_deref())?;
         let count = run.pairs.prompts().len();
         let [clean, other] = on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&run.model, &device)?;
@@ -137,7 +144,8 @@ impl Stage for DifferenceOfMeans {
             passes: both_versions(&sites, run.facts.n_layers),
             ..DirectionsMeta::default()
         };
-        write_subspaces(cx, meta, [("sign", compared.sign(run.counterfactual.as_deref()))], &rows)
+        let settings = [("sign", compared.sign), ("shuffle_labels", config.shuffle_labels.to_string())];
+        write_subspaces(cx, meta, settings, &rows)
     }
 }
 
@@ -145,28 +153,41 @@ fn none_at(site: &Site) -> String {
     format!("there is no direction at {site}: the means do not differ")
 }
 
-/// What is compared with what.
-enum Compared<'a> {
-    Versions,
-    /// For each prompt, which of the two values its clean version and its counterfactual have.
-    Values {
-        variable: &'a str,
-        values: [String; 2],
-        of_clean: Vec<Option<usize>>,
-        of_other: Vec<Option<usize>>,
-    },
+/// What is compared with what: for each prompt, whether its clean version and its counterfactual are of the first mean, of the second, or of none.
+struct Compared {
+    sign: String,
+    of_clean: Vec<Option<usize>>,
+    of_other: Vec<Option<usize>>,
 }
 
-impl<'a> Compared<'a> {
-    fn of(config: &'a Config, pairs: &Pairs) -> Result<Self, StageError> {
-        let Some(variable) = config.variable.as_deref() else { return Ok(Self::Versions) };
+impl Compared {
+    fn of(config: &Config, pairs: &Pairs, counterfactual: Option<&str>) -> Result<Self, StageError> {
+        let count = pairs.prompts().len();
+        let mut compared = match config.variable.as_deref() {
+            Some(variable) => Self::by_variable(variable, config.values.as_deref(), pairs)?,
+            None => Self {
+                sign: format!("mean(clean) − mean({})", counterfactual.unwrap_or("counterfactual")),
+                of_clean: vec![Some(0); count],
+                of_other: vec![Some(1); count],
+            },
+        };
+        if config.shuffle_labels {
+            let mut all = [compared.of_clean, compared.of_other].concat();
+            shuffle(&mut stream(config.seed, "labels"), &mut all);
+            compared.of_other = all.split_off(count);
+            compared.of_clean = all;
+        }
+        Ok(compared)
+    }
+
+    fn by_variable(variable: &str, values: Option<&[String]>, pairs: &Pairs) -> Result<Self, StageError> {
         let clean = || pairs.prompts().iter().map(|prompt| prompt.clean.variables.get(variable));
         let other = || {
             let versions = pairs.prompts().iter().map(|prompt| pairs.counterfactual(prompt));
             versions.map(|version| version.and_then(|version| version.variables.get(variable)))
         };
-        let values = match &config.values {
-            Some(values) => values.clone(),
+        let values = match values {
+            Some(values) => values.to_vec(),
             None => clean().chain(other()).flatten().collect::<BTreeSet<_>>().into_iter().cloned().collect(),
         };
         let values: [String; 2] = values.try_into().map_err(|values: Vec<String>| {
@@ -174,30 +195,20 @@ impl<'a> Compared<'a> {
             StageError::new(format!("`{variable}` has {} values, not two: {some}; name two as `values`", values.len()))
         })?;
         let place = |value: Option<&String>| values.iter().position(|known| Some(known) == value);
-        let (of_clean, of_other) = (clean().map(place).collect(), other().map(place).collect());
-        Ok(Self::Values { variable, values, of_clean, of_other })
+        let [of, less] = &values;
+        Ok(Self {
+            sign: format!("mean({variable} = {of}) − mean({variable} = {less})"),
+            of_clean: clean().map(place).collect(),
+            of_other: other().map(place).collect(),
+        })
     }
 
     fn direction(&self, (clean, other): (&Gathered, &Gathered)) -> Option<(f64, Vec<f32>)> {
-        match self {
-            Self::Versions => direction_of_means(clean.vectors(), other.vectors()),
-            Self::Values { of_clean, of_other, .. } => {
-                let with = |value: usize| {
-                    let of_clean = clean.of_prompts(move |prompt| of_clean[prompt] == Some(value));
-                    of_clean.chain(other.of_prompts(move |prompt| of_other[prompt] == Some(value)))
-                };
-                direction_of_means(with(0), with(1))
-            }
-        }
-    }
-
-    fn sign(&self, counterfactual: Option<&str>) -> String {
-        match self {
-            Self::Versions => format!("mean(clean) − mean({})", counterfactual.unwrap_or("counterfactual")),
-            Self::Values { variable, values: [of, less], .. } => {
-                format!("mean({variable} = {of}) − mean({variable} = {less})")
-            }
-        }
+        let with = |value: usize| {
+            let of_clean = clean.of_prompts(move |prompt| self.of_clean[prompt] == Some(value));
+            of_clean.chain(other.of_prompts(move |prompt| self.of_other[prompt] == Some(value)))
+        };
+        direction_of_means(with(0), with(1))
     }
 }
 
@@ -205,6 +216,7 @@ const DETAILS: &str = "\
 Without `variable`: the mean over prompts and chosen positions of the clean activations less that of their counterfactuals. With `variable`: the mean over \
 those versions, prompts and counterfactuals alike, in which the causal variable has the first of two values, less the mean over those with the second. Sums \
 are in f64; the vector has length 1, and `value` is the length that the difference had. Settings name the sign. \
+`shuffle_labels: true` is the control: a direction that means nothing. \
 Where the means do not differ (before the first token that does), there is no direction, and a note says so.
 
 Sources: Marks & Tegmark 2023 (arXiv:2310.06824); Arditi et al. 2024 (arXiv:2406.11717).";

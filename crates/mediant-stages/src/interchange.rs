@@ -1,22 +1,27 @@
 //! `interchange`: what becomes of the answers when subspaces are taken from the counterfactual.
 
-use std::collections::BTreeMap;
-
 use mediant_artifact::{Contrast, Facts, Kind, Mediator, MetricRow, write_metrics};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
-use mediant_methods::interchange::{Exchange, Features, Featuriser, Tally, interchange};
-use mediant_methods::subspace::{Basis, Site, random_basis};
-use mediant_methods::{Metric, layer};
+use mediant_methods::Metric;
+use mediant_methods::interchange::{Exchange, Exchanged, Outcome, Tally, interchange};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::aligning::{metric, site_tags};
+use self::answers::Answers;
+use self::choice::Choice;
+use self::mask::Masked;
+use crate::aligning::metric;
 use crate::device::compute_device;
-use crate::measuring::{self, Asked, Counterfactual};
+use crate::measuring::{self, Asked, Counterfactual, Measuring};
+use crate::sae_input::check_dictionary;
 use crate::subspaces::{check_subspaces, read_subspaces};
+
+mod answers;
+mod choice;
+mod mask;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -26,7 +31,7 @@ pub(crate) struct Interchange;
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Of nested subspaces, such as those of `pca`: the first so many vectors, each number of them alone. Left out, all of them.
+    /// Of nested subspaces at `directions`, such as those of `pca`: the first so many vectors, each number of them alone. Left out, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ranks: Option<Vec<usize>>,
     /// What is measured of the answer, for the scores.
@@ -50,13 +55,15 @@ impl Config {
 const PORTS: &[Port] = &[
     measuring::MODEL,
     measuring::PROMPTS,
-    Port::one("directions", &[Kind::Directions], "The subspaces, of `train_das`, `pca`, `train_probe`, ..."),
+    Port::optional("directions", &[Kind::Directions], "The subspaces, of `train_das`, `pca`, `train_probe`, ..."),
+    Port::optional("mask", &[Kind::Scores], "In their place the features that a mask of `train_mask` chooses."),
+    Port::optional("sae", &[Kind::Dictionary], "The autoencoder, where the mask is over its latents."),
 ];
 
 impl Stage for Interchange {
     type Config = Config;
     const NAME: &'static str = "interchange";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -73,7 +80,12 @@ impl Stage for Interchange {
     fn outputs(&self, _: &Config) -> Vec<Output> {
         let metrics =
             Output::new("metrics", Kind::Metrics, "Interchange-intervention accuracies, with their controls.");
-        [metrics].into_iter().chain(measuring::outputs()).collect()
+        let answers = Output::new(
+            "answers",
+            Kind::Effects,
+            "A row an example and subspace: 1 where the answer is as expected, for `compare_mediators`.",
+        );
+        [metrics].into_iter().chain(measuring::outputs()).chain([answers]).collect()
     }
 
     fn check(&self, config: &Config) -> Result<(), Problems> {
@@ -97,6 +109,7 @@ impl Stage for Interchange {
     fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
         let mut problems = config.asked().check(inputs);
         problems.check(check_subspaces(inputs));
+        problems.check(check_ports(config, inputs));
         if let (Some(ranks), Some(directions)) = (&config.ranks, inputs.directions("directions")) {
             if directions.nested == Some(false) {
                 let why = "every subspace of these directions has a rank of its own";
@@ -110,6 +123,7 @@ impl Stage for Interchange {
         }
         let mut facts = vec![("metrics".to_owned(), Facts::Metrics)];
         facts.extend(measuring::facts(problems)?);
+        facts.push(("answers".to_owned(), Facts::Effects));
         Ok(facts)
     }
 
@@ -120,46 +134,14 @@ impl Stage for Interchange {
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let config = cx.config();
         let run = config.asked().open(cx, Self::NAME)?;
-        let (meta, found) = read_subspaces(&cx.input("directions")?, &run.facts)?;
-        let mut asked: Vec<Choice> = Vec::new();
-        for subspace in found {
-            let (site, basis) = (subspace.site, subspace.basis);
-            let ranks = match &config.ranks {
-                Some(ranks) if subspace.nested => ranks.clone(),
-                _ => vec![basis.rank()],
-            };
-            if let Some(rank) = ranks.iter().find(|rank| **rank > basis.rank()) {
-                let known = basis.rank();
-                return Err(StageError::new(format!("the subspace at {site} has rank {known}, and no {rank} vectors")));
-            }
-            let of_random = ranks.iter().map(|&rank| {
-                let random = random_basis(basis.width(), rank, config.seed, &format!("random {site} {rank}"));
-                Choice { site: site.clone(), what: "random", rank, basis: random }
-            });
-            let random: Vec<Choice> = of_random.collect();
-            let width = basis.width();
-            let given = |rank: usize| Choice { site: site.clone(), what: "directions", rank, basis: basis.clone() };
-            asked.extend(ranks.iter().map(|&rank| given(rank)).chain(random));
-            let whole = Choice { site: site.clone(), what: "full_vector", rank: width, basis };
-            if !asked.iter().any(|choice| choice.what == whole.what && choice.site == whole.site) {
-                asked.push(whole);
-            }
-        }
-        let featurisers: Vec<Featuriser> =
-            asked.iter().map(|choice| Featuriser::Directions(choice.basis.clone())).collect();
-        let exchanges: Vec<Exchange<'_>> = asked
-            .iter()
-            .zip(&featurisers)
-            .map(|(choice, featuriser)| Exchange {
-                site: choice.site.clone(),
-                featuriser,
-                sets: vec![choice.features()],
-            })
-            .collect();
-        let mediators: Vec<Mediator> = asked.iter().map(Choice::mediator).collect();
-        let settings = [("directions", meta.method), ("patched", "h_b + (h_s − h_b) RᵀR".to_owned())];
+        let searched = Searched::new(cx, &run)?;
+        let choices = &searched.choices;
+        let exchanges: Vec<Exchange<'_>> = choices.iter().map(Choice::exchange).collect();
+        let mediators: Vec<Mediator> = choices.iter().map(Choice::mediator).collect();
+        let settings = [("search", searched.method.clone()), ("patched", searched.patched.to_owned())];
         let mut recorder = run.recorder(Contrast::Lost, settings, mediators)?;
-        let mut tallies = vec![Tally::new(&run.pairs); asked.len()];
+        let mut answers = Answers::new(cx, &run, &searched)?;
+        let mut tallies = vec![Tally::new(&run.pairs); choices.len()];
         on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&run.model, &device)?;
             interchange(
@@ -168,17 +150,16 @@ impl Stage for Interchange {
                 &exchanges,
                 config.metric,
                 |outcome| {
-                    tallies[outcome.exchange].add(outcome.first, outcome.prompts);
-                    let column = |of: fn(&mediant_methods::interchange::Exchanged) -> f64| -> Vec<f64> {
-                        outcome.prompts.iter().map(of).collect()
-                    };
+                    let Outcome { exchange, first, prompts, passes, .. } = *outcome;
+                    tallies[exchange].add(first, prompts);
+                    answers.add(outcome)?;
+                    let column = |of: fn(&Exchanged) -> f64| -> Vec<f64> { prompts.iter().map(of).collect() };
                     let clean = column(|prompt| prompt.clean);
                     let counterfactual = column(|prompt| prompt.counterfactual);
                     let patched = column(|prompt| prompt.patched);
-                    let reached = |example: usize| outcome.prompts[example - outcome.first as usize].reached;
-                    let exchange = outcome.exchange;
-                    recorder.record_where(exchange, outcome.first, &clean, Some(&counterfactual), &patched, reached)?;
-                    recorder.count(outcome.prompts.len(), outcome.passes);
+                    let reached = |example: usize| prompts[example - first as usize].reached;
+                    recorder.record_where(exchange, first, &clean, Some(&counterfactual), &patched, reached)?;
+                    recorder.count(prompts.len(), passes);
                     Ok::<_, StageError>(())
                 },
                 run.progress(),
@@ -186,7 +167,7 @@ impl Stage for Interchange {
         })?;
         recorder.count(run.pairs.prompts().len(), 2.0);
         let mut metrics: Vec<MetricRow> = Vec::new();
-        for (choice, tally) in asked.iter().zip(&tallies) {
+        for (choice, tally) in choices.iter().zip(&tallies) {
             metrics.extend(tally.accuracies(config.seed).into_iter().map(|accuracy| MetricRow {
                 split: None,
                 low: accuracy.estimate.interval.map(|(low, _)| low),
@@ -195,53 +176,123 @@ impl Stage for Interchange {
             }));
         }
         write_metrics(cx.output("metrics")?, &metrics)?;
+        answers.finish()?;
         run.finish(recorder)
     }
 }
 
-/// What is exchanged at a site.
-struct Choice {
-    site: Site,
-    /// `directions`, `random` or `full_vector`.
-    what: &'static str,
-    rank: usize,
-    basis: Basis,
+/// Whether one thing is connected that says what is exchanged, and options are of that.
+fn check_ports(config: &Config, inputs: &InputFacts) -> Result<(), Problems> {
+    let mut problems = Problems::none();
+    let has = |port| inputs.one(port).is_some();
+    if !has("directions") && !has("mask") {
+        let why = "nothing says what is exchanged";
+        problems.push(Problems::input("directions", why).help("connect `directions`, or a `mask` of `train_mask`"));
+    }
+    if has("sae") && !has("mask") {
+        let why = "its latents are exchanged by a mask of `train_mask`, and none is connected";
+        problems.push(Problems::input("sae", why).help("connect one at `mask`, or remove it"));
+    }
+    if has("sae") && has("directions") {
+        let why = "a mask is over directions or over latents, not both";
+        problems.push(Problems::input("directions", why).help("remove one"));
+    }
+    if config.ranks.is_some() && has("mask") {
+        problems.push(Problems::config("ranks", "the mask says which directions are exchanged").help("remove it"));
+    }
+    if let (Some(sae), Some(model)) = (inputs.dictionary("sae"), inputs.model("model")) {
+        problems.check(check_dictionary("sae", sae, model));
+    }
+    problems.finish()
 }
 
-impl Choice {
-    fn features(&self) -> Features {
-        if self.what == "full_vector" { Features::Whole } else { Features::Of((0..self.rank).collect()) }
+/// What is measured, and how it was found.
+struct Searched {
+    /// `directions`, `dimensions` or `latents`.
+    mediator: &'static str,
+    /// `das`, `pca`, `dbm`, ...
+    method: String,
+    /// Forward-pass equivalents over the prompts of the search.
+    passes: f64,
+    /// Whether its labels were shuffled; none where it has no labels.
+    shuffled: Option<String>,
+    /// What stands in place of the base's activation.
+    patched: &'static str,
+    choices: Vec<Choice>,
+}
+
+impl Searched {
+    fn new(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Self, StageError> {
+        if cx.optional("mask")?.is_some() { Self::of_mask(cx, run) } else { Self::of_directions(cx, run) }
     }
 
-    fn tags(&self) -> BTreeMap<String, String> {
-        let mut tags = site_tags(&self.site);
-        tags.insert("features".to_owned(), self.what.to_owned());
-        tags.insert("rank".to_owned(), self.rank.to_string());
-        tags
+    fn of_mask(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Self, StageError> {
+        let (meta, masks) = mask::chosen(cx, run)?;
+        let (mediator, patched) = match masks.first().map(|mask| mask.features.kinds()) {
+            Some("latents") => ("latents", "h_b + x̂(codes of h_b, chosen ones of h_s) − x̂(codes of h_b)"),
+            Some("dimensions") => ("dimensions", "h_b, chosen dimensions of h_s"),
+            _ => ("directions", "h_b + (h_s − h_b) RᵀR"),
+        };
+        let of_mask = |mask: Masked| Choice::of_mask(mask.features, mask.chosen, mask.of, mask.width, cx.config().seed);
+        Ok(Self {
+            mediator,
+            patched,
+            shuffled: meta.settings.get("shuffle_labels").cloned(),
+            method: meta.method,
+            passes: meta.passes,
+            choices: once(masks.into_iter().flat_map(of_mask)),
+        })
     }
 
-    fn mediator(&self) -> Mediator {
-        Mediator {
-            name: format!("{} {} of rank {}", self.site, self.what, self.rank),
-            kind: if self.what == "full_vector" { "full_vector" } else { "subspace" }.to_owned(),
-            hook: Some(self.site.point.to_string()),
-            layer: layer(self.site.point),
-            span: self.site.positions.span().map(str::to_owned),
-            ..Mediator::default()
+    fn of_directions(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Self, StageError> {
+        let config = cx.config();
+        let (meta, found) = read_subspaces(&cx.input("directions")?, &run.facts)?;
+        let mut choices = Vec::new();
+        for subspace in &found {
+            let (site, known) = (&subspace.site, subspace.basis.rank());
+            let ranks = match &config.ranks {
+                Some(ranks) if subspace.nested => ranks.clone(),
+                _ => vec![known],
+            };
+            if let Some(rank) = ranks.iter().find(|rank| **rank > known) {
+                return Err(StageError::new(format!("the subspace at {site} has rank {known}, and no {rank} vectors")));
+            }
+            choices.extend(Choice::of_subspace(subspace, &ranks, config.seed));
+        }
+        Ok(Self {
+            mediator: "directions",
+            patched: "h_b + (h_s − h_b) RᵀR",
+            shuffled: meta.settings.get("shuffle_labels").cloned(),
+            method: meta.method,
+            passes: meta.passes,
+            choices: once(choices.into_iter()),
+        })
+    }
+}
+
+/// The full vector of a site only once.
+fn once(choices: impl Iterator<Item = Choice>) -> Vec<Choice> {
+    let mut kept: Vec<Choice> = Vec::new();
+    for choice in choices {
+        if !kept.iter().any(|other| other.same_whole(&choice)) {
+            kept.push(choice);
         }
     }
+    kept
 }
 
 const DETAILS: &str = "\
-Every prompt (the base) runs with h_b + (h_s − h_b) RᵀR in place of its activation h_b, where h_s is that of its counterfactual (the source) at the same positions, and R one of the subspaces. Beside them, at every \
-site, `full_vector` (h_s in place of h_b: no subspace can carry more of what is there) and, for every rank, a `random` subspace.
+What `evaluate_mediator` is to sets of parts, this stage is to features of an activation: it measures what a search found on other prompts, with its controls beside it. Every prompt (the base) runs with h_b + (h_s − h_b) RᵀR in place of \
+its activation h_b, where h_s is that of its counterfactual (the source) at the same positions, and R one of the subspaces of `directions`. With a `mask` of `train_mask` in their place, the features that it chooses (above 0.5) are \
+those of the source: dimensions of the activation; vectors of the `directions` that it was trained over; latents of its `sae`, so that what the autoencoder does not reconstruct of the base stays. Beside them, at every site, `full_vector` \
+(h_s in place of h_b: nothing can carry more of what is there), and `random`: for every rank a random subspace, for every mask as many features, drawn.
 
-`metrics` (tags `hook`, `span`, `features`, `rank`): `iia`, interchange-intervention accuracy: the share of prompts whose mean logit of expected tokens exceeds that of the others. Where prompt and counterfactual have different right \
+`metrics` (tags `hook`, `span`, `features`, and `rank` or, of masks, `chosen`): `iia`, interchange-intervention accuracy: the share of prompts whose mean logit of expected tokens exceeds that of the others. Where prompt and counterfactual have different right \
 answers, those of the counterfactual are expected, against the prompt's own; where they have the same, the right answers against the prompt's wrong ones (without any: the largest logit of all must be \
 that of a right one). `iia_exact`: the largest logit is that of an expected token. Where prompts of both kinds exist, `cause` (different answers), `isolate` (the same) and `disentangle`, the mean of the two, as in RAVEL. \
 Intervals hold 95 percent of 1,000 draws of groups of prompts. Prompts that have no position of a site do not count there.
 
-`scores` and `effects`: the metric of the prompt, the counterfactual and the patched prompt, by the prompt's own answers; score = (clean − patched) / (clean − counterfactual). Of each batch both versions run once for all subspaces; \
-`passes` counts the rest by its share of the blocks. Train on other prompts than these, for a subspace can learn prompts by heart.
+`answers` says prompt by prompt what `iia` counts, `patched` after the interchange and `clean` before it: `compare_mediators` takes it. `scores` and `effects`: the metric of the prompt, the counterfactual and the patched prompt, by the prompt's own answers; score = (clean − patched) / (clean − counterfactual). \
+Of each batch both versions run once for everything that is exchanged; `passes` counts the rest by its share of the blocks. Train on other prompts than these, for a subspace can learn prompts by heart.
 
 Sources: Geiger et al. 2021 (arXiv:2106.02997); Geiger et al. 2023 (arXiv:2303.02536); Huang et al. 2024, RAVEL (arXiv:2402.17700); Mueller et al. 2025, MIB (arXiv:2504.13151).";

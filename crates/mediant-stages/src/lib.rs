@@ -47,6 +47,7 @@ mod ln_stats;
 mod load_model;
 mod load_sae;
 mod logit_lens;
+mod masked;
 mod measuring;
 mod mediators;
 mod model_input;

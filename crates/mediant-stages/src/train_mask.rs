@@ -7,18 +7,18 @@ use mediant_engine::{
 use mediant_lm::Positions;
 use mediant_methods::Metric;
 use mediant_methods::align::{Loss, Mask, Masked, train_mask};
-use mediant_methods::interchange::{Exchange, Features, Featuriser};
-use mediant_methods::subspace::Site;
+use mediant_methods::interchange::{Exchange, Features};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::aligning::{self, Schedule, accuracies, metric, site_tags};
+use crate::aligning::{self, Schedule, accuracies, metric};
 use crate::device::compute_device;
+use crate::masked::FeaturesAt;
 use crate::measuring::{self, Asked, Counterfactual, Measuring};
 use crate::sae_input::{Dictionary, check_dictionary, foreign, read_dictionary};
 use crate::sites::{Sites, positions_json};
-use crate::subspaces::{Subspace, check_subspaces, read_subspaces};
+use crate::subspaces::{check_subspaces, read_subspaces};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -205,7 +205,7 @@ impl Stage for TrainMask {
         let count = train.prompts().len() as u64;
         on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&run.model, &device)?;
-            let points: Vec<&[OfSite]> = masks.chunk_by(|a, b| a.site.point == b.site.point).collect();
+            let points: Vec<&[FeaturesAt]> = masks.chunk_by(|a, b| a.site.point == b.site.point).collect();
             let (mut trained, mut passes) = (Vec::new(), 0.0);
             for (index, masks) in points.iter().enumerate() {
                 let sites: Vec<_> = masks.iter().map(|mask| (mask.site.clone(), &mask.featuriser)).collect();
@@ -253,77 +253,36 @@ impl Stage for TrainMask {
                 scores: 0,
             };
             let scores: Vec<ScoreRow> =
-                masks.iter().zip(&trained).flat_map(|(mask, found)| mask.scores(found, count)).collect();
+                masks.iter().zip(&trained).flat_map(|(mask, found)| scores(mask, found, count)).collect();
             write_scores(cx.output("scores")?, meta, &scores)?;
             Ok(())
         })
     }
 }
 
-/// What is chosen from at a site.
-struct OfSite {
-    site: Site,
-    featuriser: Featuriser,
-    /// Of several subspaces at one site, which.
-    rank: Option<usize>,
-}
-
-impl OfSite {
-    fn kind(&self) -> String {
-        match (&self.featuriser, self.rank) {
-            (Featuriser::Dimensions, _) => "dimension".to_owned(),
-            (Featuriser::Directions(_), _) => "direction".to_owned(),
-            (Featuriser::Latents(_), _) => "latent".to_owned(),
-        }
-    }
-
-    fn tags(&self) -> std::collections::BTreeMap<String, String> {
-        let mut tags = site_tags(&self.site);
-        tags.insert("features".to_owned(), format!("{}s", self.kind()));
-        tags.extend(self.rank.map(|rank| ("rank".to_owned(), rank.to_string())));
-        tags
-    }
-
-    /// σ(m) of every feature. Away from 0 and 1 as far as training went, it keeps the order of all.
-    fn scores(&self, found: &Masked, n: u64) -> Vec<ScoreRow> {
-        let score = |(unit, share): (usize, f64)| {
-            let mut mediator = self.site.feature(&self.kind(), unit);
-            if let Some(rank) = self.rank {
-                mediator.name = format!("{} of rank {rank}", mediator.name);
-            }
-            ScoreRow { mediator, value: share, numerator: share, denominator: 1.0, n, low: None, high: None }
-        };
-        found.shares().into_iter().enumerate().map(score).collect()
-    }
+/// σ(m) of every feature. Away from 0 and 1 as far as training went, it keeps the order of all.
+fn scores(features: &FeaturesAt, found: &Masked, n: u64) -> Vec<ScoreRow> {
+    let score = |(unit, share): (usize, f64)| {
+        let mediator = features.mediator(unit);
+        ScoreRow { mediator, value: share, numerator: share, denominator: 1.0, n, low: None, high: None }
+    };
+    found.shares().into_iter().enumerate().map(score).collect()
 }
 
 /// What is chosen from, by site.
-fn masks(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Vec<OfSite>, StageError> {
+fn masks(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Vec<FeaturesAt>, StageError> {
     let config = cx.config();
     if let Some(artifact) = cx.optional("sae")? {
         let Dictionary { sae, meta, hook, .. } = read_dictionary(&artifact)?;
         if let Some(note) = foreign(&meta, cx.input_digest("model")?) {
             cx.note(note);
         }
-        let featuriser = Featuriser::Latents(Box::new(sae));
-        return Ok(config
-            .sites()
-            .at(hook)
-            .map(|site| OfSite { site, featuriser: featuriser.clone(), rank: None })
-            .collect());
+        return Ok(config.sites().at(hook).map(|site| FeaturesAt::latents(site, sae.clone())).collect());
     }
     let Some(artifact) = cx.optional("directions")? else {
-        let sites = config.sites().sites(&run.facts)?;
-        return Ok(sites
-            .into_iter()
-            .map(|site| OfSite { site, featuriser: Featuriser::Dimensions, rank: None })
-            .collect());
+        return Ok(config.sites().sites(&run.facts)?.into_iter().map(FeaturesAt::dimensions).collect());
     };
-    let of_subspace = |found: Subspace| {
-        let rank = (!found.nested).then(|| found.basis.rank());
-        OfSite { site: found.site, featuriser: Featuriser::Directions(found.basis), rank }
-    };
-    Ok(read_subspaces(&artifact, &run.facts)?.1.into_iter().map(of_subspace).collect())
+    Ok(read_subspaces(&artifact, &run.facts)?.1.into_iter().map(FeaturesAt::of_subspace).collect())
 }
 
 const DETAILS: &str = "\

@@ -215,6 +215,7 @@ fn contrasts_have_a_name_and_a_formula() {
         (Contrast::Lost, "lost", true),
         (Contrast::LostOfClean, "lost_of_clean", false),
         (Contrast::Share, "share", false),
+        (Contrast::Mean, "mean", false),
         (Contrast::Mask, "mask", false),
         (Contrast::Truth, "truth", false),
     ] {

@@ -34,6 +34,8 @@ pub struct Exchanged {
     pub margin: f64,
     /// Whether the answer is as [`Judge`] expects it: what interchange-intervention accuracy counts.
     pub right: bool,
+    /// Whether it was so before the interchange.
+    pub right_before: bool,
     /// Whether the largest logit is that of an expected token: the same by exact match.
     pub top: bool,
     /// Whether the prompt has a position of the site, so that anything was exchanged at all.
@@ -89,6 +91,7 @@ pub fn interchange<C: Compute, E: From<Error>>(
                 side: judge.sides()[index],
                 margin: answer.margin,
                 right: answer.right,
+                right_before: clean[index].right,
                 top: answer.top,
                 reached: reached(index),
             };

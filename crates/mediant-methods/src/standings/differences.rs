@@ -1,16 +1,41 @@
 //! Paired differences between searches, with p-values corrected for their number.
 
-use super::standing::Standing;
-use crate::bootstrap::{DRAWS, central};
-use crate::mediators::Selection;
+use std::collections::BTreeMap;
 
-/// How much higher the CPR of one is than that of another, on the same model and prompts.
+use mediant_artifact::Digest;
+use rayon::prelude::*;
+
+use super::exchanged::Exchange;
+use super::origin::Origin;
+use super::standing::Standing;
+use crate::bootstrap::{central, over_draws};
+
+/// Draws of a p-value: enough that correction for some hundreds of differences leaves something to see.
+const DRAWS: usize = 100_000;
+
+/// What is compared: a ratio of sums over groups of prompts.
+pub struct Contender<'e> {
+    /// Where it comes from.
+    pub origin: &'e Origin,
+    /// `cpr_signed` or `iia`.
+    pub measure: &'static str,
+    /// Of `iia`, where, and how many features; empty of `cpr_signed`.
+    pub site: String,
+    /// How many features.
+    pub size: Option<u32>,
+    /// The number itself.
+    pub value: f64,
+    /// Numerator and denominator by group.
+    ratio: Vec<[f64; 2]>,
+}
+
+/// How much higher the number of one is than that of another, on the same model and prompts.
 pub struct Difference {
     /// Which, by its place.
     pub a: usize,
     /// Than which.
     pub b: usize,
-    /// CPR of `a` less that of `b`, by signed selection.
+    /// That of `a` less that of `b`.
     pub value: f64,
     /// The central 95 percent over draws of groups of prompts, the same for both.
     pub interval: Option<(f64, f64)>,
@@ -20,27 +45,75 @@ pub struct Difference {
     pub p_holm: f64,
 }
 
-/// The differences of every two standings of one model and the same prompts.
-pub fn differences(standings: &[Standing<'_>]) -> Vec<Difference> {
-    let mut all = Vec::new();
-    for (a, of_a) in standings.iter().enumerate() {
-        for (b, of_b) in standings.iter().enumerate().skip(a + 1) {
-            let same = |x: &Standing<'_>| (x.entry.model, x.entry.prompts, x.entry.metric.clone());
-            if same(of_a) != same(of_b) {
-                continue;
-            }
-            let (Some(x), Some(y)) = (of_a.areas_of(Selection::Signed), of_b.areas_of(Selection::Signed)) else {
-                continue;
-            };
-            let drawn: Vec<f64> = x.drawn.iter().zip(&y.drawn).map(|(x, y)| x - y).collect();
-            let p = two_sided(&drawn);
-            let (value, interval) = (x.cpr.value - y.cpr.value, central(drawn.into_iter()));
-            all.push(Difference { a, b, value, interval, p, p_holm: p });
+impl<'e> Contender<'e> {
+    /// The CPR of a search, by signed selection.
+    pub fn of_sets(standing: &Standing<'e>) -> Self {
+        let ratio = standing.cpr_by_group();
+        Self {
+            origin: &standing.entry.origin,
+            measure: "cpr_signed",
+            site: String::new(),
+            size: None,
+            value: over(ratio.iter()),
+            ratio,
         }
     }
+
+    /// The interchange-intervention accuracy of features at a site.
+    pub fn of_exchange(exchange: &Exchange<'e>) -> Self {
+        Self {
+            origin: &exchange.of.origin,
+            measure: "iia",
+            site: exchange.site().to_owned(),
+            size: Some(exchange.size()),
+            value: exchange.iia.value,
+            ratio: exchange.ratio.clone(),
+        }
+    }
+
+    /// What must be the same of two that are compared.
+    fn bucket(&self) -> (Digest, Digest, &'static str, &str, &str) {
+        (self.origin.model, self.origin.prompts, self.measure, &self.origin.metric, &self.site)
+    }
+}
+
+fn over<'r>(ratio: impl Iterator<Item = &'r [f64; 2]>) -> f64 {
+    let [above, below] = ratio.fold([0.0, 0.0], |[a, b], [above, below]| [a + above, b + below]);
+    above / below
+}
+
+/// The differences of every two of one measure, model and site, on the same prompts. The draws are those of the stream (`seed`, "bootstrap").
+pub fn differences(contenders: &[Contender<'_>], seed: u64) -> Vec<Difference> {
+    let mut buckets: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (place, contender) in contenders.iter().enumerate() {
+        buckets.entry(contender.bucket()).or_default().push(place);
+    }
+    let mut all: Vec<Difference> = buckets.values().flat_map(|places| within(contenders, places, seed)).collect();
+    all.sort_by_key(|difference| (difference.a, difference.b));
     let corrected = holm(&all.iter().map(|difference| difference.p).collect::<Vec<_>>());
     all.iter_mut().zip(corrected).for_each(|(difference, p)| difference.p_holm = p);
     all
+}
+
+/// The differences of every two of these.
+fn within(contenders: &[Contender<'_>], places: &[usize], seed: u64) -> Vec<Difference> {
+    let pairs = places.iter().enumerate().flat_map(|(i, &a)| places[i + 1..].iter().map(move |&b| (a, b)));
+    let pairs: Vec<(usize, usize)> = pairs.collect();
+    let groups = places.first().map_or(0, |place| contenders[*place].ratio.len());
+    let drawn: Vec<Vec<f64>> = match groups {
+        0 | 1 => Vec::new(),
+        _ => over_draws(groups, seed, DRAWS, |draw| {
+            places.iter().map(|place| over(draw.iter().map(|group| &contenders[*place].ratio[*group]))).collect()
+        }),
+    };
+    let of_place = |place: usize| places.iter().position(|known| *known == place).unwrap_or(0);
+    let difference = |&(a, b): &(usize, usize)| {
+        let (x, y) = (of_place(a), of_place(b));
+        let drawn: Vec<f64> = drawn.iter().map(|draw| draw[x] - draw[y]).collect();
+        let (value, p) = (contenders[a].value - contenders[b].value, two_sided(&drawn));
+        Difference { a, b, value, interval: central(drawn.into_iter()), p, p_holm: p }
+    };
+    pairs.par_iter().map(difference).collect()
 }
 
 /// With one added to both counts, so that no p is 0 (Davison & Hinkley 1997, section 4.2). NaN without draws.
@@ -50,7 +123,7 @@ fn two_sided(drawn: &[f64]) -> f64 {
     }
     let side = |holds: fn(f64) -> bool| drawn.iter().filter(|value| holds(**value)).count();
     let least = side(|value| value <= 0.0).min(side(|value| value >= 0.0));
-    (2.0 * (least as f64 + 1.0) / (DRAWS as f64 + 1.0)).min(1.0)
+    (2.0 * (least as f64 + 1.0) / (drawn.len() as f64 + 1.0)).min(1.0)
 }
 
 /// Holm's step-down correction: the i-th smallest of m is multiplied by m − i + 1, and none falls below one before it. NaN stays, and

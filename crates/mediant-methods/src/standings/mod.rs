@@ -3,9 +3,13 @@
 mod curve;
 mod differences;
 mod entry;
+mod exchanged;
+mod origin;
 mod standing;
 
 pub use curve::{Curve, bits};
-pub use differences::{Difference, differences, holm};
+pub use differences::{Contender, Difference, differences, holm};
 pub use entry::{Entry, Sums};
+pub use exchanged::{Exchange, Exchanges};
+pub use origin::Origin;
 pub use standing::{Areas, Point, Random, SUFFICIENT, Standing};

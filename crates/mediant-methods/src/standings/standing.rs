@@ -39,8 +39,6 @@ pub struct Areas {
     pub cpr: Estimate,
     /// The area under |1 − F|.
     pub cmd: Estimate,
-    /// CPR of each draw of the bootstrap, for paired differences.
-    pub(super) drawn: Vec<f64>,
 }
 
 /// CPR of random orders, at MIB's sizes.
@@ -69,6 +67,8 @@ pub struct Standing<'e> {
     pub sufficient: Option<Budget>,
     /// The share of a set's items that are needed, and how many were tried.
     pub minimality: Option<(f64, usize, Budget)>,
+    /// F of all latents of a dictionary without its error: what the dictionary alone carries.
+    pub without_error: Option<Estimate>,
     /// The control of random items, which any search of the same family may have drawn; none if none has.
     pub random: Option<Random>,
     /// Every set on the curves.
@@ -108,6 +108,7 @@ impl<'e> Standing<'e> {
             coverage: end(faithfulness.len() - 1),
             sufficient: sufficient.map(|(budget, _)| *budget),
             minimality: minimality(entry, signed, &all),
+            without_error: without_error(entry, seed),
             random: random_sets.map(|of| random(signed, &all, of)),
             points: curves
                 .iter()
@@ -116,6 +117,18 @@ impl<'e> Standing<'e> {
                 .collect(),
             entry,
         }
+    }
+
+    /// CPR of the signed selection as a ratio of sums over groups: it is the area under Σ (patched − counterfactual) over
+    /// Σ (clean − counterfactual), and areas are linear.
+    pub(super) fn cpr_by_group(&self) -> Vec<[f64; 2]> {
+        let signed = Curve::of(self.entry, &format!("kept_{}", Selection::Signed.name()));
+        let of_group = |sums: &Sums| {
+            let above: Vec<f64> =
+                signed.places.iter().map(|place| sums.patched[*place] - sums.counterfactual).collect();
+            [signed.area(&above), sums.clean - sums.counterfactual]
+        };
+        self.entry.groups.iter().map(of_group).collect()
     }
 
     /// The areas of a selection.
@@ -176,7 +189,6 @@ impl Drawn {
             selection,
             cpr: Estimate { value: curve.cpr(all), interval: central(self.cpr[i].iter().copied()) },
             cmd: Estimate { value: curve.cmd(all), interval: central(self.cmd[i].iter().copied()) },
-            drawn: self.cpr[i].clone(),
         }
     }
 
@@ -216,6 +228,12 @@ impl Drawn {
         };
         values.map(point).collect()
     }
+}
+
+fn without_error(entry: &Entry, seed: u64) -> Option<Estimate> {
+    let place = entry.sets.iter().position(|set| set.kind == "without_error")?;
+    let faithfulness = |sums: &Sums| (sums.patched[place] - sums.counterfactual) / (sums.clean - sums.counterfactual);
+    bootstrap::estimates(&entry.groups, &[faithfulness], seed).first().copied()
 }
 
 /// The share of a set's items without which F changes by more than 1 percent.

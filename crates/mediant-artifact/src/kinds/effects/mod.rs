@@ -61,6 +61,8 @@ pub enum Contrast {
     LostOfClean,
     /// A contribution to the clean value.
     Share,
+    /// The patched value itself, such as 1 for an answer that is as expected and 0 for another.
+    Mean,
     /// No effects: a trained mask, over 1.
     Mask,
     /// No effects: 1 for what is of a circuit that is known, over 1.
@@ -75,6 +77,7 @@ impl Contrast {
             Self::Lost => "(clean − patched) / (clean − counterfactual)",
             Self::LostOfClean => "(clean − patched) / |clean|",
             Self::Share => "patched / clean",
+            Self::Mean => "patched",
             Self::Mask => "σ(m), chosen above 0.5",
             Self::Truth => "1 if it is of the circuit, or else 0",
         }
@@ -85,7 +88,9 @@ impl Contrast {
     pub fn score(self, numerator: f64, denominator: f64) -> f64 {
         match self {
             Self::LostOfClean => numerator / denominator.abs(),
-            Self::Restored | Self::Lost | Self::Share | Self::Mask | Self::Truth => numerator / denominator,
+            Self::Restored | Self::Lost | Self::Share | Self::Mean | Self::Mask | Self::Truth => {
+                numerator / denominator
+            }
         }
     }
 

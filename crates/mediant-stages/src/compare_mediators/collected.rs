@@ -1,0 +1,168 @@
+//! What is compared and its controls, as they come to the ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mediant_artifact::{Digest, Effects, read_metrics};
+use mediant_engine::{Member, RunContext, StageError};
+use mediant_methods::bootstrap::Estimate;
+use mediant_methods::standings::{Entry, Exchange, Exchanges, Origin, Standing};
+
+use super::Config;
+use super::features::ControlledFeatures;
+use super::standings::{Controlled, OffTarget};
+
+/// The effects at a port: of sets, and of features of activations.
+pub(super) struct Collected {
+    sets: Vec<Entry>,
+    features: Vec<Exchanges>,
+}
+
+impl Collected {
+    pub(super) fn read(cx: &RunContext<'_, Config>, port: &str) -> Result<Self, StageError> {
+        let mut collected = Self { sets: Vec::new(), features: Vec::new() };
+        for member in cx.members(port)? {
+            let labels = labels(&member);
+            let of_port = |error| StageError::from(error).context(format!("input `{port}`"));
+            let effects = Effects::open(&member.artifact).map_err(|error| of_port(error.into()))?;
+            if Exchanges::are(&effects) {
+                collected.features.push(Exchanges::read(&effects, labels).map_err(of_port)?);
+            } else {
+                collected.sets.push(Entry::read(&effects, labels).map_err(of_port)?);
+            }
+        }
+        Ok(collected)
+    }
+
+    pub(super) fn origins(&self) -> impl Iterator<Item = &Origin> {
+        let sets = self.sets.iter().map(|entry| &entry.origin);
+        sets.chain(self.features.iter().map(|features| &features.origin))
+    }
+
+    pub(super) fn standings(&self, seed: u64) -> Vec<Standing<'_>> {
+        // Random sets are of the items, not of the search: one evaluation of a family may draw for all.
+        let family = |entry: &Entry| {
+            let Origin { mediator, metric, model, prompts, .. } = &entry.origin;
+            (mediator.clone(), entry.outside.clone(), metric.clone(), *model, *prompts, entry.items)
+        };
+        let drew = |entry: &&Entry| entry.sets.iter().any(|set| set.kind == "random");
+        let drawn = |entry: &Entry| {
+            let own = Some(entry).filter(drew).map(|entry| &entry.origin.labels);
+            let of_family = |other: &&Entry| family(other) == family(entry) && drew(other);
+            self.sets.iter().filter(of_family).find(|other| own.is_none_or(|labels| *labels == other.origin.labels))
+        };
+        self.sets.iter().map(|entry| Standing::of(entry, drawn(entry), seed)).collect()
+    }
+
+    pub(super) fn exchanges(&self, seed: u64) -> Vec<Exchange<'_>> {
+        self.features.iter().flat_map(|features| features.exchanges(seed)).collect()
+    }
+}
+
+/// The axes that tell a member of a port from the others.
+fn labels(member: &Member) -> BTreeMap<String, String> {
+    // An axis may be called `name`, too.
+    let taken = member.labels.iter().any(|(axis, _)| axis == "name");
+    let name = member.name.clone().map(|name| (if taken { "member" } else { "name" }.to_owned(), name));
+    member.labels.clone().into_iter().chain(name).collect()
+}
+
+/// Whether the controls are controls.
+pub(super) fn check(effects: &Collected, shuffled: &Collected, random: &Collected) -> Result<(), StageError> {
+    if let Some(origin) = effects.origins().find(|origin| origin.shuffled == Some(true)) {
+        return Err(StageError::new(format!("`{}` had shuffled labels: connect it to `shuffled`", origin.name())));
+    }
+    if let Some(origin) = shuffled.origins().find(|origin| origin.shuffled != Some(true)) {
+        let why = format!(
+            "input `shuffled`: `{}` had the labels as they are; search with `shuffle_labels: true`",
+            origin.name()
+        );
+        return Err(StageError::new(why));
+    }
+    let models: BTreeSet<Digest> = effects.origins().map(|origin| origin.model).collect();
+    if let Some(origin) = random.origins().find(|origin| models.contains(&origin.model)) {
+        let why = format!("input `random_model`: `{}` is of one of the models that are compared", origin.name());
+        return Err(StageError::new(why));
+    }
+    Ok(())
+}
+
+/// Every standing beside those of its controls.
+pub(super) fn controlled<'s, 'e>(
+    standings: &'s [Standing<'e>],
+    shuffled: &'s [Standing<'e>],
+    random: &'s [Standing<'e>],
+    neutral: &BTreeMap<BTreeMap<String, String>, OffTarget>,
+) -> Result<Vec<Controlled<'s, 'e>>, StageError> {
+    if let Some(standing) = standings.iter().find(|standing| standing.random.is_none()) {
+        let origin = &standing.entry.origin;
+        let (name, mediator) = (origin.name(), &origin.mediator);
+        let why = format!(
+            "`{name}` has no random items beside it: no evaluation of {mediator} here drew any (`random_draws`)"
+        );
+        return Err(StageError::new(why));
+    }
+    let with = |standing: &'s Standing<'e>| {
+        let origin = &standing.entry.origin;
+        let control = |port: &str, controls: &'s [Standing<'e>]| {
+            let is_control = |control: &&Standing<'_>| {
+                control.entry.outside == standing.entry.outside && origin.is_controlled_by(&control.entry.origin)
+            };
+            controls.iter().find(is_control).ok_or_else(|| missing(port, origin, ""))
+        };
+        let off_target = neutral.get(&origin.labels).copied();
+        if !neutral.is_empty() && off_target.is_none() {
+            let why = format!("input `evaluations` has no `off_target_loss` of `{}`", origin.name());
+            return Err(StageError::new(why));
+        }
+        Ok(Controlled {
+            standing,
+            shuffled: control("shuffled", shuffled)?,
+            random_model: control("random_model", random)?,
+            off_target,
+        })
+    };
+    standings.iter().map(with).collect()
+}
+
+/// Features beside those of their controls. A search without labels needs none with shuffled ones.
+pub(super) fn controlled_features<'s, 'e>(
+    exchanges: &'s [Exchange<'e>],
+    shuffled: &'s [Exchange<'e>],
+    random: &'s [Exchange<'e>],
+) -> Result<Vec<ControlledFeatures<'s, 'e>>, StageError> {
+    let with = |exchange: &'s Exchange<'e>| {
+        let origin = &exchange.of.origin;
+        let control = |port: &str, controls: &'s [Exchange<'e>]| {
+            let found = controls.iter().find(|control| exchange.is_controlled_by(control));
+            found.ok_or_else(|| missing(port, origin, &format!(" at {}", exchange.choice.name)))
+        };
+        let shuffled = origin.shuffled.map(|_| control("shuffled", shuffled)).transpose()?;
+        Ok(ControlledFeatures { exchange, shuffled, random_model: control("random_model", random)? })
+    };
+    exchanges.iter().map(with).collect()
+}
+
+fn missing(port: &str, origin: &Origin, at: &str) -> StageError {
+    let (name, mediator, search) = (origin.name(), &origin.mediator, &origin.search);
+    StageError::new(format!("input `{port}` has no control for `{name}`{at}: {mediator} searched by {search}"))
+}
+
+/// What neutral text loses without the sets, by the labels of the evaluations.
+pub(super) fn neutral(
+    cx: &RunContext<'_, Config>,
+) -> Result<BTreeMap<BTreeMap<String, String>, OffTarget>, StageError> {
+    let mut found = BTreeMap::new();
+    for member in cx.members("evaluations")? {
+        let rows = read_metrics(&member.artifact)?;
+        let rise = rows.iter().find(|row| row.name == "off_target_loss").ok_or_else(|| {
+            let why =
+                "input `evaluations`: there is no `off_target_loss`; `evaluate_mediator` measures it on `neutral` text";
+            StageError::new(why)
+        })?;
+        let items = rise.tags.get("size").and_then(|size| size.parse().ok()).unwrap_or(f64::NAN);
+        let rise =
+            OffTarget { rise: Estimate { value: rise.value, interval: rise.low.zip(rise.high) }, items, n: rise.n };
+        found.insert(labels(&member), rise);
+    }
+    Ok(found)
+}
