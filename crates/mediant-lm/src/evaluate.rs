@@ -32,16 +32,26 @@ pub fn losses<'a, C: Compute, E: From<Error>>(
     let mut all = Vec::new();
     for range in batches(tokens, model.config(), 0) {
         let batch = batch_of(model, tokens, range.clone())?;
-        let mut loss = model.losses(&batch, hooks())?.into_iter();
-        for token in range.clone().flat_map(|i| tokens.offsets[i] + 1..tokens.offsets[i + 1]) {
-            let loss = loss.next().ok_or_else(|| Error::Tokens("fewer losses than tokens".to_owned()))?;
-            if tokens.mask[token] {
-                all.push(loss);
-            }
-        }
+        all.extend(batch_losses(model, tokens, range.clone(), &batch, hooks())?);
         progress(tokens.offsets[range.end] as u64, tokens.meta.tokens)?;
     }
     Ok(all)
+}
+
+/// The losses in nats of the [`predicted`] tokens of some sequences, in their order; `batch` is of these sequences.
+///
+/// # Errors
+/// As [`Model::losses`].
+pub fn batch_losses<C: Compute>(
+    model: &Model<C>,
+    tokens: &Tokens,
+    sequences: Range<usize>,
+    batch: &Batch<C>,
+    hooks: Hooks<'_, C>,
+) -> Result<Vec<f32>> {
+    let losses = model.losses(batch, hooks)?;
+    let counts = sequences.flat_map(|i| &tokens.mask_of(i)[1..]);
+    Ok(losses.into_iter().zip(counts).filter(|(_, counts)| **counts).map(|(loss, _)| loss).collect())
 }
 
 /// Some sequences as a batch of a model.

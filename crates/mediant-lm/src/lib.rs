@@ -55,7 +55,7 @@ pub use edits::{
     Add, Edit, Frozen, KnockOut, Noise, PositionMeans, ProjectOut, Replace, Resample, Splice, Values, stored_mean,
 };
 pub use error::{Error, Result};
-pub use evaluate::{batch_of, batches, losses, predicted};
+pub use evaluate::{batch_losses, batch_of, batches, losses, predicted};
 pub use export::export;
 pub use folded::fold_norms;
 pub use forward::{Place, State};

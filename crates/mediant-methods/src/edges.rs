@@ -66,6 +66,11 @@ impl Graph {
         self.receivers.iter().flat_map(|receiver| self.before(receiver).iter().map(move |node| (node, receiver)))
     }
 
+    /// Number of edges.
+    pub(crate) fn edge_count(&self) -> usize {
+        self.receivers.iter().map(|receiver| self.before(receiver).len()).sum()
+    }
+
     /// The nodes that reach a receiver: the first so many.
     pub(crate) fn before(&self, receiver: &Receiver) -> &[Sender] {
         let count = self.nodes.iter().take_while(|node| reaches(node, receiver, self.parallel)).count();

@@ -29,12 +29,27 @@ pub(crate) fn run<C: Compute>(
     metric: Metric,
     answers: &Answers,
 ) -> Result<Run<C>> {
+    run_from(model, batch, State::Start, points, metric, answers)
+}
+
+/// As [`run`], of a pass that goes on from `state`.
+///
+/// # Errors
+/// As the pass.
+pub(crate) fn run_from<C: Compute>(
+    model: &Model<C>,
+    batch: &Batch<C>,
+    state: State<C>,
+    points: impl IntoIterator<Item = HookPoint>,
+    metric: Metric,
+    answers: &Answers,
+) -> Result<Run<C>> {
     let mut activations = Activations::new();
     let mut take = |point, x| {
         activations.insert(point, x);
         Ok(())
     };
-    let logits = model.logits_from(batch, State::Start, Rows::Last, Hooks::none().read(points, &mut take))?;
+    let logits = model.logits_from(batch, state, Rows::Last, Hooks::none().read(points, &mut take))?;
     Ok(Run { values: metric.values(logits, answers)?, activations })
 }
 

@@ -21,6 +21,8 @@ mod lens;
 mod mediators;
 #[path = "suite/null_space.rs"]
 mod null_space;
+#[path = "suite/off_target.rs"]
+mod off_target;
 #[path = "suite/patching.rs"]
 mod patching;
 #[path = "suite/paths.rs"]

@@ -1,5 +1,5 @@
 //! A pass in which every receiver of the graph of EAP reads, from each node, what the node computes if the edge between them is kept,
-//! and the node's counterfactual output if it is not (MIB's circuits; Hanna et al. 2024, arXiv:2403.17806).
+//! and the node's output in another run, or the mean of it, if it is not (MIB's circuits; Hanna et al. 2024, arXiv:2403.17806).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -8,9 +8,14 @@ use mediant_lm::{Batch, Edit, HookPoint, Hooks, LmConfig, Model, Positions, Repl
 use mediant_tensor::ops::swap_units;
 use mediant_tensor::{Compute, Tensor, TensorData};
 
-use super::ItemSet;
 use crate::sweep::Activations;
 use crate::{Graph, Receiver};
+
+/// Where a run must be read whose activations stand in for lost edges: what nodes write, and the streams that receivers read.
+pub(super) fn points(graph: &Graph, config: &LmConfig) -> BTreeSet<HookPoint> {
+    let senders = graph.nodes.iter().map(|node| node.point);
+    senders.chain(graph.receivers.iter().map(|receiver| read_at(receiver.point, config))).collect()
+}
 
 /// A set of kept edges, as an edit of all points where nodes write and receivers read.
 pub(super) struct Circuit<'a, C: Compute> {
@@ -20,7 +25,7 @@ pub(super) struct Circuit<'a, C: Compute> {
     heard: BTreeMap<HookPoint, Vec<Vec<usize>>>,
     /// Nodes that somebody hears.
     speaking: BTreeSet<usize>,
-    /// What the counterfactual run had at [`Self::points`].
+    /// What stands in for lost edges, at [`points`].
     theirs: &'a Activations<C>,
     state: Mutex<Spoken<C>>,
     /// In the place of sublayers that nobody hears, which need not be computed.
@@ -31,35 +36,29 @@ pub(super) struct Circuit<'a, C: Compute> {
 struct Spoken<C: Compute> {
     /// Which nodes.
     nodes: Vec<usize>,
-    /// What each writes in this pass less what it writes in the counterfactual run, `[1, rows · d_model]`.
+    /// What each writes in this pass less what stands in for it, `[1, rows · d_model]`.
     differences: Vec<Tensor<C, 2>>,
     /// What points that come next read.
     ready: BTreeMap<HookPoint, Tensor<C, 3>>,
 }
 
 impl<'a, C: Compute> Circuit<'a, C> {
-    /// Where a counterfactual run must be read.
-    pub(super) fn points(graph: &Graph, config: &LmConfig) -> BTreeSet<HookPoint> {
-        let senders = graph.nodes.iter().map(|node| node.point);
-        senders.chain(graph.receivers.iter().map(|receiver| read_at(receiver.point, config))).collect()
-    }
-
-    /// The edges numbered `places[item]` of the kept items.
+    /// Without the edges that are `lost`, which has one entry an edge. `theirs` are the activations that stand in for them: of a run, `[rows, units, width]`, or else what a
+    /// node writes may be one row for all. In a run a node that hears nothing writes what it wrote there, and need not be computed.
     pub(super) fn new(
         model: &'a Model<C>,
         graph: &'a Graph,
-        places: &[usize],
-        kept: &ItemSet,
+        lost: &[bool],
         theirs: &'a Activations<C>,
+        of_a_run: bool,
     ) -> Self {
-        let kept: BTreeSet<usize> = kept.items().map(|item| places[item]).collect();
         let mut heard: BTreeMap<HookPoint, Vec<Vec<usize>>> = BTreeMap::new();
         // The token embeddings are those of the clean prompt.
-        let mut reached = BTreeSet::from([0]);
+        let mut reached: BTreeSet<usize> = if of_a_run { [0].into() } else { (0..graph.nodes.len()).collect() };
         let mut first = 0;
         for receiver in &graph.receivers {
             let before = graph.before(receiver).len();
-            let nodes = (0..before).filter(|node| kept.contains(&(first + node)));
+            let nodes = (0..before).filter(|node| !lost[first + node]);
             let nodes: Vec<usize> = nodes.filter(|node| reached.contains(node)).collect();
             if !nodes.is_empty() {
                 reached.extend(fed_by(receiver, graph, model.config()));
@@ -131,7 +130,7 @@ impl<'a, C: Compute> Circuit<'a, C> {
     }
 
     fn theirs(&self, point: HookPoint) -> mediant_lm::Result<Tensor<C, 3>> {
-        let missing = || mediant_lm::Error::Hook(format!("no counterfactual came to `{point}`"));
+        let missing = || mediant_lm::Error::Hook(format!("nothing stands in for what is at `{point}`"));
         self.theirs.get(&point).cloned().ok_or_else(missing)
     }
 
@@ -153,7 +152,7 @@ impl<'a, C: Compute> Circuit<'a, C> {
         Ok(())
     }
 
-    /// What the heads at a point, or the one reader there, read: the counterfactual stream, and the differences that they hear. Queries, keys
+    /// What the heads at a point, or the one reader there, read: the stream of what stands in for all nodes, and the differences that they hear. Queries, keys
     /// and values of a layer hear the same nodes, so that all are made together.
     fn heard_at(&self, point: HookPoint) -> mediant_lm::Result<Tensor<C, 3>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

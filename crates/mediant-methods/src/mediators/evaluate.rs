@@ -15,12 +15,14 @@ use crate::{Metric, Pairs, Result, Sink};
 const TOGETHER: usize = 64;
 
 /// How many sets were asked for, and how many passes they took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Counted {
     /// Sets asked for.
     pub asked: usize,
-    /// Different sets: so many passes were made over each prompt, besides the clean and the counterfactual one.
+    /// Different sets: each was measured once.
     pub distinct: usize,
+    /// Passes over each prompt, the clean and the counterfactual one among them; one that begins above some layers counts as its share.
+    pub passes: f64,
 }
 
 /// The metric of every prompt with each of these sets kept and everything else patched with its counterfactual; recorded under the
@@ -48,11 +50,11 @@ pub fn evaluate_sets<C: Compute, E: From<crate::Error>>(
     let place_of: Vec<usize> = place_of.collect();
     let ranges = pairs.ranges();
     let total = ranges.len() * distinct.len();
-    let share = share_above(family, model);
+    let passes = 2.0 + share_above(family, model) * distinct.len() as f64;
     for (index, range) in ranges.into_iter().enumerate() {
         let pair = pairs.batch::<C>(range.clone(), model.config(), &model.device())?;
         let bench = Bench::new(model, family, pair, metric)?;
-        recorder.count(range.len(), 2.0 + share * distinct.len() as f64);
+        recorder.count(range.len(), passes);
         let mut values: Vec<Vec<f64>> = Vec::with_capacity(distinct.len());
         for some in distinct.chunks(TOGETHER) {
             let measured: Result<Vec<Vec<f64>>> = some.par_iter().map(|set| bench.values(set)).collect();
@@ -64,5 +66,5 @@ pub fn evaluate_sets<C: Compute, E: From<crate::Error>>(
             recorder.record_where(number, bench.first(), clean, Some(counterfactual), &values[place], |_| true)?;
         }
     }
-    Ok(Counted { asked: sets.len(), distinct: distinct.len() })
+    Ok(Counted { asked: sets.len(), distinct: distinct.len(), passes })
 }

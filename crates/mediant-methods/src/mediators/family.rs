@@ -43,10 +43,18 @@ pub struct Spliced {
     pub writes: HookPoint,
 }
 
+impl Spliced {
+    /// The first hook point that it has to do with.
+    pub(super) fn first(&self) -> HookPoint {
+        self.reads.min(self.writes)
+    }
+}
+
 /// Items of a model, numbered as their scores come.
 pub struct Family {
     pub(super) items: usize,
     pub(super) parts: Parts,
+    pub(super) outside: Outside,
     /// Outgoing edges of the graph of EAP that an item stands for; none for what is not in that graph.
     edges: Option<Vec<f64>>,
 }
@@ -67,10 +75,10 @@ pub(super) struct PatchPoint {
 pub(super) enum Pieces {
     /// One item, or nothing of the family: always patched.
     Whole(Option<usize>),
-    /// Heads, each with its item; and what becomes of those that are no items.
-    Heads(Vec<Option<usize>>, Outside),
+    /// Heads, each with its item, if it is one.
+    Heads(Vec<Option<usize>>),
     /// Neurons, likewise.
-    Neurons(Vec<Option<usize>>, Outside),
+    Neurons(Vec<Option<usize>>),
 }
 
 /// A part of a model that may be an item.
@@ -104,7 +112,7 @@ impl Family {
             "latent" | "error" => (latents(mediators, dictionary)?, None),
             _ => nodes(mediators, config, outside)?,
         };
-        Ok(Self { items: mediators.len(), parts, edges })
+        Ok(Self { items: mediators.len(), parts, outside, edges })
     }
 
     /// Number of items.
@@ -115,6 +123,12 @@ impl Family {
     /// Whether there is none, which never is.
     pub fn is_empty(&self) -> bool {
         self.items == 0
+    }
+
+    /// The item that is a dictionary's error, where there is one.
+    pub fn error(&self) -> Option<usize> {
+        let Parts::Latents(_, latents) = &self.parts else { return None };
+        latents.iter().position(Option::is_none)
     }
 
     /// Edges of the graph of EAP that a set has, an edge from a node of which a part is kept counted as that part of an edge (MIB's
@@ -183,12 +197,12 @@ fn nodes(mediators: &[&Mediator], config: &LmConfig, outside: Outside) -> Result
         }
         let attention = match whole(Site::AttnOut) {
             Some(item) => Some((Site::AttnOut, Pieces::Whole(Some(item)))),
-            None if some(&heads) => Some((Site::Z, Pieces::Heads(heads, outside))),
+            None if some(&heads) => Some((Site::Z, Pieces::Heads(heads))),
             None => (outside == Outside::Counterfactual).then_some((Site::AttnOut, Pieces::Whole(None))),
         };
         let mlp = match whole(Site::MlpOut) {
             Some(item) => Some((Site::MlpOut, Pieces::Whole(Some(item)))),
-            None if some(&neurons) => Some((Site::MlpPost, Pieces::Neurons(neurons, outside))),
+            None if some(&neurons) => Some((Site::MlpPost, Pieces::Neurons(neurons))),
             None => (outside == Outside::Counterfactual).then_some((Site::MlpOut, Pieces::Whole(None))),
         };
         let here = attention.into_iter().chain(mlp);

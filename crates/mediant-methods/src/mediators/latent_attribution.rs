@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use mediant_artifact::{Contrast, Mediator};
 use mediant_lm::{Differentiable, HookPoint, Model};
+use mediant_tensor::Compute;
 use mediant_tensor::kernels::sparse::Codes;
-use mediant_tensor::{Compute, Tensor};
 use rayon::prelude::*;
 
 use super::family::Spliced;
@@ -55,13 +55,11 @@ pub fn attribute_latents<C: Compute, E: From<Error>>(
         let runs = Runs::new(model, &pair, &read, metric)?;
         let (slopes, passes) = slopes(&differentiable, model, &pair, &runs, &points, slope, metric)?;
         recorder.count(range.len(), 2.0 + passes);
-        let at = |activations: &crate::sweep::Activations<C>, point: HookPoint| -> Result<Tensor<C, 3>> {
-            activations.get(&point).cloned().ok_or_else(|| Error::Data(format!("no pass came to `{point}`")))
-        };
-        let slope_at = flat(&at(&slopes, spliced.writes)?)?;
-        let decoded =
-            |activations| Decoded::new(spliced, &at(activations, spliced.reads)?, &at(activations, spliced.writes)?);
-        let (clean, other) = (decoded(&runs.clean.activations)?, decoded(&runs.corrupted.activations)?);
+        let slope_at = slopes.get(&spliced.writes);
+        let slope_at = slope_at.ok_or_else(|| Error::Data(format!("no slope came to `{}`", spliced.writes)))?;
+        let slope_at = flat(slope_at)?;
+        let clean = Decoded::of_run(spliced, &runs.clean.activations)?;
+        let other = Decoded::of_run(spliced, &runs.corrupted.activations)?;
         // By item and sequence.
         let sequences = pair.clean.sequences();
         let mut sums = vec![vec![0.0f64; sequences.len()]; d_sae + 1];

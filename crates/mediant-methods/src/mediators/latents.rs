@@ -1,38 +1,49 @@
 //! Sets of a dictionary's latents: kept ones are those of the clean run, all others those of the counterfactual run.
 
-use mediant_lm::{Model, Place, State};
+use mediant_lm::{Model, Place};
 use mediant_tensor::kernels::sparse::Codes;
-use mediant_tensor::{Compute, Tensor, TensorData};
+use mediant_tensor::{Compute, Tensor};
 
 use super::ItemSet;
 use super::family::{Family, Parts, Spliced};
 use crate::predictions::numbers;
-use crate::sweep::{Activations, share, up_to};
-use crate::{Error, Pair, Result};
+use crate::sweep::{Activations, share};
+use crate::{Error, Result};
 
 /// What a dictionary makes of both runs.
-pub(super) struct LatentRuns<C: Compute> {
-    pub(super) before: State<C>,
-    clean: Decoded,
-    counterfactual: Decoded,
-    shape: [usize; 3],
+pub(super) struct LatentRuns {
+    pub(super) clean: Decoded,
+    pub(super) counterfactual: Decoded,
+}
+
+/// Some of a dictionary's latents, and perhaps its error.
+pub(super) struct LatentSet {
+    /// Whether each is in.
+    latents: Vec<bool>,
+    error: bool,
 }
 
 /// An activation as a dictionary takes it apart: latents, and what is left.
 pub(super) struct Decoded {
+    /// Of the activation where the dictionary writes, `[rows, units, width]`.
+    pub(super) shape: [usize; 3],
     /// `[rows, d_in]`, what it was encoded from.
     pub(super) x: Vec<f32>,
     pub(super) codes: Codes,
     /// `[rows, d_out]`, what no latent writes: the biases, what skips the latents, and the error.
     pub(super) rest: Vec<f32>,
-    /// `[rows, d_out]`, what all latents write together.
-    written: Vec<f32>,
 }
 
 impl Decoded {
+    /// Of what a run had where the dictionary reads and where it writes.
+    pub(super) fn of_run<C: Compute>(spliced: &Spliced, run: &Activations<C>) -> Result<Self> {
+        let at = |point| run.get(&point).ok_or_else(|| Error::Data(format!("no pass came to `{point}`")));
+        Self::new(spliced, at(spliced.reads)?, at(spliced.writes)?)
+    }
+
     /// Of activations `[rows, units, width]` where the dictionary reads and where it writes.
     pub(super) fn new<C: Compute>(spliced: &Spliced, read: &Tensor<C, 3>, target: &Tensor<C, 3>) -> Result<Self> {
-        let (x, target) = (flat(read)?, flat(target)?);
+        let (x, targets) = (flat(read)?, flat(target)?);
         let weights = spliced.sae.weights();
         if read.dims()[1] * read.dims()[2] != weights.d_in {
             let (own, width) = (weights.d_in, read.dims()[1] * read.dims()[2]);
@@ -42,14 +53,23 @@ impl Decoded {
             )));
         }
         let codes = spliced.sae.encode(&x);
-        let mut decoded = Self { codes, rest: Vec::new(), written: Vec::new(), x };
-        decoded.written = decoded.write(spliced, |_| true);
-        if target.len() != decoded.written.len() {
+        let mut decoded = Self { shape: target.dims(), codes, rest: Vec::new(), x };
+        let written = decoded.write(spliced, |_| true);
+        if targets.len() != written.len() {
             let why = format!("the autoencoder writes other vectors than `{}` has", spliced.writes);
             return Err(Error::Data(why));
         }
-        decoded.rest = target.iter().zip(&decoded.written).map(|(x, written)| x - written).collect();
+        decoded.rest = targets.iter().zip(written).map(|(x, written)| x - written).collect();
         Ok(decoded)
+    }
+
+    /// What the latents of a set write, with the rest if the error is among them, `[rows, d_out]`.
+    pub(super) fn part(&self, spliced: &Spliced, set: &LatentSet) -> Vec<f32> {
+        let mut part = self.write(spliced, |latent| set.latents[latent as usize]);
+        if set.error {
+            part.iter_mut().zip(&self.rest).for_each(|(part, rest)| *part += rest);
+        }
+        part
     }
 
     /// What the latents that `chosen` names write, `[rows, d_out]`.
@@ -68,49 +88,32 @@ impl Decoded {
     }
 }
 
-impl<C: Compute> LatentRuns<C> {
-    pub(super) fn new(
-        model: &Model<C>,
-        spliced: &Spliced,
-        pair: &Pair<C>,
-        clean: Activations<C>,
-        counterfactual: &Activations<C>,
-    ) -> Result<Self> {
-        let at = |run: &Activations<C>, point| {
-            run.get(&point).cloned().ok_or_else(|| Error::Data(format!("no pass came to `{point}`")))
-        };
-        let decoded = |run: &Activations<C>| Decoded::new(spliced, &at(run, spliced.reads)?, &at(run, spliced.writes)?);
-        Ok(Self {
-            before: up_to(model, &pair.clean, spliced.writes)?,
-            shape: at(&clean, spliced.writes)?.dims(),
-            clean: decoded(&clean)?,
-            counterfactual: decoded(counterfactual)?,
-        })
-    }
-
-    /// The activation where the dictionary writes: kept latents of the clean run, the others of the counterfactual run, and the rest
-    /// of the run that the error's item says. A latent that is no item is not kept.
-    pub(super) fn mixed(
-        &self,
-        spliced: &Spliced,
-        latents: &[Option<u32>],
-        kept: &ItemSet,
-        device: &C::Device,
-    ) -> Tensor<C, 3> {
-        let mut marks = vec![false; spliced.sae.weights().d_sae];
-        let mut error = false;
-        for item in kept.items() {
+impl LatentSet {
+    /// Of a family whose items are these latents; none is the error.
+    pub(super) fn new(spliced: &Spliced, latents: &[Option<u32>], set: &ItemSet) -> Self {
+        let mut own = Self { latents: vec![false; spliced.sae.weights().d_sae], error: false };
+        for item in set.items() {
             match latents[item] {
-                Some(latent) => marks[latent as usize] = true,
-                None => error = true,
+                Some(latent) => own.latents[latent as usize] = true,
+                None => own.error = true,
             }
         }
-        let clean = self.clean.write(spliced, |latent| marks[latent as usize]);
-        let other = self.counterfactual.write(spliced, |latent| !marks[latent as usize]);
-        let rest = if error { &self.clean.rest } else { &self.counterfactual.rest };
-        let mixed: Vec<f32> =
-            rest.iter().zip(clean).zip(other).map(|((rest, clean), other)| rest + (clean + other)).collect();
-        Tensor::from_data(TensorData::new(mixed, self.shape), device)
+        own
+    }
+
+    fn complement(&self) -> Self {
+        Self { latents: self.latents.iter().map(|has| !has).collect(), error: !self.error }
+    }
+}
+
+impl LatentRuns {
+    /// The activation where the dictionary writes, `[rows, d_out]`: kept latents of the clean run, the others of the counterfactual run,
+    /// and the rest of the run that the error's item says. A latent that is no item is not kept.
+    pub(super) fn mixed(&self, spliced: &Spliced, kept: &LatentSet) -> Vec<f32> {
+        let other = self.counterfactual.part(spliced, &kept.complement());
+        let mut mixed = self.clean.part(spliced, kept);
+        mixed.iter_mut().zip(other).for_each(|(mixed, other)| *mixed += other);
+        mixed
     }
 }
 
@@ -124,7 +127,7 @@ pub(super) fn flat<C: Compute>(x: &Tensor<C, 3>) -> Result<Vec<f32>> {
 pub(super) fn share_above<C: Compute>(family: &Family, model: &Model<C>) -> f64 {
     let layers = model.config().n_layers;
     match &family.parts {
-        Parts::Latents(spliced, _) => share(Place::before(spliced.writes, layers), layers),
+        Parts::Latents(spliced, _) => share(Place::before(spliced.first(), layers), layers),
         Parts::Nodes(_) | Parts::Edges(..) => 1.0,
     }
 }

@@ -25,15 +25,18 @@ pub struct Controls {
 pub struct Asked {
     /// The items that are kept.
     pub set: ItemSet,
-    /// Its name, kind and size. Kinds: `kept_signed`, `kept_absolute`, `complement_signed`, `complement_absolute`, `removed`, `random`.
+    /// Its name, kind and size. Kinds: `kept_signed`, `kept_absolute`, `complement_signed`, `complement_absolute`, `removed`,
+    /// `without_error`, `random`.
     pub mediator: Mediator,
 }
 
 /// The sets: of every size by both selections, nothing and everything among them; the complements of those of MIB's sizes; one of them
-/// without each of its items (100 of them, drawn, where it has more); random ones of MIB's sizes.
+/// without each of its items (100 of them, drawn, where it has more); all but the error, where one is an item; random ones of MIB's
+/// sizes.
 pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls) -> Vec<Asked> {
     let of = family.len();
-    let base = minimality_size(of, controls.minimality_at);
+    let chosen = chosen_set(scores, controls.minimality_at);
+    let base = chosen.len();
     let mut all = Vec::new();
     let mut ask = |name: String, kind: &str, size: usize, draw: Option<u32>, set: ItemSet| {
         let budget = Budget { kept: size as u32, of: of as u32, weighted_edges: family.weighted_edges(&set), draw };
@@ -58,9 +61,13 @@ pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls)
         removed = random_order(base, controls.seed, 0)[..MOST_REMOVED].iter().map(|place| order[*place]).collect();
     }
     for item in removed {
-        let mut set = ItemSet::from_items(of, order[..base].iter().copied());
+        let mut set = chosen.clone();
         set.remove(item);
         ask(format!("signed {base} without {}", names[item]), "removed", base, None, set);
+    }
+    if let Some(error) = family.error() {
+        let set = ItemSet::from_items(of, [error]).complement();
+        ask("all but the error".to_owned(), "without_error", of - 1, None, set);
     }
     for draw in 0..controls.draws {
         let order = random_order(of, controls.seed, draw);
@@ -72,7 +79,9 @@ pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls)
     all
 }
 
-/// The size of the set from which items are taken out.
-fn minimality_size(of: usize, share: f64) -> usize {
-    ((share * of as f64).round() as usize).clamp(1, of)
+/// The set of a share of all items, one at least, by signed scores: the one from which items are taken out.
+pub fn chosen_set(scores: &[f64], share: f64) -> ItemSet {
+    let of = scores.len();
+    let size = ((share * of as f64).round() as usize).clamp(1, of);
+    ItemSet::from_items(of, Selection::Signed.order(scores)[..size].iter().copied())
 }

@@ -18,14 +18,14 @@ use super::prompts::{Recorded, fixture_model, hook, random_pairs, recorded, reco
 /// f32 sums of a few layers in another order.
 const CLOSE: f64 = 2e-4;
 
-const MODELS: [&str; 5] = ["gpt2", "gpt_neo", "gpt_neox", "llama", "qwen2"];
+pub(super) const MODELS: [&str; 5] = ["gpt2", "gpt_neo", "gpt_neox", "llama", "qwen2"];
 
 fn done(_: usize, _: usize) -> Result<(), Error> {
     Ok(())
 }
 
 /// Prompts that end in the token that their counterfactuals end in, so that nothing clean goes straight to the logits.
-fn pairs() -> Pairs {
+pub(super) fn pairs() -> Pairs {
     random_pairs(211, &[7, 12, 9])
 }
 
@@ -36,14 +36,14 @@ fn targets_of(model: &Model<Flex>, kind: MediatorKind, pairs: &Pairs) -> Vec<Tar
     kind.targets(&hooks, pairs).unwrap()
 }
 
-fn mediators(model: &Model<Flex>, kind: MediatorKind, pairs: &Pairs) -> Vec<Mediator> {
+pub(super) fn mediators(model: &Model<Flex>, kind: MediatorKind, pairs: &Pairs) -> Vec<Mediator> {
     match kind {
         MediatorKind::Edges => Graph::new(model.config()).unwrap().mediators(),
         _ => targets_of(model, kind, pairs).into_iter().map(|target| target.mediator).collect(),
     }
 }
 
-fn family(model: &Model<Flex>, mediators: &[Mediator], outside: Outside) -> Family {
+pub(super) fn family(model: &Model<Flex>, mediators: &[Mediator], outside: Outside) -> Family {
     Family::new(&mediators.iter().collect::<Vec<_>>(), model.config(), outside, None).unwrap()
 }
 
@@ -141,6 +141,14 @@ fn all_but_one_edge_is_that_edge_patched() {
     }
 }
 
+/// The name of a head or an MLP in the graph of EAP.
+pub(super) fn node_name(node: &Mediator) -> String {
+    match (node.layer, node.unit) {
+        (Some(layer), Some(head)) => format!("a{layer}.h{head}"),
+        (layer, _) => format!("m{}", layer.unwrap()),
+    }
+}
+
 #[test]
 fn a_set_of_nodes_is_the_set_of_the_edges_that_leave_them() {
     for name in MODELS {
@@ -149,10 +157,6 @@ fn a_set_of_nodes_is_the_set_of_the_edges_that_leave_them() {
         let edges = Graph::new(model.config()).unwrap().mediators();
         let (of_nodes, of_edges) =
             (family(&model, &nodes, Outside::Counterfactual), family(&model, &edges, Outside::Counterfactual));
-        let node_name = |node: &Mediator| match (node.layer, node.unit) {
-            (Some(layer), Some(head)) => format!("a{layer}.h{head}"),
-            (layer, _) => format!("m{}", layer.unwrap()),
-        };
         let (mut node_sets, mut edge_sets) = (Vec::new(), Vec::new());
         for kept in 0..12u32 {
             let chosen: Vec<usize> = (0..nodes.len()).filter(|i| (i * 7 + 3) as u32 % 12 <= kept).collect();
@@ -196,7 +200,7 @@ fn random_sae(width: usize, d_sae: usize) -> Sae {
     Sae::new(weights, Activation::Relu, true).unwrap()
 }
 
-fn spliced(model: &Model<Flex>, at: &str) -> Spliced {
+pub(super) fn spliced(model: &Model<Flex>, at: &str) -> Spliced {
     let point = at.parse().unwrap();
     Spliced { sae: random_sae(model.config().d_model, 40), reads: point, writes: point }
 }

@@ -111,3 +111,61 @@ fn a_comparison_without_its_controls_is_refused() {
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("no evaluation of heads here drew any"), "{}", run.stderr);
 }
+
+#[test]
+fn what_a_set_does_to_other_text_stands_beside_its_cost() {
+    let model = root().join("datasets/models/tiny-gpt2");
+    let project = project(&format!(
+        "mediant: 1
+stages:
+  model:
+    uses: load_model
+    with: {{ source: {} }}
+  prompts:
+    uses: build_prompts
+    inputs: {{ model: model }}
+    with: {{ task: ioi, n: 4 }}
+  text:
+    uses: tokenize
+    inputs: {{ model: model }}
+    with: {{ source: text.txt, documents: line, context: 32, pack: false }}
+  search:
+    uses: search_mediator
+    matrix: {{ mediator: [sublayers, heads] }}
+    inputs: {{ model: model, prompts: prompts }}
+    with: {{ mediator: \"${{matrix.mediator}}\", method: attribution_patching }}
+  evaluated:
+    uses: evaluate_mediator
+    inputs: {{ model: model, prompts: prompts, mediators: search, neutral: text.train }}
+    with: {{ random_draws: 3, minimality_at: 0.25 }}
+  loss:
+    uses: evaluate_lm
+    inputs: {{ model: model, tokens: text.train }}
+",
+        model.display()
+    ));
+    project.write(
+        "text.txt",
+        "The rain fell all night.\nShe read a long book about ships.\nNobody knew why the door was open.\n",
+    );
+    project.ran(&[]);
+    let of = |columns: &str, mediator: &str, name: &str| -> Vec<f64> {
+        let from = format!("FROM \"evaluated[mediator={mediator}].metrics\" WHERE name = '{name}'");
+        let found = rows(&project, &format!("SELECT {columns} {from}"));
+        found[0].iter().map(|cell| cell.parse().unwrap()).collect()
+    };
+    let alone = rows(&project, "SELECT value, low, high, n FROM \"loss.metrics\" WHERE name = 'ce_loss'");
+    let alone: Vec<f64> = alone[0].iter().map(|cell| cell.parse().unwrap()).collect();
+    for (mediator, items) in [("sublayers", 8.0), ("heads", 16.0)] {
+        let value = |name| of("value", mediator, name)[0];
+        assert!(value("sets_measured") < value("sets_asked"), "{mediator}");
+        assert_eq!(value("passes"), 2.0 + value("sets_measured"));
+        assert_eq!(of("value, low, high, n", mediator, "ce_loss"), alone);
+        let [rise, low, high] = of("value, low, high", mediator, "off_target_loss")[..] else { panic!() };
+        assert!(low <= rise && rise <= high && rise != 0.0, "{low} {rise} {high}");
+        let sizes =
+            format!("SELECT tags FROM \"evaluated[mediator={mediator}].metrics\" WHERE name = 'off_target_loss'");
+        let sizes = rows(&project, &sizes)[0].concat();
+        assert!(sizes.contains(&format!("{}", items / 4.0)), "{sizes}");
+    }
+}
