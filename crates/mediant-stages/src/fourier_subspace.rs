@@ -24,7 +24,7 @@ pub(crate) struct FourierSubspace;
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// The fewest frequencies that have this share of the embedding's squared norm are the key frequencies: above 0, at most 1. 0.9
+    /// The fewest frequencies that have this share of the embedding's squared norm are the key frequencies: above 0, at most 1. 0.95
     /// if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     share: Option<f64>,
@@ -52,7 +52,7 @@ fn hundred() -> u64 {
 /// Prompts are made in memory.
 const MOST_PROMPTS: u64 = 100_000;
 
-const USUAL_SHARE: f64 = 0.9;
+const USUAL_SHARE: f64 = 0.95;
 
 const ARCHITECTURE: &str = "modular_addition";
 
@@ -96,7 +96,7 @@ impl Stage for FourierSubspace {
         Docs {
             summary: "The Fourier subspace of a model of modular addition, the truth that a search for a subspace should find, and its prompts",
             details: DETAILS,
-            example: "truth:\n  uses: fourier_subspace\n  inputs: { model: model }\n  with: { share: 0.9, n: 200 }\n",
+            example: "truth:\n  uses: fourier_subspace\n  inputs: { model: model }\n  with: { share: 0.95, n: 200 }\n",
         }
     }
 
