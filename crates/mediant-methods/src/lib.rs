@@ -7,6 +7,7 @@
 //! - [`subspace`]: directions and subspaces of activations; [`interchange`]: prompts with features of their counterfactuals; [`align`]: both, trained.
 //! - [`direct_effect`], [`linearity`], [`entropy_neurons`]: what LayerNorm does to three methods of interpretation.
 //! - [`known_circuit`]: transformers whose circuit is known by construction.
+//! - [`modular_addition`]: what models that add modulo a number are known to compute with.
 //! - [`Pairs`], [`Metric`], [`Recorder`]: prompts beside their counterfactuals, what is measured of the answers, and effects on
 //!   their way to scores. The methods that make effects are built of these.
 
@@ -35,6 +36,7 @@ mod lens;
 pub mod linearity;
 pub mod mediators;
 mod metric;
+pub mod modular_addition;
 mod pairs;
 mod patch;
 mod path;

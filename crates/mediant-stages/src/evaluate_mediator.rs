@@ -272,9 +272,9 @@ share of its source that is kept) and `draw`:
   (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50 and 100 percent, rounded down); nothing and everything are among them.
 - `complement_signed`, `complement_absolute`: all but the first `kept` items, at MIB's sizes: completeness.
 - `removed`: the set of `minimality_at` of all items by signed scores, without one of them each (100 of them, drawn, where there are more): minimality.
-- `without_error`, of latents with the error among the items: all latents kept, the error patched. F says what the dictionary alone carries; F of everything \
-  has the error, too, and is 1 however badly the dictionary reconstructs. On text, `ce_score` of `evaluate_sae` says the same \
-  (SAELens' `ce_loss_score`).
+- `without_error`, of latents with the error among the items: all latents kept, the error patched, which is all that no latent writes (of a transcoder with a \
+  skip connection, what that writes, too). F says what the latents alone carry; F of everything has the error, and is 1 however badly the dictionary reconstructs. On \
+  text, `ce_score` of `evaluate_sae` says the same (SAELens' `ce_loss_score`).
 - `random`: `random_draws` random orders of the items, at MIB's sizes.
 
 Every different set is measured once, however often it is asked for: of `metrics`, `sets_asked` and `sets_measured` say how many there were, `passes` how many forward \

@@ -35,6 +35,7 @@ mod export;
 mod feature_table;
 mod finetune;
 mod finetuning;
+mod fourier_subspace;
 mod generate;
 mod generate_corpus;
 mod integrated_gradients;
@@ -66,6 +67,7 @@ mod search_mediator;
 mod sites;
 mod sparse_probing;
 mod steer;
+mod subspace_overlap;
 mod subspaces;
 mod synth_sae_bench;
 mod table;
@@ -117,6 +119,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(export::Export)
             .with(feature_table::FeatureTable)
             .with(finetune::Finetune)
+            .with(fourier_subspace::FourierSubspace)
             .with(generate::Generate)
             .with(generate_corpus::GenerateCorpus)
             .with(integrated_gradients::IntegratedGradients)
@@ -137,6 +140,7 @@ pub fn catalogue() -> &'static Catalogue {
             .with(score_auroc::ScoreAuroc)
             .with(sparse_probing::SparseProbing)
             .with(steer::Steer)
+            .with(subspace_overlap::SubspaceOverlap)
             .with(synth_sae_bench::SynthSaeBench)
             .with(table::Table)
             .with(tokenize::Tokenize)

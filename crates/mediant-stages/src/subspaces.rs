@@ -49,28 +49,36 @@ pub(crate) struct Subspace {
     pub(crate) nested: bool,
 }
 
-/// The subspaces of an artifact, all at hook points that the model has.
-pub(crate) fn read_subspaces(
-    artifact: &Artifact,
-    model: &ModelFacts,
-) -> Result<(DirectionsMeta, Vec<Subspace>), StageError> {
+/// The subspaces of an artifact; there is one at least.
+pub(crate) fn all_subspaces(artifact: &Artifact) -> Result<(DirectionsMeta, Vec<Subspace>), StageError> {
     let (meta, rows) = read_directions(artifact)?;
     let of_rows = |rows: &[DirectionRow]| {
-        let DirectionRow { hook, positions, vector, .. } = &rows[0];
-        if model.hook(hook).map(HookFact::width) != Some(vector.len()) {
-            let own = vector.len();
-            return Err(StageError::new(format!(
-                "the model has no `{hook}` of {own} numbers, where the directions are"
-            )));
-        }
+        let DirectionRow { hook, positions, .. } = &rows[0];
         let positions: Positions = serde_json::from_str(positions)
             .map_err(|_| StageError::new(format!("the directions are at {positions}, which are no positions")))?;
         let site = Site { point: hook.parse()?, positions };
         Ok(Subspace { site, basis: Basis::of_rows(rows)?, nested: meta.nested })
     };
-    let found = subspaces(&rows).map(of_rows).collect::<Result<Vec<_>, _>>()?;
+    let found = subspaces(&rows).map(of_rows).collect::<Result<Vec<_>, StageError>>()?;
     if found.is_empty() {
         return Err(StageError::new("there are no directions"));
+    }
+    Ok((meta, found))
+}
+
+/// The same, all at hook points that the model has.
+pub(crate) fn read_subspaces(
+    artifact: &Artifact,
+    model: &ModelFacts,
+) -> Result<(DirectionsMeta, Vec<Subspace>), StageError> {
+    let (meta, found) = all_subspaces(artifact)?;
+    for Subspace { site, basis, .. } in &found {
+        let (hook, own) = (site.point.to_string(), basis.width());
+        if model.hook(&hook).map(HookFact::width) != Some(own) {
+            return Err(StageError::new(format!(
+                "the model has no `{hook}` of {own} numbers, where the directions are"
+            )));
+        }
     }
     Ok((meta, found))
 }

@@ -86,6 +86,16 @@ pub fn random_basis(width: usize, rank: usize, seed: u64, purpose: &str) -> Basi
 /// Vectors brought to length 1 and made orthogonal to those before them (Gram and Schmidt, each projection twice), which is the QR
 /// decomposition with a positive diagonal. A vector that is a sum of those before it is left out.
 pub fn orthonormal(vectors: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    gram_schmidt(vectors, |rest, length| rest > DEPENDENT * length)
+}
+
+/// The same, leaving out a vector of which no more than `least` is left, whatever its length.
+pub(crate) fn spanning(vectors: &[Vec<f64>], least: f64) -> Vec<Vec<f64>> {
+    gram_schmidt(vectors, |rest, _| rest > least)
+}
+
+/// `kept` is told what is left of a vector's length, and its length.
+fn gram_schmidt(vectors: &[Vec<f64>], kept: impl Fn(f64, f64) -> bool) -> Vec<Vec<f64>> {
     let mut found: Vec<Vec<f64>> = Vec::new();
     for vector in vectors {
         let length = dot(vector, vector).sqrt();
@@ -97,7 +107,7 @@ pub fn orthonormal(vectors: &[Vec<f64>]) -> Vec<Vec<f64>> {
             }
         }
         let rest = dot(&left, &left).sqrt();
-        if rest > DEPENDENT * length && rest.is_finite() {
+        if kept(rest, length) && rest.is_finite() {
             found.push(left.into_iter().map(|x| x / rest).collect());
         }
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::adder::{UNUSED, USED, write_adder};
+use super::docs::blocks;
 use super::project::Project;
 
 /// A shipped pipeline that was run in a project of its own, with these of its words replaced.
@@ -113,4 +115,56 @@ fn exact_patching_finds_the_circuits_that_are_known() {
     let least = number(&project, &format!("SELECT MIN(s.value) AS v {joined} WHERE t.value = 1"));
     let most = number(&project, &format!("SELECT MAX(ABS(s.value)) AS v {joined} WHERE t.value = 0"));
     assert!(least > 0.3 && most < 1e-3, "{least} {most}");
+}
+
+/// The guide's pipeline, and the two frequencies of the embedding each by itself.
+const ONE_FREQUENCY: &str = r#"
+  one:
+    uses: fourier_subspace
+    matrix: { k: [2, 5] }
+    inputs: { model: model }
+    with: { frequencies: ["${matrix.k}"], n: 50, split: held_out }
+  iia_one:
+    uses: interchange
+    inputs: { model: model, prompts: one.prompts, directions: one.directions }
+  overlap_of_one:
+    uses: subspace_overlap
+    inputs: { a: one.directions, b: { all: "truth[split=train].directions" } }
+"#;
+
+#[test]
+fn searches_find_the_fourier_subspace_of_a_model_that_adds() {
+    let project = Project::new();
+    write_adder(&project, "adder");
+    let guide = blocks("docs/known-circuits.md", "yaml")[1].replace("path/to/folder", "adder").replace("n: 1000", "n: 300");
+    project.write("pipeline.yaml", &format!("{guide}{ONE_FREQUENCY}"));
+    project.ran(&[]);
+    let share = |k: usize| {
+        let tags = format!("{{\"frequency\":\"{k}\",\"key\":\"{}\"}}", k == USED.0 || k == UNUSED.0);
+        number(&project, &format!("SELECT value FROM \"truth[split=train].metrics\" WHERE tags = '{tags}'"))
+    };
+    // Squares of the amplitudes 1 and 0.5.
+    assert!((share(USED.0) - 0.8).abs() < 1e-6 && (share(UNUSED.0) - 0.2).abs() < 1e-6 && share(1) < 1e-12);
+    let iia = |stage: &str, features: &str, rank: usize| {
+        let tags = format!("tags LIKE '%\"features\":\"{features}\"%\"rank\":\"{rank}\"%'");
+        number(&project, &format!("SELECT value FROM \"{stage}.metrics\" WHERE name = 'iia' AND {tags}"))
+    };
+    assert_eq!((iia("iia_truth", "directions", 4), iia("iia_truth", "full_vector", 32)), (1.0, 1.0));
+    // A large part of an embedding need not be read.
+    assert_eq!((iia("iia_one[k=2]", "directions", 2), iia("iia_one[k=5]", "directions", 2)), (1.0, 0.0));
+    let of_random = iia("iia_truth", "random", 4);
+    let (das, shuffled) = (iia("iia_das", "directions", 2), iia("iia_shuffled", "directions", 2));
+    assert!(das > 0.95 && shuffled < 0.7 && of_random < 0.5, "{das} {shuffled} {of_random}");
+    let overlap = |name: &str, a: &str, rank: usize| {
+        let tags = format!("tags LIKE '%\"a\":\"{a}\"%\"rank_a\":\"{rank}\"%'");
+        number(&project, &format!("SELECT value FROM overlap WHERE name = '{name}' AND {tags}"))
+    };
+    let (das, shuffled) = (overlap("overlap", "das", 2), overlap("overlap", "shuffled", 2));
+    assert!(das > 0.95 && shuffled < das, "{das} {shuffled}");
+    // The embedding varies in these dimensions alone.
+    assert!(overlap("cosine_min", "pca", 4) > 0.9999 && overlap("overlap_random", "pca", 4) == 4.0 / 32.0);
+    for k in ["2", "5"] {
+        let sql = format!("SELECT value FROM overlap_of_one WHERE name = 'cosine_min' AND tags LIKE '%\"k\":\"{k}\"%'");
+        assert!(number(&project, &sql) > 0.9999, "a part of the whole");
+    }
 }

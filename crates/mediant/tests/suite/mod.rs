@@ -1,3 +1,4 @@
+mod adder;
 mod circuits;
 mod docs;
 mod evaluation;

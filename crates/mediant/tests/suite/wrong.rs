@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::adder::write_adder;
 use super::project::Project;
 
 /// A project with a model, some tokens, and models with something wrong.
@@ -55,6 +56,7 @@ fn project() -> Project {
     std::fs::remove_file(project.path("no-weights/model.safetensors")).unwrap();
     model("pickle", &config, b"");
     std::fs::rename(project.path("pickle/model.safetensors"), project.path("pickle/pytorch_model.bin")).unwrap();
+    write_adder(&project, "adder");
     autoencoders(&project);
     project
 }
