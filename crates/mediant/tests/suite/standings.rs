@@ -9,6 +9,12 @@ fn pipeline() -> String {
     blocks("docs/right-mediator.md", "yaml")[0].replace("../datasets/models/tiny-gpt2", model.to_str().unwrap())
 }
 
+/// The same without edges and on four prompts, where nothing depends on what is found.
+fn quick() -> String {
+    let pipeline = pipeline().replace("n: 12", "n: 4");
+    pipeline.lines().filter(|line| !line.contains("mediator: edges")).map(|line| format!("{line}\n")).collect()
+}
+
 fn project(pipeline: &str) -> Project {
     let project = Project::new();
     project.write("pipeline.yaml", pipeline);
@@ -74,7 +80,7 @@ fn searches_stand_beside_their_controls() {
 
 #[test]
 fn one_more_search_runs_that_search_alone() {
-    let project = project(&pipeline());
+    let project = project(&quick());
     project.ran(&[]);
     let more = "      - { name: heads-atp, mediator: heads, method: attribution_patching";
     let pipeline = std::fs::read_to_string(project.path("pipeline.yaml")).unwrap();
@@ -94,7 +100,7 @@ fn one_more_search_runs_that_search_alone() {
 fn a_comparison_without_its_controls_is_refused() {
     // The labels of these searches are as they are.
     let project = project(
-        &pipeline().replace("shuffle_labels: true", "shuffle_labels: false").replace("draws: 20 }", "draws: 0 }"),
+        &quick().replace("shuffle_labels: true", "shuffle_labels: false").replace("draws: 20 }", "draws: 0 }"),
     );
     let run = project.mediant(&["run", "pipeline.yaml"]);
     assert_eq!(run.code, Some(1));
@@ -168,4 +174,89 @@ stages:
         let sizes = rows(&project, &sizes)[0].concat();
         assert!(sizes.contains(&format!("{}", items / 4.0)), "{sizes}");
     }
+}
+
+/// Where the number of the subject is: directions and dimensions, with the controls of each.
+const FEATURES: &str = r#"
+mediant: 1
+stages:
+  model:
+    uses: load_model
+    with: { source: MODEL }
+  untrained:
+    uses: random_weights
+    inputs: { model: model }
+    with: { init_std: 0.07 }
+  prompts:
+    uses: build_prompts
+    matrix: { part: [train, held_out] }
+    inputs: { model: model }
+    with: { task: agreement, n: 80, split: "${matrix.part}" }
+  components:
+    uses: pca
+    inputs: { model: model, prompts: "prompts[part=train]" }
+    with: { hooks: [blocks.2.hook_resid_post], spans: [subject], rank: 3 }
+  components_exchanged:
+    uses: interchange
+    inputs: { model: model, prompts: "prompts[part=held_out]", directions: components }
+    with: { ranks: [1, 3] }
+  untrained_components:
+    uses: pca
+    inputs: { model: untrained, prompts: "prompts[part=train]" }
+    with: { hooks: [blocks.2.hook_resid_post], spans: [subject], rank: 3 }
+  untrained_components_exchanged:
+    uses: interchange
+    inputs: { model: untrained, prompts: "prompts[part=held_out]", directions: untrained_components }
+    with: { ranks: [1, 3] }
+  mask:
+    uses: train_mask
+    matrix: { shuffled: [false, true] }
+    inputs: { model: model, prompts: "prompts[part=train]" }
+    with: { hooks: [blocks.2.hook_resid_post], spans: [subject], lr: 0.1, shuffle_labels: "${matrix.shuffled}" }
+  mask_exchanged:
+    uses: interchange
+    inputs: { model: model, prompts: "prompts[part=held_out]", mask: mask.scores }
+  untrained_mask:
+    uses: train_mask
+    inputs: { model: untrained, prompts: "prompts[part=train]" }
+    with: { hooks: [blocks.2.hook_resid_post], spans: [subject], lr: 0.1 }
+  untrained_mask_exchanged:
+    uses: interchange
+    inputs: { model: untrained, prompts: "prompts[part=held_out]", mask: untrained_mask.scores }
+  compare:
+    uses: compare_mediators
+    inputs:
+      effects: [components_exchanged.answers, "mask_exchanged[shuffled=false].answers"]
+      shuffled: "mask_exchanged[shuffled=true].answers"
+      random_model: [untrained_components_exchanged.answers, untrained_mask_exchanged.answers]
+"#;
+
+#[test]
+fn features_stand_beside_their_controls() {
+    let model = root().join("datasets/models/tiny-gpt2");
+    let pipeline = FEATURES.replace("MODEL", model.to_str().unwrap());
+    let project = project(&pipeline);
+    project.ran(&[]);
+    let of = |columns: &str, of: &str| {
+        let sql = format!("SELECT {columns} FROM \"compare.features\" WHERE {of}");
+        rows(&project, &sql)[0].iter().map(|cell| cell.parse().unwrap_or(f64::NAN)).collect::<Vec<f64>>()
+    };
+    let columns = "iia, full_vector_iia, random_iia, shuffled_iia, random_model_iia, size_bits, iia_before";
+    let first = of(columns, "search = 'pca' AND size = 1");
+    // 128 numbers of 16 bits; nothing to shuffle.
+    assert!(first[0] > 0.9 && first[1] > 0.9 && first[5] == 2048.0, "{first:?}");
+    assert!(first[3].is_nan() && first[2] < 0.3 && first[4] < 0.3 && first[6] < 0.1, "{first:?}");
+    let mask = of(columns, "search = 'dbm'");
+    assert!(mask[0] > 0.9 && mask[0] > mask[2].max(mask[3]).max(mask[4]) + 0.05, "{mask:?}");
+    let chosen = of("size", "search = 'dbm'")[0];
+    let choices: f64 = (0..chosen as u32).map(|i| (f64::from(128 - i) / (chosen - f64::from(i))).log2()).sum();
+    assert!((mask[5] - choices).abs() < 1e-6 * choices, "{} {choices}", mask[5]);
+    // Three of one site, on the same prompts.
+    let p = rows(&project, "SELECT measure, p, p_holm FROM \"compare.differences\"");
+    assert_eq!(p.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["iia"; 3]);
+    assert!(p.iter().all(|row| row[1].parse::<f64>().unwrap() <= row[2].parse().unwrap()));
+
+    project.write("pipeline.yaml", &pipeline.replace("      shuffled: \"mask_exchanged[shuffled=true].answers\"\n", "      shuffled: []\n"));
+    let run = project.mediant(&["run", "pipeline.yaml"]);
+    assert!(run.code != Some(0), "{}", run.stdout);
 }

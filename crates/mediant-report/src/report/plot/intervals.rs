@@ -40,9 +40,14 @@ pub(crate) fn intervals(title: &str, what: &str, x: &AxisName, mark: Mark, rows:
     let ends = |row: &Row| [row.value].into_iter().chain(finite(row).into_iter().flat_map(|(low, high)| [low, high]));
     let names = rows.iter().map(|row| text_width(&row.name, NORMAL)).fold(0.0, f64::max).min(NAMES);
     let shown = rows.iter().map(|row| text_width(&row.shown, SMALL)).fold(0.0, f64::max);
-    let (left, right) = (names + 8.0, WIDTH - shown - 10.0);
+    let right = WIDTH - shown - 10.0;
     let run = if mark == Mark::Bar { Run::FromZero } else { Run::Linear };
-    let scale = Scale::fitted(&rows.iter().flat_map(ends).collect::<Vec<_>>(), run, right - left)?;
+    let values: Vec<f64> = rows.iter().flat_map(ends).collect();
+    let first = Scale::fitted(&values, run, right - names)?;
+    // The first label stands half to the left of its tick, beyond names that are short.
+    let half = first.ticks().first().map_or(0.0, |(_, label)| text_width(label, SMALL) / 2.0);
+    let left = (names + 8.0).max(half);
+    let scale = Scale::fitted(&values, run, right - left)?;
     let place = |value: f64| left + scale.at(value) * (right - left);
     let foot = TOP + ROW * columns(rows.len());
     let mut grid = String::new();

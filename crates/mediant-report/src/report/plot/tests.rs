@@ -174,6 +174,12 @@ fn stand_apart(picture: &Picture) {
     }
 }
 
+#[test]
+fn the_first_label_has_room_where_rows_have_no_names() {
+    let rows = [Row::new(String::new(), -97_918.3, None)];
+    stand_apart(&intervals("t", "row", &name("x"), Mark::Bar, &rows).unwrap());
+}
+
 proptest! {
     #[test]
     fn labels_never_meet(values in proptest::collection::vec((-1e9f64..1e9, -9i32..9), 1..12), names in proptest::collection::vec("[a-z=,0-9]{0,40}", 1..12)) {
