@@ -150,7 +150,7 @@ of the axes that both have; of features also by site and, but for masks, by size
 - `off_target_loss`: where `evaluations` with `neutral` text are connected, by how much its loss rises (nats a token) without the `off_target_items` items of largest signed score.
 - `random_cpr` with `random_cpr_low`, `random_cpr_high`: mean and central 95 percent of the CPR of random orders, at MIB's sizes; `above_random`: the share of them \
   below this search's at the same sizes. The random sets may be those of another search of the same items, model and prompts.
-- `shuffled_cpr`, `random_model_cpr`: `cpr_signed` of the two controls.
+- `shuffled_cpr`, `random_model_cpr`: `cpr_signed` of the two controls, each over the sizes that it was measured at (`sizes: benchmark` is enough for a control).
 - `search_passes`, `evaluation_passes`: forward-pass equivalents over the prompts; seconds and memory are in the report.
 
 `features`, one row a search, site (hook point and positions) and size (rank of a subspace, or features that a mask chooses): `iia`, interchange-intervention accuracy, with \

@@ -10,8 +10,8 @@ use mediant_lm::Model;
 use mediant_methods::bootstrap::Estimate;
 use mediant_methods::corpus_loss::{CorpusLoss, Parts};
 use mediant_methods::mediators::{
-    Asked as AskedSet, Controls, Counted, Family, ItemSet, MediatorKind, OffTarget, Outside, Spliced, chosen_set,
-    evaluate_sets, off_target, plan,
+    Asked as AskedSet, Controls, Counted, Family, ItemSet, MediatorKind, OffTarget, Outside, Sizes, Spliced,
+    chosen_set, evaluate_sets, off_target, plan,
 };
 use mediant_methods::{Metric, Recorder};
 use mediant_tensor::{Compute, on_device};
@@ -35,6 +35,9 @@ pub(crate) struct Config {
     /// What becomes of heads and MLPs that are no items.
     #[serde(default)]
     outside: Outside,
+    /// Which sizes of sets the scores choose.
+    #[serde(default, skip_serializing_if = "Sizes::is_default")]
+    sizes: Sizes,
     /// How many times items are drawn at random, for the control. `compare_mediators` needs them of one search of each family; 0 leaves
     /// them out.
     #[serde(default = "draws")]
@@ -174,7 +177,8 @@ fn evaluate<C: Compute>(
     let family = Family::new(&mediators, model.config(), config.outside, dictionary)?;
     let scores: Vec<f64> = rows.iter().map(|row| row.value).collect();
     let names: Vec<&str> = mediators.iter().map(|mediator| mediator.name.as_str()).collect();
-    let controls = Controls { draws: config.random_draws, minimality_at: config.minimality_at, seed: config.seed };
+    let Config { sizes, random_draws: draws, minimality_at, seed, .. } = *config;
+    let controls = Controls { sizes, draws, minimality_at, seed };
     let on_neutral = neutral(model, cx, &family, &chosen_set(&scores, config.minimality_at))?;
     let asked = plan(&family, &scores, &names, controls);
     let mut recorder = recorder(run, config, meta, rows, &asked)?;
@@ -268,7 +272,7 @@ interchange instead, for cutting one cuts everything above it.
 The sets, told apart by the kind of the mediators of `effects`, with `kept` and `of` their size, `weighted_edges` (edges of the graph of EAP, each counted by the \
 share of its source that is kept) and `draw`:
 
-- `kept_signed`, `kept_absolute`: the items of largest score, and of largest magnitude of score; of every size below 1,000 items, else of MIB's ten \
+- `kept_signed`, `kept_absolute`: the items of largest score, and of largest magnitude of score; of every size below 1,000 items, else (and with `sizes: benchmark` always) of MIB's ten \
   (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50 and 100 percent, rounded down); nothing and everything are among them.
 - `complement_signed`, `complement_absolute`: all but the first `kept` items, at MIB's sizes: completeness.
 - `removed`: the set of `minimality_at` of all items by signed scores, without one of them each (100 of them, drawn, where there are more): minimality.

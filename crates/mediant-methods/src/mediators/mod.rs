@@ -28,4 +28,4 @@ pub use latent_attribution::{attribute_latents, latent_mediators};
 pub use off_target::{OffTarget, off_target};
 pub use plan::{Asked, Controls, chosen_set, plan};
 pub use set::ItemSet;
-pub use sizes::{SHARES, Selection, benchmark_sizes, random_order, sizes};
+pub use sizes::{SHARES, Selection, Sizes, benchmark_sizes, random_order};

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use mediant_artifact::{Budget, Mediator};
 
-use super::sizes::{Selection, benchmark_sizes, random_order, sizes};
+use super::sizes::{Selection, Sizes, benchmark_sizes, random_order};
 use super::{Family, ItemSet};
 
 /// Most items of a set that are taken out alone.
 const MOST_REMOVED: usize = 100;
 
-/// What is measured besides the sets that the scores choose.
+/// What is measured of the sets that the scores choose, and besides them.
 #[derive(Clone, Copy, Debug)]
 pub struct Controls {
+    /// Which sizes both selections have.
+    pub sizes: Sizes,
     /// Random sets of every one of MIB's sizes.
     pub draws: u32,
     /// The share of all items from whose set, chosen by signed scores, items are taken out one by one.
@@ -30,7 +32,7 @@ pub struct Asked {
     pub mediator: Mediator,
 }
 
-/// The sets: of every size by both selections, nothing and everything among them; the complements of those of MIB's sizes; one of them
+/// The sets: of the wanted sizes by both selections, nothing and everything among them; the complements of those of MIB's sizes; one of them
 /// without each of its items (100 of them, drawn, where it has more); all but the error, where one is an item; random ones of MIB's
 /// sizes.
 pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls) -> Vec<Asked> {
@@ -46,7 +48,7 @@ pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls)
     for selection in Selection::ALL {
         let (order, name) = (selection.order(scores), selection.name());
         let first = |size: usize| ItemSet::from_items(of, order[..size].iter().copied());
-        let measured: BTreeSet<usize> = sizes(of).into_iter().chain([base]).collect();
+        let measured: BTreeSet<usize> = controls.sizes.of(of).into_iter().chain([base]).collect();
         for size in measured {
             ask(format!("{name} {size}"), &format!("kept_{name}"), size, None, first(size));
         }

@@ -19,9 +19,30 @@ pub fn benchmark_sizes(of: usize) -> Vec<usize> {
     sizes
 }
 
-/// The sizes of the sets of `of` items that are measured: none, then every size below 1,000 items, else MIB's.
-pub fn sizes(of: usize) -> Vec<usize> {
-    if of < MANY { (0..=of).collect() } else { [0].into_iter().chain(benchmark_sizes(of)).collect() }
+/// Which sizes of sets are measured, none and all always among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sizes {
+    /// Every size below 1,000 items, else MIB's.
+    #[default]
+    Every,
+    /// MIB's ten shares of all items, however few there are.
+    Benchmark,
+}
+
+impl Sizes {
+    /// The sizes of sets of `of` items.
+    pub fn of(self, of: usize) -> Vec<usize> {
+        match self {
+            Self::Every if of < MANY => (0..=of).collect(),
+            Self::Every | Self::Benchmark => [0].into_iter().chain(benchmark_sizes(of)).collect(),
+        }
+    }
+
+    /// Whether it is the default.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// By what items are chosen.
@@ -75,10 +96,11 @@ mod tests {
 
     #[test]
     fn sizes_of_few_and_of_many_items() {
-        assert_eq!(sizes(3), [0, 1, 2, 3]);
+        assert_eq!(Sizes::Every.of(3), [0, 1, 2, 3]);
+        assert_eq!(Sizes::Benchmark.of(16), [0, 1, 3, 8, 16]);
         assert_eq!(benchmark_sizes(16), [1, 3, 8, 16]);
-        assert_eq!(sizes(1000), [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]);
-        assert_eq!(sizes(999).len(), 1000);
+        assert_eq!(Sizes::Every.of(1000), [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]);
+        assert_eq!(Sizes::Every.of(999).len(), 1000);
         assert!(benchmark_sizes(0).is_empty());
     }
 

@@ -3,7 +3,7 @@
 use mediant_artifact::{Mediator, Tokens};
 use mediant_lm::{Add, Edit, HookPoint, Hooks, Model, Positions, Replace, Select, Values, batch_of, losses, predicted};
 use mediant_methods::mediators::{
-    Controls, Family, ItemSet, MediatorKind, OffTarget, Outside, latent_mediators, off_target, plan,
+    Controls, Family, ItemSet, MediatorKind, OffTarget, Outside, Sizes, latent_mediators, off_target, plan,
 };
 use mediant_methods::{Error, Graph, SaeSplice};
 use mediant_tensor::{Flex, Tensor, TensorData};
@@ -179,7 +179,8 @@ fn the_error_is_left_out_once_where_there_is_one() {
     let without_error = |family: &Family, items: &[Mediator]| -> Vec<ItemSet> {
         let scores: Vec<f64> = (0..items.len()).map(|item| item as f64).collect();
         let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
-        let asked = plan(family, &scores, &names, Controls { draws: 1, minimality_at: 0.1, seed: 0 });
+        let asked =
+            plan(family, &scores, &names, Controls { sizes: Sizes::Every, draws: 1, minimality_at: 0.1, seed: 0 });
         asked.into_iter().filter(|asked| asked.mediator.kind == "without_error").map(|asked| asked.set).collect()
     };
     let spliced = spliced(&model, "blocks.1.hook_resid_post");

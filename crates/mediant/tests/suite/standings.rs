@@ -99,9 +99,8 @@ fn one_more_search_runs_that_search_alone() {
 #[test]
 fn a_comparison_without_its_controls_is_refused() {
     // The labels of these searches are as they are.
-    let project = project(
-        &quick().replace("shuffle_labels: true", "shuffle_labels: false").replace("draws: 20 }", "draws: 0 }"),
-    );
+    let project =
+        project(&quick().replace("shuffle_labels: true", "shuffle_labels: false").replace("draws: 20 }", "draws: 0 }"));
     let run = project.mediant(&["run", "pipeline.yaml"]);
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("had the labels as they are; search with `shuffle_labels: true`"), "{}", run.stderr);
@@ -256,7 +255,10 @@ fn features_stand_beside_their_controls() {
     assert_eq!(p.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["iia"; 3]);
     assert!(p.iter().all(|row| row[1].parse::<f64>().unwrap() <= row[2].parse().unwrap()));
 
-    project.write("pipeline.yaml", &pipeline.replace("      shuffled: \"mask_exchanged[shuffled=true].answers\"\n", "      shuffled: []\n"));
+    project.write(
+        "pipeline.yaml",
+        &pipeline.replace("      shuffled: \"mask_exchanged[shuffled=true].answers\"\n", "      shuffled: []\n"),
+    );
     let run = project.mediant(&["run", "pipeline.yaml"]);
     assert!(run.code != Some(0), "{}", run.stdout);
 }
