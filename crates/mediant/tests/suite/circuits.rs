@@ -136,7 +136,8 @@ const ONE_FREQUENCY: &str = r#"
 fn searches_find_the_fourier_subspace_of_a_model_that_adds() {
     let project = Project::new();
     write_adder(&project, "adder");
-    let guide = blocks("docs/known-circuits.md", "yaml")[1].replace("path/to/folder", "adder").replace("n: 1000", "n: 300");
+    let guide =
+        blocks("docs/known-circuits.md", "yaml")[1].replace("path/to/folder", "adder").replace("n: 1000", "n: 300");
     project.write("pipeline.yaml", &format!("{guide}{ONE_FREQUENCY}"));
     project.ran(&[]);
     let share = |k: usize| {
