@@ -79,8 +79,9 @@ impl Config {
             let message = format!("modulo {modulus}, the frequencies are 1 to {}; there is no {k}", modulus / 2);
             problems.push(Problems::config(format!("frequencies[{i}]"), message));
         }
-        if numbers(modulus, self.split).len() < 2 {
-            let message = format!("of {modulus} numbers, this part has no two, and none can become another");
+        let left = numbers(modulus, self.split).len();
+        if left < 2 {
+            let message = format!("leaves {left} of {modulus} numbers, and none can become another");
             problems.push(Problems::config("split", message));
         }
         problems
@@ -251,12 +252,12 @@ k = C/2, which an even C has, has no sine and ‖c_k‖²/C of it. These are all
 `metrics`: `norm_share` of every frequency (tags `frequency`; `key`, whether it is one of these), with numerator and denominator.
 
 **Directions.** An orthonormal basis of the span of c_k and s_k over the key frequencies, at `blocks.0.hook_resid_pre` and the span of the number that changes: by Gram and Schmidt in f64, the frequency with the largest share first \
-(of `frequencies`, in their order), cosine before sine. So the first 2m vectors are the subspace of the first m frequencies. A wave in the span of those before adds no vector. `value` is the share of the squared norm that lies along a vector. \
+(of `frequencies`, in their order), cosine before sine. So the first vectors are the subspace of the first frequencies. A wave in the span of those before adds no vector. `value` is the share of the squared norm that lies along a vector. \
 What `W_pos` adds there is the same for all numbers, and in no difference. The rank is known when the stage has run; a note tells it.
 
 That a frequency is large in the embedding does not say that the model reads it; `interchange` does. Where no few frequencies stand out, in a random model say, the subspace of many is no truth about anything.
 
-**Prompts** are `[a, b]` without BOS; the right answer is (a + b) mod C. The counterfactual `another` has another number in place of the one that `changes`, uniform over all others, and its right answer is the prompt's wrong one. \
+**Prompts** are `[a, b]` without BOS, drawn with replacement; the right answer is (a + b) mod C. The counterfactual `another` has another number in place of the one that `changes`, uniform over all others, and its right answer is the prompt's wrong one. \
 Spans and variables `a` and `b`, variable `sum`. Prompts with the same number there are a group, for they have the same activation. With `split` this number, in prompt and counterfactual, is of one half of the numbers, \
 so that a subspace that is trained on `train` is tested in `held_out` on activations that it has not seen. Which numbers are of which half depends on C alone.
 

@@ -1,6 +1,6 @@
 //! `subspace_overlap`: how much of two subspaces is the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mediant_artifact::{DirectionsMeta, Facts, Kind, MetricRow, write_metrics};
 use mediant_engine::{
@@ -58,8 +58,7 @@ impl Stage for SubspaceOverlap {
         let mut problems = Problems::none();
         problems.check(check_apart(inputs, "a"));
         problems.check(check_apart(inputs, "b"));
-        problems.check(check_partners(inputs, "a", "b"));
-        problems.check(check_partners(inputs, "b", "a"));
+        problems.check(check_partners(inputs, "a", "b").and_then(|()| check_partners(inputs, "b", "a")));
         problems.finish()?;
         Ok(vec![("metrics".to_owned(), Facts::Metrics)])
     }
@@ -67,19 +66,18 @@ impl Stage for SubspaceOverlap {
     fn run(&self, cx: &RunContext<'_, Config>) -> Result<(), StageError> {
         let all = |port| cx.members(port)?.into_iter().map(Found::of).collect::<Result<Vec<_>, StageError>>();
         let (of_a, of_b) = (all("a")?, all("b")?);
+        let alone = |of: &Found, others: &[Found]| !others.iter().any(|other| of.meets(other));
+        let alone = of_a.iter().find(|a| alone(a, &of_b)).or_else(|| of_b.iter().find(|b| alone(b, &of_a)));
+        if let Some(Found { name, .. }) = alone {
+            let message =
+                format!("there is nothing to compare `{name}` with at the hook points and positions it is at");
+            return Err(StageError::new(message));
+        }
         let mut metrics = Vec::new();
         for (a, b) in of_a.iter().flat_map(|a| of_b.iter().map(move |b| (a, b))) {
-            if !comparable(&a.labels, &b.labels) {
-                continue;
+            for (x, y) in a.same_place(b) {
+                metrics.extend(rows(&overlap(&x.basis, &y.basis)?, &tags(a, b, x)));
             }
-            for (x, y) in a.subspaces.iter().flat_map(|x| b.subspaces.iter().map(move |y| (x, y))) {
-                if x.site == y.site {
-                    metrics.extend(rows(&overlap(&x.basis, &y.basis)?, &tags(a, b, x)));
-                }
-            }
-        }
-        if metrics.is_empty() {
-            return Err(StageError::new("no subspace of `a` is at the hook point and positions of one of `b`"));
         }
         write_metrics(cx.output("metrics")?, &metrics)?;
         Ok(())
@@ -98,6 +96,17 @@ impl Found {
         let (DirectionsMeta { method, .. }, subspaces) = all_subspaces(&member.artifact)?;
         Ok(Self { name: member.name.unwrap_or(method), labels: member.labels, subspaces })
     }
+
+    fn meets(&self, other: &Self) -> bool {
+        self.same_place(other).next().is_some()
+    }
+
+    /// Every two subspaces at the same place, if the members may be compared.
+    fn same_place<'f>(&'f self, other: &'f Self) -> impl Iterator<Item = (&'f Subspace, &'f Subspace)> {
+        let theirs: &[Subspace] = if comparable(&self.labels, &other.labels) { &other.subspaces } else { &[] };
+        let pairs = self.subspaces.iter().flat_map(move |own| theirs.iter().map(move |their| (own, their)));
+        pairs.filter(|(own, their)| own.site == their.site)
+    }
 }
 
 /// Whether two members are of the same value on every axis that both have.
@@ -111,57 +120,50 @@ fn check_partners(inputs: &InputFacts, port: &str, other: &str) -> Result<(), Pr
     for member in inputs.many(port) {
         let partners: Vec<&MemberFacts> =
             inputs.many(other).iter().filter(|partner| comparable(&member.labels, &partner.labels)).collect();
-        let which = called(member, "these subspaces");
+        let which = called(member, &format!("`{port}`"));
         if partners.is_empty() {
-            let message = format!("there is nothing in `{other}` about what {which} are of");
+            let message = format!("there is nothing in `{other}` to compare with {which}");
             problems.push(Problems::input(port, message).help("members are compared that agree on the axes of both"));
             continue;
         }
         let (Some(own), Some(theirs)) = (places(&[member]), places(&partners)) else { continue };
-        if !own.iter().any(|place| theirs.contains(place)) {
-            let list = |places: &[Place<'_>]| {
-                places
-                    .iter()
-                    .map(Place::to_string)
-                    .collect::<std::collections::BTreeSet<_>>()
-                    .into_iter()
-                    .take(4)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            };
-            let message = format!("{which} are at {}, where none of `{other}` is", list(&own));
-            problems.push(Problems::input(port, message).help(format!("those of `{other}` are at {}", list(&theirs))));
+        if own.is_disjoint(&theirs) {
+            let message = format!("subspaces of {which} are at {}, where none of `{other}` is", some(&own));
+            problems.push(Problems::input(port, message).help(format!("those of `{other}` are at {}", some(&theirs))));
         }
     }
     problems.finish()
 }
 
 /// Where a subspace is.
-#[derive(PartialEq)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Place<'f> {
     hook: &'f str,
-    width: usize,
     positions: &'f str,
-}
-
-impl std::fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}` ({} numbers) at {}", self.hook, self.width, self.positions)
-    }
+    width: usize,
 }
 
 /// Where the subspaces of members are; none if it is not known of one of them.
-fn places<'f>(members: &[&'f MemberFacts]) -> Option<Vec<Place<'f>>> {
-    let mut places = Vec::new();
+fn places<'f>(members: &[&'f MemberFacts]) -> Option<BTreeSet<Place<'f>>> {
+    let mut places = BTreeSet::new();
     for member in members {
         let subspaces = member.facts.directions()?.subspaces.as_ref()?;
         places.extend(subspaces.iter().map(|subspace| Place {
             hook: &subspace.hook.name,
-            width: subspace.hook.width(),
             positions: &subspace.positions,
+            width: subspace.hook.width(),
         }));
     }
     Some(places)
+}
+
+/// The first few, in words.
+fn some(places: &BTreeSet<Place<'_>>) -> String {
+    let few = places.iter().take(3);
+    let few: Vec<String> =
+        few.map(|place| format!("`{}` ({} numbers), {}", place.hook, place.width, place.positions)).collect();
+    let more = places.len() - few.len();
+    if more > 0 { format!("{} and {more} more", few.join("; ")) } else { few.join("; ") }
 }
 
 fn tags(a: &Found, b: &Found, subspace: &Subspace) -> BTreeMap<String, String> {

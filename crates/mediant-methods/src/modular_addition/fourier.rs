@@ -140,7 +140,7 @@ mod tests {
         let value = |t: usize, i: usize| {
             let wave = waves.get(i / 2).map_or(0.0, |(k, amplitude)| {
                 let angle = TAU * (k * t) as f64 / numbers as f64;
-                amplitude * if i % 2 == 0 { angle.cos() } else { angle.sin() }
+                amplitude * if i.is_multiple_of(2) { angle.cos() } else { angle.sin() }
             });
             (3.0 + wave) as f32
         };

@@ -58,10 +58,10 @@ pub fn numbers(modulus: usize, part: Option<Part>) -> Vec<usize> {
     numbers
 }
 
-/// `n` prompts `[a, b]` whose right answer is (a + b) mod `modulus`, each with the counterfactual [`ANOTHER`]: the operand `changes` is
-/// another number, uniform over the others. This operand is of `among` in both, of at least two numbers below `modulus`, the other one of all numbers. The wrong answer is
-/// the counterfactual's right one, and the other way around. Prompts whose operand `changes` is the same number are one group: they
-/// have the same activation there. Draws come from the stream (`seed`, "sums").
+/// `n` prompts `[a, b]`, drawn with replacement, whose right answer is (a + b) mod `modulus`. In the counterfactual [`ANOTHER`] of each
+/// the operand `changes` is another number, uniform over the others. In both it is one of `among`, of at least two numbers below
+/// `modulus`; the other operand is any number. The wrong answer is the counterfactual's right one, and the other way around. Prompts
+/// with the same number as this operand are one group: they have the same activation there. Draws come from the stream (`seed`, "sums").
 pub fn sums(modulus: usize, changes: Operand, among: &[usize], n: u64, seed: u64) -> Vec<Prompt> {
     let mut rng = stream(seed, "sums");
     let one = |_| {
@@ -73,7 +73,7 @@ pub fn sums(modulus: usize, changes: Operand, among: &[usize], n: u64, seed: u64
             Operand::A => [changed, kept],
             Operand::B => [kept, changed],
         };
-        let [clean, other] = [from, to].map(|changed| pair(changed));
+        let [clean, other] = [from, to].map(pair);
         Prompt {
             task: "modular_addition".to_owned(),
             template: "a b".to_owned(),
