@@ -43,8 +43,9 @@ struct Spoken<C: Compute> {
 }
 
 impl<'a, C: Compute> Circuit<'a, C> {
-    /// Without the edges that are `lost`, which has one entry an edge. `theirs` are the activations that stand in for them: of a run, `[rows, units, width]`, or else what a
-    /// node writes may be one row for all. In a run a node that hears nothing writes what it wrote there, and need not be computed.
+    /// Without the edges that are `lost`, which has one entry an edge. `theirs` stand in for them: activations of a run, `[rows, units, width]`,
+    /// or else means, which for what nodes write have one row. A node that hears nothing but a run writes what it wrote there, and need not be
+    /// computed; of means it makes something else.
     pub(super) fn new(
         model: &'a Model<C>,
         graph: &'a Graph,
@@ -152,8 +153,8 @@ impl<'a, C: Compute> Circuit<'a, C> {
         Ok(())
     }
 
-    /// What the heads at a point, or the one reader there, read: the stream of what stands in for all nodes, and the differences that they hear. Queries, keys
-    /// and values of a layer hear the same nodes, so that all are made together.
+    /// What the heads at a point, or the one reader there, read: the stream of what stands in for all nodes, and the differences that they
+    /// hear. Queries, keys and values of a layer hear the same nodes, so that all are made together.
     fn heard_at(&self, point: HookPoint) -> mediant_lm::Result<Tensor<C, 3>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ready) = state.ready.remove(&point) {

@@ -81,9 +81,9 @@ pub fn plan(family: &Family, scores: &[f64], names: &[&str], controls: Controls)
     all
 }
 
-/// The set of a share of all items, one at least, by signed scores: the one from which items are taken out.
+/// The set of a share of all items, one at least if there is any, by signed scores: the one from which items are taken out.
 pub fn chosen_set(scores: &[f64], share: f64) -> ItemSet {
     let of = scores.len();
-    let size = ((share * of as f64).round() as usize).clamp(1, of);
+    let size = ((share * of as f64).round() as usize).max(1).min(of);
     ItemSet::from_items(of, Selection::Signed.order(scores)[..size].iter().copied())
 }
