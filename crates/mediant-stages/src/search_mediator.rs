@@ -35,6 +35,9 @@ pub(crate) struct Config {
     /// Of `integrated_gradients` and `eap_ig`: points on the way; 5 in MIB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     steps: Option<usize>,
+    /// Of `greedy`: what becomes of heads and MLPs that are no items; `counterfactual` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outside: Option<Outside>,
     /// Whether every prompt has the answers of another, drawn by the seed: the control of shuffled labels.
     #[serde(default)]
     shuffle_labels: bool,
@@ -118,6 +121,7 @@ impl Config {
         if self.method.integrates() {
             settings.push(("steps", self.steps().to_string()));
         }
+        settings.extend(self.outside.map(|outside| ("outside", outside.name().to_owned())));
         settings
     }
 
@@ -176,6 +180,10 @@ impl Stage for SearchMediator {
     fn check(&self, config: &Config) -> Result<(), Problems> {
         let mut problems = Problems::none();
         problems.check(config.check_method());
+        if config.outside.is_some() && config.method != Method::Greedy {
+            let why = format!("`{}` patches one item at a time, and all else goes on computing", config.method.name());
+            problems.push(Problems::config("outside", why).help("remove it, or use `greedy`"));
+        }
         match config.steps {
             Some(_) if !config.method.integrates() => {
                 problems.push(Problems::config("steps", format!("`{}` has no steps", config.method.name())));
@@ -324,7 +332,8 @@ fn select<C: Compute>(
         Searched::Latents(spliced) => Some(Spliced::clone(spliced)),
         _ => None,
     };
-    let family = Family::new(&mediators.iter().collect::<Vec<_>>(), model.config(), Outside::Counterfactual, spliced)?;
+    let outside = cx.config().outside.unwrap_or_default();
+    let family = Family::new(&mediators.iter().collect::<Vec<_>>(), model.config(), outside, spliced)?;
     greedy(model, &run.pairs, &family, run.metric, |done, total| {
         cx.progress(done as u64, total as u64, "items");
         cx.check_cancelled()
