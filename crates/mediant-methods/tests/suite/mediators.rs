@@ -4,7 +4,8 @@ use mediant_artifact::{Contrast, Mediator};
 use mediant_dict::{Activation, Extra, Sae, Weights};
 use mediant_lm::Model;
 use mediant_methods::mediators::{
-    Family, ItemSet, MediatorKind, Outside, Spliced, attribute_latents, evaluate_sets, greedy, latent_mediators,
+    Family, ItemSet, MediatorKind, Outside, Selection, Spliced, attribute_latents, benchmark_sizes, evaluate_sets,
+    greedy, latent_mediators, random_order,
 };
 use mediant_methods::standings::{Curve, Sums};
 use mediant_methods::{
@@ -267,6 +268,46 @@ fn greedy_takes_the_best_first() {
     let best = alone.scores.iter().map(|score| score.value).fold(f64::NEG_INFINITY, f64::max);
     assert!((found.taken[0].1 - best).abs() < 1e-9);
     assert!((found.taken[of - 1].1 - 1.0).abs() < 1e-3);
+}
+
+#[test]
+fn scores_that_are_shuffled_are_worth_what_random_ones_are() {
+    let (model, pairs) = (fixture_model("gpt2"), pairs());
+    let family = family(&model, &mediators(&model, MediatorKind::Edges, &pairs), Outside::Counterfactual);
+    let of = family.len();
+    let faithfulness = |sets: &[ItemSet]| -> Vec<f64> {
+        let found = measured(&model, &pairs, &family, sets);
+        let of_set = |set: usize| {
+            let (above, below) = values(&found, set)
+                .into_iter()
+                .fold((0.0, 0.0), |(above, below), (clean, other, kept)| (above + kept - other, below + clean - other));
+            above / below
+        };
+        (0..sets.len()).map(of_set).collect()
+    };
+    let without: Vec<ItemSet> = (0..of).map(|item| ItemSet::from_items(of, [item]).complement()).collect();
+    let scores: Vec<f64> = faithfulness(&without).into_iter().map(|left| 1.0 - left).collect();
+    let order = |scores: &[f64]| Selection::Signed.order(scores);
+    let shuffled = (0..40).map(|seed| order(&random_order(of, seed, 0).iter().map(|&i| scores[i]).collect::<Vec<_>>()));
+    let random = (0..100).map(|draw| random_order(of, 77, draw));
+    let orders: Vec<Vec<usize>> = [order(&scores)].into_iter().chain(shuffled).chain(random).collect();
+    let sizes: Vec<usize> = [0].into_iter().chain(benchmark_sizes(of)).collect();
+    let sets: Vec<ItemSet> = orders
+        .iter()
+        .flat_map(|order| sizes.iter().map(|size| ItemSet::from_items(of, order[..*size].iter().copied())))
+        .collect();
+    let area = |f: &[f64]| -> f64 {
+        let pieces = f.windows(2).zip(sizes.windows(2));
+        pieces.map(|(f, size)| (f[0] + f[1]) / 2.0 * (size[1] - size[0]) as f64 / of as f64).sum()
+    };
+    let areas: Vec<f64> = faithfulness(&sets).chunks(sizes.len()).map(area).collect();
+    let (own, (shuffled, random)) = (areas[0], areas[1..].split_at(40));
+    let mut random = random.to_vec();
+    random.sort_by(f64::total_cmp);
+    assert!(own > random[97], "the scores themselves are worth more: {own} {random:?}");
+    // 38 of 40 lie in the central 95 percent, give or take; fewer than 34 in one case of a thousand.
+    let inside = shuffled.iter().filter(|area| (random[2]..=random[97]).contains(area)).count();
+    assert!(inside >= 34, "{shuffled:?} {random:?}");
 }
 
 #[test]

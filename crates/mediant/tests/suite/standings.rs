@@ -211,14 +211,14 @@ stages:
     uses: train_mask
     matrix: { shuffled: [false, true] }
     inputs: { model: model, prompts: "prompts[part=train]" }
-    with: { hooks: [blocks.2.hook_resid_post], spans: [subject], lr: 0.1, shuffle_labels: "${matrix.shuffled}" }
+    with: { hooks: [blocks.2.hook_resid_post], spans: [subject], lr: 0.1, l1: 0.02, epochs: 10, shuffle_labels: "${matrix.shuffled}" }
   mask_exchanged:
     uses: interchange
     inputs: { model: model, prompts: "prompts[part=held_out]", mask: mask.scores }
   untrained_mask:
     uses: train_mask
     inputs: { model: untrained, prompts: "prompts[part=train]" }
-    with: { hooks: [blocks.2.hook_resid_post], spans: [subject], lr: 0.1 }
+    with: { hooks: [blocks.2.hook_resid_post], spans: [subject], lr: 0.1, l1: 0.02, epochs: 10 }
   untrained_mask_exchanged:
     uses: interchange
     inputs: { model: untrained, prompts: "prompts[part=held_out]", mask: untrained_mask.scores }
@@ -244,7 +244,8 @@ fn features_stand_beside_their_controls() {
     let first = of(columns, "search = 'pca' AND size = 1");
     // 128 numbers of 16 bits; nothing to shuffle.
     assert!(first[0] > 0.9 && first[1] > 0.9 && first[5] == 2048.0, "{first:?}");
-    assert!(first[3].is_nan() && first[2] < 0.3 && first[4] < 0.3 && first[6] < 0.1, "{first:?}");
+    // A model that has learnt nothing answers at chance.
+    assert!(first[3].is_nan() && first[2] < 0.3 && (first[4] - 0.5).abs() < 0.2 && first[6] < 0.1, "{first:?}");
     let mask = of(columns, "search = 'dbm'");
     assert!(mask[0] > 0.9 && mask[0] > mask[2].max(mask[3]).max(mask[4]) + 0.05, "{mask:?}");
     let chosen = of("size", "search = 'dbm'")[0];
@@ -255,10 +256,12 @@ fn features_stand_beside_their_controls() {
     assert_eq!(p.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["iia"; 3]);
     assert!(p.iter().all(|row| row[1].parse::<f64>().unwrap() <= row[2].parse().unwrap()));
 
-    project.write(
-        "pipeline.yaml",
-        &pipeline.replace("      shuffled: \"mask_exchanged[shuffled=true].answers\"\n", "      shuffled: []\n"),
-    );
-    let run = project.mediant(&["run", "pipeline.yaml"]);
-    assert!(run.code != Some(0), "{}", run.stdout);
+    // A control that is none, and none.
+    for (other, why) in
+        [("[\"mask_exchanged[shuffled=false].answers\"]", "had the labels as they are"), ("[]", "this list is empty")]
+    {
+        project.write("pipeline.yaml", &pipeline.replace("\"mask_exchanged[shuffled=true].answers\"", other));
+        let run = project.mediant(&["run", "pipeline.yaml"]);
+        assert!(run.code != Some(0) && run.stderr.contains(why), "{}", run.stderr);
+    }
 }
