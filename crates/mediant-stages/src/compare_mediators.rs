@@ -47,7 +47,7 @@ const PORTS: &[Port] = &[
         &[Kind::Effects],
         "Of every search the effects of `evaluate_mediator`, or the answers of `interchange`.",
     ),
-    Port::many(
+    Port::any(
         "shuffled",
         &[Kind::Effects],
         "The same for searches with shuffled labels (`shuffle_labels: true`): what they reach without anything to find.",
@@ -56,11 +56,6 @@ const PORTS: &[Port] = &[
         "random_model",
         &[Kind::Effects],
         "The same for searches in a randomly initialised model: what they reach where nothing was learnt.",
-    ),
-    Port::any(
-        "evaluations",
-        &[Kind::Metrics],
-        "The metrics of `evaluate_mediator` with `neutral` text, for the loss that goes beside the target.",
     ),
 ];
 
@@ -111,7 +106,7 @@ impl Stage for CompareMediators {
         collected::check(&effects, &shuffled, &random)?;
         let standings = effects.standings(*seed);
         let (of_shuffled, of_random) = (shuffled.standings(*seed), random.standings(*seed));
-        let sets = collected::controlled(&standings, &of_shuffled, &of_random, &collected::neutral(cx)?)?;
+        let sets = collected::controlled(&standings, &of_shuffled, &of_random)?;
         let exchanges = effects.exchanges(*seed);
         let (of_shuffled, of_random) = (shuffled.exchanges(*seed), random.exchanges(*seed));
         let features = collected::controlled_features(&exchanges, &of_shuffled, &of_random)?;
@@ -135,7 +130,7 @@ impl Stage for CompareMediators {
 const DETAILS: &str = "\
 The last of three stages: it collects the effects of `evaluate_mediator` and the answers of `interchange`, does the statistics, and runs no forward pass, so that adding a mediator runs that \
 mediator only. It refuses without its controls: for every search the same search with shuffled labels (but of one without labels, such as `pca`), and the same in a randomly initialised model \
-(supervised methods fit those too); random items and features, everything and nothing are in the effects themselves. Controls are matched by mediator, search, metric and the labels \
+(supervised methods fit those too); random items and features, everything and nothing are in the effects themselves. Controls are matched by mediator, search, metric, `outside`, prompts and the labels \
 of the axes that both have; of features also by site and, but for masks, by size.
 
 `standings`, one row a search for sets of parts (sublayers, heads, neurons, edges, latents):
@@ -147,19 +142,19 @@ of the axes that both have; of features also by site and, but for masks, by size
 - `size_at_0.9`, `bits_at_0.9`, `weighted_edges_at_0.9`: the smallest set with F of at least 0.9, in items, in bits (log₂ C(N, k)) and in weighted edges; null where none is.
 - `minimality`: the share of the items of one set (`minimality_items` of them) without which F changes by more than 0.01.
 - `without_error`: of latents, F of all of them without the dictionary's error: what the dictionary itself carries.
-- `off_target_loss`: where `evaluations` with `neutral` text are connected, by how much its loss rises (nats a token) without the `off_target_items` items of largest signed score.
+- `off_target_loss`: where the evaluation had `neutral` text, by how much its loss rises (nats a token) without the `off_target_items` items of largest signed score.
 - `random_cpr` with `random_cpr_low`, `random_cpr_high`: mean and central 95 percent of the CPR of random orders, at MIB's sizes; `above_random`: the share of them \
   below this search's at the same sizes. The random sets may be those of another search of the same items, model and prompts.
 - `shuffled_cpr`, `random_model_cpr`: `cpr_signed` of the two controls, each over the sizes that it was measured at (`sizes: benchmark` is enough for a control).
-- `search_passes`, `evaluation_passes`: forward-pass equivalents over the prompts; seconds and memory are in the report.
+- `search_passes`, `evaluation_passes`: forward-pass equivalents over the prompts, of features of the whole search, all its sites and ranks together; seconds and memory are in the report.
 
 `features`, one row a search, site (hook point and positions) and size (rank of a subspace, or features that a mask chooses): `iia`, interchange-intervention accuracy, with \
-`full_vector_iia` (nothing at the site can carry more), `random_iia` (as many random features), `shuffled_iia`, `random_model_iia` and `random_model_full_vector_iia` of the two controls, and \
+`full_vector_iia` (everything at the site; trained features may move more than that does, where it moves little), `random_iia` (as many random features), `shuffled_iia`, `random_model_iia` and `random_model_full_vector_iia` of the two controls, and \
 `iia_before`, how many prompts answer so without an interchange. `size_bits` is 16·r·d for r directions of d numbers; log₂ C(N, k) for k of N dimensions or latents that a mask chooses; \
 of directions that a mask chooses, both. CPR and accuracy measure different things: the one what is left when all else is patched, the other what moves when it alone is; no row compares them.
 
 Intervals hold 95 percent of 1,000 draws of groups of prompts (a task's groups share template and names), paired: all searches on the same prompts have the same draws. \
-`differences` has, for every two searches on one model and the same prompts, the difference of `cpr_signed`, and of `iia` at one site, its paired interval over 100,000 draws, a two-sided p and the same after Holm's \
+`differences` has, for every two searches on one model and the same prompts, the difference of `cpr_signed`, and of `iia` at one site, its paired interval over 100,000 draws, a two-sided p (at least 2 · 2⁻ᴳ of G groups, that of a sign test in which all agree) and the same after Holm's \
 correction over all rows. `spread`: mean, standard deviation, least and largest over the axes of `seeds`. `curves` has the columns that the report draws (docs/report.md).
 
 Sources: MIB, Mueller et al. 2025 (arXiv:2504.13151); Geiger et al. 2021 (arXiv:2106.02997); Wang et al. 2022 (arXiv:2211.00593); Holm 1979; Adebayo et al. 2018 (arXiv:1810.03292) for randomised models.";

@@ -22,7 +22,7 @@ use crate::device::compute_device;
 use crate::measuring::{self, Asked, Counterfactual, MODEL, Measuring, PROMPTS};
 use crate::model_input::check_tokens;
 use crate::named::{metric, tags};
-use crate::sae_input::{check_dictionary, read_dictionary};
+use crate::sae_input::{SEARCHED_IN, check_dictionary, check_same_dictionary, read_dictionary};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -153,6 +153,7 @@ impl Stage for EvaluateMediator {
         }
         let dictionary = match cx.optional("sae")? {
             Some(artifact) => {
+                check_same_dictionary(cx, &meta.settings)?;
                 let found = read_dictionary(&artifact)?;
                 Some(Spliced { sae: found.sae, reads: found.hook, writes: found.out })
             }
@@ -181,7 +182,7 @@ fn evaluate<C: Compute>(
     let controls = Controls { sizes, draws, minimality_at, seed };
     let on_neutral = neutral(model, cx, &family, &chosen_set(&scores, config.minimality_at))?;
     let asked = plan(&family, &scores, &names, controls);
-    let mut recorder = recorder(run, config, meta, rows, &asked)?;
+    let mut recorder = recorder(run, config, meta, rows, &asked, &on_neutral)?;
     let sets: Vec<_> = asked.iter().map(|asked| &asked.set).collect();
     let counted = evaluate_sets(model, &run.pairs, &family, &sets, run.metric, &mut recorder, |done, total| {
         cx.progress(done as u64, total as u64, "sets");
@@ -238,19 +239,31 @@ fn recorder(
     meta: &ScoresMeta,
     rows: &[ScoreRow],
     asked: &[AskedSet],
+    on_neutral: &[MetricRow],
 ) -> Result<Recorder, StageError> {
     let setting = |name: &str| meta.settings.get(name).cloned();
+    // `train_mask` has the option's name.
+    let shuffled = setting("shuffled_labels").or_else(|| setting("shuffle_labels"));
     let of_address = rows.first().and_then(|row| MediatorKind::of_address(&row.mediator.kind));
     let mediator = setting("mediator").or_else(|| Some(of_address?.name().to_owned()));
-    let settings = [
+    let mut settings = vec![
         ("mediator", mediator.unwrap_or_else(|| "items".to_owned())),
         ("search", setting("method").unwrap_or_else(|| meta.method.clone())),
         ("search_passes", meta.passes.to_string()),
-        ("shuffled_labels", setting("shuffled_labels").unwrap_or_else(|| false.to_string())),
+        ("shuffled_labels", shuffled.unwrap_or_else(|| false.to_string())),
         ("outside", config.outside.name().to_owned()),
         ("items", rows.len().to_string()),
         ("random_draws", config.random_draws.to_string()),
     ];
+    settings.extend(setting(SEARCHED_IN).map(|model| (SEARCHED_IN, model)));
+    if let Some(risen) = on_neutral.iter().find(|row| row.name == "off_target_loss") {
+        let number = |value: f64| value.to_string();
+        settings.push(("off_target_loss", number(risen.value)));
+        settings.push(("off_target_items", risen.tags.get("size").cloned().unwrap_or_default()));
+        settings.push(("off_target_tokens", risen.n.to_string()));
+        settings.extend(risen.low.map(|low| ("off_target_low", number(low))));
+        settings.extend(risen.high.map(|high| ("off_target_high", number(high))));
+    }
     run.recorder(Contrast::Restored, settings, asked.iter().map(|asked| asked.mediator.clone()).collect())
 }
 

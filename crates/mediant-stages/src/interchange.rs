@@ -16,7 +16,7 @@ use self::mask::Masked;
 use crate::aligning::metric;
 use crate::device::compute_device;
 use crate::measuring::{self, Asked, Counterfactual, Measuring};
-use crate::sae_input::check_dictionary;
+use crate::sae_input::{SEARCHED_IN, check_dictionary};
 use crate::subspaces::{check_subspaces, read_subspaces};
 
 mod answers;
@@ -216,6 +216,8 @@ struct Searched {
     passes: f64,
     /// Whether its labels were shuffled; none where it has no labels.
     shuffled: Option<String>,
+    /// Digest of the model that was searched in, where it is known.
+    searched_in: Option<String>,
     /// What stands in place of the base's activation.
     patched: &'static str,
     choices: Vec<Choice>,
@@ -238,6 +240,7 @@ impl Searched {
             mediator,
             patched,
             shuffled: meta.settings.get("shuffle_labels").cloned(),
+            searched_in: meta.settings.get(SEARCHED_IN).cloned(),
             method: meta.method,
             passes: meta.passes,
             choices: once(masks.into_iter().flat_map(of_mask)),
@@ -263,6 +266,7 @@ impl Searched {
             mediator: "directions",
             patched: "h_b + (h_s − h_b) RᵀR",
             shuffled: meta.settings.get("shuffle_labels").cloned(),
+            searched_in: meta.model.map(|model| model.to_string()),
             method: meta.method,
             passes: meta.passes,
             choices: once(choices.into_iter()),
@@ -285,7 +289,7 @@ const DETAILS: &str = "\
 What `evaluate_mediator` is to sets of parts, this stage is to features of an activation: it measures what a search found on other prompts, with its controls beside it. Every prompt (the base) runs with h_b + (h_s − h_b) RᵀR in place of \
 its activation h_b, where h_s is that of its counterfactual (the source) at the same positions, and R one of the subspaces of `directions`. With a `mask` of `train_mask` in their place, the features that it chooses (above 0.5) are \
 those of the source: dimensions of the activation; vectors of the `directions` that it was trained over; latents of its `sae`, so that what the autoencoder does not reconstruct of the base stays. Beside them, at every site, `full_vector` \
-(h_s in place of h_b: nothing can carry more of what is there), and `random`: for every rank a random subspace, for every mask as many features, drawn.
+(h_s in place of h_b: everything that is there), and `random`: for every rank a random subspace, for every mask as many features, drawn.
 
 `metrics` (tags `hook`, `span`, `features`, and `rank` or, of masks, `chosen`): `iia`, interchange-intervention accuracy: the share of prompts whose mean logit of expected tokens exceeds that of the others. Where prompt and counterfactual have different right \
 answers, those of the counterfactual are expected, against the prompt's own; where they have the same, the right answers against the prompt's wrong ones (without any: the largest logit of all must be \

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::compute_device;
 use crate::integrated_gradients::MOST_STEPS;
 use crate::measuring::{self, Asked, Counterfactual, MODEL, Measuring, PROMPTS};
-use crate::sae_input::{check_dictionary, read_dictionary};
+use crate::sae_input::{check_dictionary, read_dictionary, searched_in};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -155,7 +155,7 @@ impl Config {
 impl Stage for SearchMediator {
     type Config = Config;
     const NAME: &'static str = "search_mediator";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -247,7 +247,7 @@ impl Stage for SearchMediator {
             true => Contrast::Restored,
             false => Contrast::Lost,
         };
-        let mut recorder = run.recorder(contrast, config.settings(), family.mediators())?;
+        let mut recorder = run.recorder(contrast, settings(cx)?, family.mediators())?;
         on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&run.model, &device)?;
             score(&model, &run, &family, config, &mut recorder)
@@ -264,6 +264,13 @@ pub(crate) fn check_graph(mediator: MediatorKind, model: Option<&ModelFacts>) ->
         return Err(Problems::input("model", message));
     }
     Ok(())
+}
+
+/// What another run needs to be comparable, and a reader to know what the scores are of.
+fn settings(cx: &RunContext<'_, Config>) -> Result<Vec<(&'static str, String)>, StageError> {
+    let mut settings = cx.config().settings();
+    settings.extend(searched_in(cx)?);
+    Ok(settings)
 }
 
 /// What is scored.
@@ -362,7 +369,7 @@ fn write_order(
             high: None,
         });
     }
-    let settings = config.settings().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let settings = settings(cx)?.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let meta = ScoresMeta {
         method: SearchMediator::NAME.to_owned(),
         metric: config.metric.name().to_owned(),

@@ -16,7 +16,7 @@ use crate::aligning::{self, Schedule, accuracies, metric};
 use crate::device::compute_device;
 use crate::masked::FeaturesAt;
 use crate::measuring::{self, Asked, Counterfactual, Measuring};
-use crate::sae_input::{Dictionary, check_dictionary, foreign, read_dictionary};
+use crate::sae_input::{Dictionary, check_dictionary, foreign, read_dictionary, searched_in};
 use crate::sites::{Sites, positions_json};
 use crate::subspaces::{check_subspaces, read_subspaces};
 
@@ -114,7 +114,7 @@ const PORTS: &[Port] = &[
 impl Stage for TrainMask {
     type Config = Config;
     const NAME: &'static str = "train_mask";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -236,6 +236,7 @@ impl Stage for TrainMask {
             metrics.extend(accuracies(cx, &model, (&train, test.as_ref()), &exchanges, config.seed)?);
             write_metrics(cx.output("metrics")?, &metrics)?;
             let mut settings = config.schedule().settings();
+            settings.extend(searched_in(cx)?);
             settings.push(("l1", config.l1.to_string()));
             settings.push(("temperatures", format!("{} to {}", config.temperatures.0, config.temperatures.1)));
             if let Some(positions) = &config.positions {

@@ -108,8 +108,13 @@ impl Family {
             return Err(Error::Data(why));
         }
         let (parts, edges) = match first.kind.as_str() {
-            "edge" => edges(mediators, config)?,
             "latent" | "error" => (latents(mediators, dictionary)?, None),
+            _ if dictionary.is_some() => {
+                let why =
+                    format!("the scores are of `{}`, not of latents, and have no use for a dictionary", first.name);
+                return Err(Error::Data(why));
+            }
+            "edge" => edges(mediators, config)?,
             _ => nodes(mediators, config, outside)?,
         };
         Ok(Self { items: mediators.len(), parts, outside, edges })

@@ -21,8 +21,10 @@ pub struct Contender<'e> {
     pub measure: &'static str,
     /// Of `iia`, where, and how many features; empty of `cpr_signed`.
     pub site: String,
-    /// How many features.
+    /// How many features; none of sets, and of a mask, which chooses.
     pub size: Option<u32>,
+    /// What becomes of what is outside the family; empty of features.
+    pub outside: &'e str,
     /// The number itself.
     pub value: f64,
     /// Numerator and denominator by group.
@@ -39,7 +41,7 @@ pub struct Difference {
     pub value: f64,
     /// The central 95 percent over draws of groups of prompts, the same for both.
     pub interval: Option<(f64, f64)>,
-    /// Two-sided: twice the smaller share of draws on one side of 0.
+    /// Two-sided: twice the smaller share of draws on one side of 0, and at least that of a sign test in which all groups agree.
     pub p: f64,
     /// The same after Holm's correction over all differences (Holm 1979).
     pub p_holm: f64,
@@ -54,6 +56,7 @@ impl<'e> Contender<'e> {
             measure: "cpr_signed",
             site: String::new(),
             size: None,
+            outside: &standing.entry.outside,
             value: over(ratio.iter()),
             ratio,
         }
@@ -65,7 +68,8 @@ impl<'e> Contender<'e> {
             origin: &exchange.of.origin,
             measure: "iia",
             site: exchange.site().to_owned(),
-            size: Some(exchange.size()),
+            size: (!exchange.is_masked()).then(|| exchange.size()),
+            outside: "",
             value: exchange.iia.value,
             ratio: exchange.ratio.clone(),
         }
@@ -107,10 +111,12 @@ fn within(contenders: &[Contender<'_>], places: &[usize], seed: u64) -> Vec<Diff
         }),
     };
     let of_place = |place: usize| places.iter().position(|known| *known == place).unwrap_or(0);
+    // So few groups cannot say more, however alike they are: 2 · 2⁻ᴳ.
+    let least = 2f64.powi(1 - i32::try_from(groups).unwrap_or(i32::MAX));
     let difference = |&(a, b): &(usize, usize)| {
         let (x, y) = (of_place(a), of_place(b));
         let drawn: Vec<f64> = drawn.iter().map(|draw| draw[x] - draw[y]).collect();
-        let (value, p) = (contenders[a].value - contenders[b].value, two_sided(&drawn));
+        let (value, p) = (contenders[a].value - contenders[b].value, two_sided(&drawn).max(least));
         Difference { a, b, value, interval: central(drawn.into_iter()), p, p_holm: p }
     };
     pairs.par_iter().map(difference).collect()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mediant_artifact::{Effects, Mediator};
 
 use super::origin::{Origin, groups, number, setting};
+use crate::bootstrap::Estimate;
 use crate::{Error, Result};
 
 /// What was measured of the sets of one family that one search chose.
@@ -15,10 +16,23 @@ pub struct Entry {
     pub outside: String,
     /// Number of items.
     pub items: usize,
+    /// What neutral text loses without a set, where that was measured.
+    pub off_target: Option<OffTarget>,
     /// The sets.
     pub sets: Vec<Mediator>,
     /// Sums over the prompts of each group.
     pub groups: Vec<Sums>,
+}
+
+/// By how much the loss on neutral text rises without the items of a set.
+#[derive(Clone, Copy, Debug)]
+pub struct OffTarget {
+    /// In nats a token.
+    pub rise: Estimate,
+    /// Items of the set.
+    pub items: f64,
+    /// Predicted tokens.
+    pub n: u64,
 }
 
 /// Sums of the metric over some prompts.
@@ -55,10 +69,18 @@ impl Entry {
                 sums.counterfactual += effect.counterfactual.unwrap_or(f64::NAN);
             }
         }
+        let whole: f64 = groups.iter().map(|sums| sums.clean - sums.counterfactual).sum();
+        if whole == 0.0 || whole.is_nan() {
+            let name = origin.name();
+            let why =
+                format!("`{name}`: the clean and the counterfactual run differ by {whole}, so that there is no F");
+            return Err(Error::Data(why));
+        }
         Ok(Self {
             origin,
             outside: setting(effects, "outside")?,
             items: number(effects, "items")? as usize,
+            off_target: off_target(effects)?,
             sets: effects.mediators.clone(),
             groups,
         })
@@ -70,4 +92,16 @@ impl Entry {
         sets.sort_by_key(|(_, set)| set.budget.map(|budget| budget.kept));
         sets
     }
+}
+
+fn off_target(effects: &Effects) -> Result<Option<OffTarget>> {
+    if !effects.meta.settings.contains_key("off_target_loss") {
+        return Ok(None);
+    }
+    let interval = ["off_target_low", "off_target_high"].map(|end| number(effects, end).ok());
+    Ok(Some(OffTarget {
+        rise: Estimate { value: number(effects, "off_target_loss")?, interval: interval[0].zip(interval[1]) },
+        items: number(effects, "off_target_items")?,
+        n: number(effects, "off_target_tokens")? as u64,
+    }))
 }

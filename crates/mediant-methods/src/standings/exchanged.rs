@@ -140,7 +140,7 @@ impl Exchange<'_> {
     }
 
     /// Desiderata-based masking chooses as many features as it likes; all else has the size that was asked for.
-    fn is_masked(&self) -> bool {
+    pub(super) fn is_masked(&self) -> bool {
         self.of.origin.search == "dbm"
     }
 

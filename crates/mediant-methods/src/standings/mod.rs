@@ -9,7 +9,7 @@ mod standing;
 
 pub use curve::{Curve, bits};
 pub use differences::{Contender, Difference, differences, holm};
-pub use entry::{Entry, Sums};
+pub use entry::{Entry, OffTarget, Sums};
 pub use exchanged::{Exchange, Exchanges};
 pub use origin::Origin;
 pub use standing::{Areas, Point, Random, SUFFICIENT, Standing};

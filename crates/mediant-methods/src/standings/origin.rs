@@ -20,6 +20,8 @@ pub struct Origin {
     pub passes: f64,
     /// Whether the search had shuffled labels; none where it has no labels.
     pub shuffled: Option<bool>,
+    /// Digest of the model that was searched in, where it is known.
+    pub searched_in: Option<String>,
     /// What is measured of the answer.
     pub metric: String,
     /// Digest of the model.
@@ -43,6 +45,7 @@ impl Origin {
             search_passes: number(effects, "search_passes")?,
             passes: effects.meta.passes,
             shuffled: effects.meta.settings.get("shuffled_labels").map(|shuffled| shuffled == "true"),
+            searched_in: effects.meta.settings.get("searched_in").cloned(),
             metric: effects.meta.metric.clone(),
             model: effects.meta.model,
             prompts: effects.meta.prompts,
@@ -57,9 +60,11 @@ impl Origin {
         format!("{} by {}{labels}", self.mediator, self.search)
     }
 
-    /// Whether `control` is the same search of the same kind of mediator, and, of the labels that both have, has the same.
+    /// Whether `control` is the same search of the same kind of mediator, measured on the same prompts, and, of the labels that both have, has
+    /// the same.
     pub fn is_controlled_by(&self, control: &Self) -> bool {
-        let what = |origin: &Self| (origin.mediator.clone(), origin.search.clone(), origin.metric.clone());
+        let what =
+            |origin: &Self| (origin.mediator.clone(), origin.search.clone(), origin.metric.clone(), origin.prompts);
         what(self) == what(control)
             && control.labels.iter().all(|(axis, label)| self.labels.get(axis).is_none_or(|own| own == label))
     }
@@ -70,7 +75,7 @@ pub(super) fn setting(effects: &Effects, name: &str) -> Result<String> {
     effects.meta.settings.get(name).cloned().ok_or_else(|| {
         let method = &effects.meta.method;
         Error::Data(format!(
-            "these effects are of `{method}`; those of `evaluate_mediator` and the answers of `interchange` can be compared"
+            "these effects are of `{method}`; what can be compared are `effects` of `evaluate_mediator` and `answers` of `interchange`"
         ))
     })
 }

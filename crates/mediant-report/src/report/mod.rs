@@ -9,6 +9,7 @@ mod plot;
 mod run;
 mod sections;
 mod series;
+mod standing_cost;
 
 pub use card::Card;
 pub(crate) use plot::HeatMap;

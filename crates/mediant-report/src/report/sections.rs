@@ -8,6 +8,7 @@ use super::content::{self, Member};
 use super::document::{Block, Data, Figure, Section, Sheet};
 use super::plot::{AxisName, Mark, Row, intervals};
 use super::run::{InstanceRun, ResultFile, Run};
+use super::standing_cost;
 use crate::dag::State;
 use crate::error::Result;
 use crate::number::{bytes, count, float, plural};
@@ -23,6 +24,7 @@ const MOST_VALUES: usize = 8;
 pub(super) fn of(run: &Run) -> Result<Vec<Section>> {
     let mut sections = vec![pipeline(run), stages(run)];
     sections.extend(results(run)?);
+    sections.extend(standing_cost::section(run, MOST_INSTANCES)?);
     sections.extend(passes(run)?);
     sections.extend(headline(run));
     sections.push(options(run));

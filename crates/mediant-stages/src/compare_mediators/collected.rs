@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mediant_artifact::{Digest, Effects, read_metrics};
+use mediant_artifact::{Digest, Effects};
 use mediant_engine::{Member, RunContext, StageError};
-use mediant_methods::bootstrap::Estimate;
 use mediant_methods::standings::{Entry, Exchange, Exchanges, Origin, Standing};
 
 use super::Config;
 use super::features::ControlledFeatures;
-use super::standings::{Controlled, OffTarget};
+use super::standings::Controlled;
 
 /// The effects at a port: of sets, and of features of activations.
 pub(super) struct Collected {
@@ -36,6 +35,12 @@ impl Collected {
     pub(super) fn origins(&self) -> impl Iterator<Item = &Origin> {
         let sets = self.sets.iter().map(|entry| &entry.origin);
         sets.chain(self.features.iter().map(|features| &features.origin))
+    }
+
+    /// Every origin with what becomes of what is outside its family, if it is of sets.
+    fn alike(&self) -> impl Iterator<Item = (&Origin, &str)> {
+        let sets = self.sets.iter().map(|entry| (&entry.origin, entry.outside.as_str()));
+        sets.chain(self.features.iter().map(|features| (&features.origin, "")))
     }
 
     pub(super) fn standings(&self, seed: u64) -> Vec<Standing<'_>> {
@@ -78,6 +83,26 @@ pub(super) fn check(effects: &Collected, shuffled: &Collected, random: &Collecte
         );
         return Err(StageError::new(why));
     }
+    let mut known = BTreeSet::new();
+    for (origin, outside) in effects.alike() {
+        let what =
+            (&origin.labels, &origin.mediator, &origin.search, &origin.metric, origin.model, origin.prompts, outside);
+        if !known.insert(what) {
+            let why = format!(
+                "input `effects`: two are `{}`, and nothing tells them apart; name them, or compare one",
+                origin.name()
+            );
+            return Err(StageError::new(why));
+        }
+    }
+    if let Some(origin) = random
+        .origins()
+        .find(|origin| origin.searched_in.as_ref().is_some_and(|searched| *searched != origin.model.to_string()))
+    {
+        let why =
+            format!("input `random_model`: `{}` was searched in another model than it was measured in", origin.name());
+        return Err(StageError::new(why));
+    }
     let models: BTreeSet<Digest> = effects.origins().map(|origin| origin.model).collect();
     if let Some(origin) = random.origins().find(|origin| models.contains(&origin.model)) {
         let why = format!("input `random_model`: `{}` is of one of the models that are compared", origin.name());
@@ -91,7 +116,6 @@ pub(super) fn controlled<'s, 'e>(
     standings: &'s [Standing<'e>],
     shuffled: &'s [Standing<'e>],
     random: &'s [Standing<'e>],
-    neutral: &BTreeMap<BTreeMap<String, String>, OffTarget>,
 ) -> Result<Vec<Controlled<'s, 'e>>, StageError> {
     if let Some(standing) = standings.iter().find(|standing| standing.random.is_none()) {
         let origin = &standing.entry.origin;
@@ -109,16 +133,10 @@ pub(super) fn controlled<'s, 'e>(
             };
             controls.iter().find(is_control).ok_or_else(|| missing(port, origin, ""))
         };
-        let off_target = neutral.get(&origin.labels).copied();
-        if !neutral.is_empty() && off_target.is_none() {
-            let why = format!("input `evaluations` has no `off_target_loss` of `{}`", origin.name());
-            return Err(StageError::new(why));
-        }
         Ok(Controlled {
             standing,
             shuffled: control("shuffled", shuffled)?,
             random_model: control("random_model", random)?,
-            off_target,
         })
     };
     standings.iter().map(with).collect()
@@ -143,26 +161,9 @@ pub(super) fn controlled_features<'s, 'e>(
 }
 
 fn missing(port: &str, origin: &Origin, at: &str) -> StageError {
-    let (name, mediator, search) = (origin.name(), &origin.mediator, &origin.search);
-    StageError::new(format!("input `{port}` has no control for `{name}`{at}: {mediator} searched by {search}"))
-}
-
-/// What neutral text loses without the sets, by the labels of the evaluations.
-pub(super) fn neutral(
-    cx: &RunContext<'_, Config>,
-) -> Result<BTreeMap<BTreeMap<String, String>, OffTarget>, StageError> {
-    let mut found = BTreeMap::new();
-    for member in cx.members("evaluations")? {
-        let rows = read_metrics(&member.artifact)?;
-        let rise = rows.iter().find(|row| row.name == "off_target_loss").ok_or_else(|| {
-            let why =
-                "input `evaluations`: there is no `off_target_loss`; `evaluate_mediator` measures it on `neutral` text";
-            StageError::new(why)
-        })?;
-        let items = rise.tags.get("size").and_then(|size| size.parse().ok()).unwrap_or(f64::NAN);
-        let rise =
-            OffTarget { rise: Estimate { value: rise.value, interval: rise.low.zip(rise.high) }, items, n: rise.n };
-        found.insert(labels(&member), rise);
-    }
-    Ok(found)
+    let Origin { mediator, search, metric, .. } = origin;
+    let name = origin.name();
+    StageError::new(format!(
+        "input `{port}` has no control for `{name}`{at}: {mediator} searched by {search}, measured by {metric} on the same prompts and with the same `outside`"
+    ))
 }

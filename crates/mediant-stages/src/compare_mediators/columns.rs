@@ -51,11 +51,11 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Columns of a number and of the ends of its interval, where any row has one.
-pub(super) fn estimates(name: &str, values: &[Option<Estimate>]) -> Vec<Column> {
+/// Columns of a number and, if it has one, of the ends of its interval.
+pub(super) fn estimates(name: &str, values: &[Option<Estimate>], interval: bool) -> Vec<Column> {
     let of = |get: fn(&Estimate) -> Option<f64>| values.iter().map(move |value| get(value.as_ref()?));
     let mut columns = vec![numbers(name, of(|estimate| Some(estimate.value)))];
-    if values.iter().flatten().any(|estimate| estimate.interval.is_some()) {
+    if interval {
         columns.push(numbers(&format!("{name}_low"), of(|estimate| estimate.interval.map(|(low, _)| low))));
         columns.push(numbers(&format!("{name}_high"), of(|estimate| estimate.interval.map(|(_, high)| high))));
     }

@@ -42,8 +42,8 @@ pub(super) fn write_curves(
         numbers("random_high", points.iter().map(|(_, point)| point.random.map(|(_, high, _)| high))),
         numbers("random_mean", points.iter().map(|(_, point)| point.random.map(|(.., mean)| mean))),
     ]);
-    let description = "F of the sets that each search chooses; `own` from the family's own nothing to its own everything, `completeness` F of everything else, \
-                       `random_low` to `random_high` the central 95 percent of random sets of that size.";
+    let description = "F of the sets that each search chooses; own: from the family's own nothing to its own everything, completeness: F of everything else, \
+                       random_low to random_high: the central 95 percent of random sets of that size.";
     write(artifact, columns, "Faithfulness", description)
 }
 

@@ -28,14 +28,18 @@ pub(super) fn write_differences(
         numbers("p", differences.iter().map(|difference| Some(difference.p))),
         numbers("p_holm", differences.iter().map(|difference| Some(difference.p_holm))),
     ];
-    let description = "The number of `a` less that of `b` on one model, the same prompts and, of `iia`, at one site: paired bootstrap, two-sided p, and p after Holm's correction over all rows.";
+    let description = "The number of a less that of b on one model, the same prompts and, of iia, at one site: paired bootstrap, two-sided p, and p after Holm's correction over all rows.";
     write(artifact, columns, "Differences", description)
 }
 
-/// `heads by eap`, or `directions by das, rank 4`.
+/// `heads by eap, live`, or `directions by das, 4`.
 fn name_of(contender: &Contender<'_>) -> String {
     let name = contender.origin.name();
-    contender.size.map_or(name.clone(), |size| format!("{name}, {size}"))
+    match contender.size {
+        Some(size) => format!("{name}, {size}"),
+        None if contender.outside == "live" => format!("{name}, live"),
+        None => name,
+    }
 }
 
 fn site_of<'c>(contender: &'c Contender<'_>) -> Option<&'c str> {
@@ -54,9 +58,9 @@ pub(super) fn write_spread(
     for contender in contenders {
         let origin = contender.origin;
         let labels = plain.iter().map(|axis| origin.labels.get(*axis).cloned());
-        // A mask chooses another number of features with every seed.
-        let size = contender.size.filter(|_| origin.search != "dbm").map(|size| size.to_string());
-        let what = [Some(origin.mediator.clone()), Some(origin.search.clone()), Some(contender.site.clone()), size];
+        let (size, outside) = (contender.size.map(|size| size.to_string()), Some(contender.outside.to_owned()));
+        let what = [origin.mediator.clone(), origin.search.clone(), contender.site.clone()].map(Some);
+        let what = what.into_iter().chain([size, outside]);
         let key: Vec<Option<String>> = labels.chain(what).collect();
         match groups.iter_mut().find(|(known, _)| *known == key) {
             Some((_, members)) => members.push(contender),
@@ -83,6 +87,6 @@ pub(super) fn write_spread(
         numbers("min", values.iter().map(|values| values.iter().copied().reduce(f64::min))),
         numbers("max", values.iter().map(|values| values.iter().copied().reduce(f64::max))),
     ]);
-    let description = "CPR and interchange-intervention accuracy of each search over the axes of `seeds`; the deviation is that of a sample.";
+    let description = "CPR and interchange-intervention accuracy of each search over the axes of seeds; the deviation is that of a sample.";
     write(artifact, columns, "Spread over seeds", description)
 }

@@ -61,18 +61,18 @@ pub(super) fn write_features(
         counts("size", rows.iter().map(|row| u64::from(row.exchange.size()))),
         numbers("size_bits", rows.iter().map(|row| Some(row.exchange.bits()))),
     ]);
-    columns.extend(estimates("iia", &of(|row| Some(row.exchange.iia))));
-    columns.extend(estimates("full_vector_iia", &of(|row| row.exchange.full_vector)));
-    columns.extend(estimates("random_iia", &of(|row| row.exchange.random)));
-    columns.extend(estimates("shuffled_iia", &of(|row| row.shuffled.map(|shuffled| shuffled.iia))));
-    columns.extend(estimates("random_model_iia", &of(|row| Some(row.random_model.iia))));
-    columns.extend(estimates("random_model_full_vector_iia", &of(|row| row.random_model.full_vector)));
+    columns.extend(estimates("iia", &of(|row| Some(row.exchange.iia)), true));
+    columns.extend(estimates("full_vector_iia", &of(|row| row.exchange.full_vector), true));
+    columns.extend(estimates("random_iia", &of(|row| row.exchange.random), true));
+    columns.extend(estimates("shuffled_iia", &of(|row| row.shuffled.map(|shuffled| shuffled.iia)), true));
+    columns.extend(estimates("random_model_iia", &of(|row| Some(row.random_model.iia)), true));
+    columns.extend(estimates("random_model_full_vector_iia", &of(|row| row.random_model.full_vector), true));
     columns.extend([
         numbers("iia_before", rows.iter().map(|row| Some(row.exchange.before))),
         counts("prompts", rows.iter().map(|row| row.exchange.n)),
         numbers("search_passes", origins.iter().map(|origin| Some(origin.search_passes))),
         numbers("evaluation_passes", origins.iter().map(|origin| Some(origin.passes))),
     ]);
-    let description = "Interchange-intervention accuracy of features of activations, by site, the best first; `iia_before`: how many prompts answer so anyway.";
+    let description = "Interchange-intervention accuracy of features of activations, by site, the best first; iia_before: how many prompts answer so anyway.";
     write(artifact, columns, "Features", description)
 }

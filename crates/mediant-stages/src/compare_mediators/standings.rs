@@ -8,24 +8,13 @@ use mediant_methods::bootstrap::Estimate;
 use mediant_methods::mediators::Selection;
 use mediant_methods::standings::{Origin, Standing, bits};
 
-use super::columns::{estimates, labelled, write};
+use super::columns::{estimates, labelled, texts, write};
 
 /// A standing beside its controls.
 pub(super) struct Controlled<'s, 'e> {
     pub(super) standing: &'s Standing<'e>,
     pub(super) shuffled: &'s Standing<'e>,
     pub(super) random_model: &'s Standing<'e>,
-    /// Where neutral text was measured: by how much its loss rises without some items, and how many they are.
-    pub(super) off_target: Option<OffTarget>,
-}
-
-/// What the loss on neutral text rises by without the items of a set.
-#[derive(Clone, Copy)]
-pub(super) struct OffTarget {
-    pub(super) rise: Estimate,
-    pub(super) items: f64,
-    /// Predicted tokens.
-    pub(super) n: u64,
 }
 
 /// A number of a standing: its name, unit, value and interval.
@@ -78,10 +67,10 @@ impl Controlled<'_, '_> {
             number(
                 "off_target_loss",
                 "nats",
-                self.off_target.map(|off| off.rise),
-                self.off_target.map_or(0, |off| off.n),
+                entry.off_target.map(|off| off.rise),
+                entry.off_target.map_or(0, |off| off.n),
             ),
-            number("off_target_items", "items", self.off_target.and_then(|off| plain(off.items)), items),
+            number("off_target_items", "items", entry.off_target.and_then(|off| plain(off.items)), items),
             number("random_cpr", "1", random_cpr, draws),
             number("above_random", "1", random.as_ref().and_then(|random| plain(random.below)), draws),
             of("shuffled_cpr", areas(self.shuffled, Selection::Signed, cpr)),
@@ -94,19 +83,29 @@ impl Controlled<'_, '_> {
     /// The same as metrics.
     pub(super) fn metrics(&self) -> Vec<MetricRow> {
         let tags = tags(&self.standing.entry.origin);
-        let row = |number: Number| MetricRow {
-            name: number.name.to_owned(),
-            value: number.estimate.map_or(f64::NAN, |estimate| estimate.value),
-            unit: number.unit.to_owned(),
-            n: number.n,
-            low: number.estimate.and_then(|estimate| estimate.interval).map(|(low, _)| low),
-            high: number.estimate.and_then(|estimate| estimate.interval).map(|(_, high)| high),
-            tags: tags.clone(),
-            ..MetricRow::default()
+        let row = |number: Number| {
+            let Estimate { value, interval } = number.estimate?;
+            let (low, high) = interval.unzip();
+            let (name, unit, n, tags) = (number.name.to_owned(), number.unit.to_owned(), number.n, tags.clone());
+            Some(MetricRow { name, value, unit, n, low, high, tags, ..MetricRow::default() })
         };
-        self.numbers().into_iter().map(row).collect()
+        self.numbers().into_iter().filter_map(row).collect()
     }
 }
+
+/// Numbers without an interval.
+const PLAIN: [&str; 10] = [
+    "items",
+    "size_at_0.9",
+    "bits_at_0.9",
+    "weighted_edges_at_0.9",
+    "minimality",
+    "minimality_items",
+    "off_target_items",
+    "above_random",
+    "search_passes",
+    "evaluation_passes",
+];
 
 /// The tags of a search's metrics.
 pub(super) fn tags(origin: &Origin) -> BTreeMap<String, String> {
@@ -128,11 +127,12 @@ pub(super) fn write_standings(
     order.sort_by(|a, b| cpr(b).total_cmp(&cpr(a)));
     let rows: Vec<&Origin> = order.iter().map(|row| &row.standing.entry.origin).collect();
     let mut columns = labelled(axes, &rows);
+    columns.push(texts("outside", order.iter().map(|row| Some(row.standing.entry.outside.as_str()))));
     let values: Vec<Vec<Number>> = order.iter().map(|row| row.numbers()).collect();
     let names = values.first().map_or(Vec::new(), |row| row.iter().map(|number| number.name).collect());
     for (place, name) in names.into_iter().enumerate() {
         let values: Vec<Option<Estimate>> = values.iter().map(|row| row[place].estimate).collect();
-        columns.extend(estimates(name, &values));
+        columns.extend(estimates(name, &values, !PLAIN.contains(&name)));
     }
     write(
         artifact,

@@ -6,6 +6,7 @@ use mediant_methods::interchange::Outcome;
 
 use super::{Config, Searched};
 use crate::measuring::Measuring;
+use crate::sae_input::SEARCHED_IN;
 
 /// The answers on their way to disk.
 pub(super) struct Answers {
@@ -27,6 +28,7 @@ impl Answers {
             ("search", searched.method.clone()),
             ("search_passes", searched.passes.to_string()),
         ];
+        settings.extend(searched.searched_in.clone().map(|model| (SEARCHED_IN, model)));
         settings.extend(searched.shuffled.clone().map(|shuffled| ("shuffled_labels", shuffled)));
         let examples = run.pairs.examples();
         let meta = EffectsMeta {

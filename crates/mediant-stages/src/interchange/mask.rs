@@ -10,7 +10,7 @@ use mediant_methods::subspace::Site;
 use super::Config;
 use crate::masked::FeaturesAt;
 use crate::measuring::Measuring;
-use crate::sae_input::{Dictionary, foreign, read_dictionary};
+use crate::sae_input::{Dictionary, check_same_dictionary, foreign, read_dictionary};
 use crate::subspaces::read_subspaces;
 
 /// From here on a feature is chosen: σ(0).
@@ -79,6 +79,7 @@ fn features(
             Ok(read_subspaces(&artifact, &run.facts)?.1.into_iter().map(FeaturesAt::of_subspace).collect())
         }
         ("latent", None, Some(artifact)) => {
+            check_same_dictionary(cx, &meta.settings)?;
             let Dictionary { sae, meta: of_sae, hook, .. } = read_dictionary(&artifact)?;
             if let Some(note) = foreign(&of_sae, cx.input_digest("model")?) {
                 cx.note(note);
