@@ -47,7 +47,7 @@ const PORTS: &[Port] = &[
         &[Kind::Effects],
         "Of every search the effects of `evaluate_mediator`, or the answers of `interchange`.",
     ),
-    Port::any(
+    Port::many(
         "shuffled",
         &[Kind::Effects],
         "The same for searches with shuffled labels (`shuffle_labels: true`): what they reach without anything to find.",
@@ -129,7 +129,7 @@ impl Stage for CompareMediators {
 
 const DETAILS: &str = "\
 The last of three stages: it collects the effects of `evaluate_mediator` and the answers of `interchange`, does the statistics, and runs no forward pass, so that adding a mediator runs that \
-mediator only. It refuses without its controls: for every search the same search with shuffled labels (but of one without labels, such as `pca`), and the same in a randomly initialised model \
+mediator only. It refuses without its controls: for every search the same search with shuffled labels (but of one without labels, such as `pca`, which is compared beside others), and the same in a randomly initialised model \
 (supervised methods fit those too); random items and features, everything and nothing are in the effects themselves. Controls are matched by mediator, search, metric, `outside`, prompts and the labels \
 of the axes that both have; of features also by site and, but for masks, by size.
 

@@ -75,7 +75,7 @@ fn searches_stand_beside_their_controls() {
     assert_eq!(passes, [2.0 + 136.0], "16 heads, one after the other");
     let report = project.mediant(&["report", "pipeline.yaml", "--markdown"]);
     assert_eq!(report.code, Some(0), "{}", report.stderr);
-    let costs = report.stdout.split("Scores and their cost").nth(1).expect("a table of scores and costs");
+    let costs = report.stdout.split("**Scores and their cost**").nth(1).expect("a table of scores and costs");
     let edges = costs.lines().find(|line| line.contains("eap_ig")).expect("a row a search");
     let cells: Vec<&str> = edges.split('|').map(str::trim).collect();
     assert!(cells.contains(&"cpr_signed") && cells.iter().filter(|cell| cell.ends_with("MiB")).count() == 2, "{edges}");
