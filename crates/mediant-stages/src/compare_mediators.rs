@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use mediant_artifact::{Facts, Kind, MetricRow, TableFacts, write_metrics};
 use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, RunContext, SourcePaths, Stage, StageError};
 use mediant_methods::standings::{Contender, differences};
+use mediant_spec::did_you_mean;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +92,24 @@ impl Stage for CompareMediators {
         ]
     }
 
-    fn infer(&self, _: &Config, _: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+    fn infer(&self, config: &Config, inputs: &InputFacts, _: &SourcePaths) -> Result<Vec<(String, Facts)>, Problems> {
+        let known: BTreeSet<&str> =
+            inputs.many("effects").iter().flat_map(|member| &member.labels).map(|(axis, _)| axis.as_str()).collect();
+        let unknown = |seed: &String| !known.contains(seed.as_str());
+        // The default is of whoever has an axis of that name.
+        if config.seeds != seeds()
+            && let Some(place) = config.seeds.iter().position(unknown)
+        {
+            let seed = &config.seeds[place];
+            let problem = Problems::config(format!("seeds[{place}]"), format!("`effects` collects no axis `{seed}`"));
+            let near = did_you_mean(seed, known.iter().copied());
+            let all = || format!("it collects {}", known.iter().copied().collect::<Vec<_>>().join(", "));
+            return Err(match near {
+                Some(near) => problem.help(format!("did you mean `{near}`?")),
+                None if known.is_empty() => problem.help("remove it"),
+                None => problem.help(all()),
+            });
+        }
         let table = |name: &str| (name.to_owned(), Facts::Table(TableFacts { columns: None }));
         let mut facts: Vec<_> =
             ["standings", "curves", "features", "differences", "spread"].into_iter().map(table).collect();
