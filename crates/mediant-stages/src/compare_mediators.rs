@@ -149,7 +149,7 @@ const DETAILS: &str = "\
 The last of three stages: it collects the effects of `evaluate_mediator` and the answers of `interchange`, does the statistics, and runs no forward pass, so that adding a mediator runs that \
 mediator only. It refuses without its controls: for every search the same search with shuffled labels (but of one without labels, such as `pca`, which is compared beside others), and the same in a randomly initialised model \
 (supervised methods fit those too); random items and features, everything and nothing are in the effects themselves. Controls are matched by mediator, search, metric, `outside`, prompts and the labels \
-of the axes that both have; of features also by site and, but for masks, by size.
+of the axes that both have, shuffled labels also by model; of features also by site and, but for masks, by size.
 
 `standings`, one row a search for sets of parts (sublayers, heads, neurons, edges, latents):
 

@@ -95,13 +95,14 @@ pub(super) fn check(effects: &Collected, shuffled: &Collected, random: &Collecte
             return Err(StageError::new(why));
         }
     }
-    if let Some(origin) = random
-        .origins()
-        .find(|origin| origin.searched_in.as_ref().is_some_and(|searched| *searched != origin.model.to_string()))
-    {
-        let why =
-            format!("input `random_model`: `{}` was searched in another model than it was measured in", origin.name());
-        return Err(StageError::new(why));
+    let elsewhere =
+        |origin: &&Origin| origin.searched_in.as_ref().is_some_and(|searched| *searched != origin.model.to_string());
+    for (port, controls) in [("shuffled", shuffled), ("random_model", random)] {
+        if let Some(origin) = controls.origins().find(elsewhere) {
+            let name = origin.name();
+            let why = format!("input `{port}`: `{name}` was searched in another model than it was measured in");
+            return Err(StageError::new(why));
+        }
     }
     let models: BTreeSet<Digest> = effects.origins().map(|origin| origin.model).collect();
     if let Some(origin) = random.origins().find(|origin| models.contains(&origin.model)) {
@@ -127,16 +128,15 @@ pub(super) fn controlled<'s, 'e>(
     }
     let with = |standing: &'s Standing<'e>| {
         let origin = &standing.entry.origin;
-        let control = |port: &str, controls: &'s [Standing<'e>]| {
-            let is_control = |control: &&Standing<'_>| {
-                control.entry.outside == standing.entry.outside && origin.is_controlled_by(&control.entry.origin)
-            };
-            controls.iter().find(is_control).ok_or_else(|| missing(port, origin, ""))
+        let is_control = |control: &&Standing<'_>| {
+            control.entry.outside == standing.entry.outside && origin.is_controlled_by(&control.entry.origin)
         };
+        // Labels are shuffled in the model itself.
+        let mut here = shuffled.iter().filter(|control| control.entry.origin.model == origin.model);
         Ok(Controlled {
             standing,
-            shuffled: control("shuffled", shuffled)?,
-            random_model: control("random_model", random)?,
+            shuffled: here.find(is_control).ok_or_else(|| missing("shuffled", origin, ""))?,
+            random_model: random.iter().find(is_control).ok_or_else(|| missing("random_model", origin, ""))?,
         })
     };
     standings.iter().map(with).collect()
@@ -150,12 +150,12 @@ pub(super) fn controlled_features<'s, 'e>(
 ) -> Result<Vec<ControlledFeatures<'s, 'e>>, StageError> {
     let with = |exchange: &'s Exchange<'e>| {
         let origin = &exchange.of.origin;
-        let control = |port: &str, controls: &'s [Exchange<'e>]| {
-            let found = controls.iter().find(|control| exchange.is_controlled_by(control));
-            found.ok_or_else(|| missing(port, origin, &format!(" at {}", exchange.choice.name)))
-        };
-        let shuffled = origin.shuffled.map(|_| control("shuffled", shuffled)).transpose()?;
-        Ok(ControlledFeatures { exchange, shuffled, random_model: control("random_model", random)? })
+        let is_control = |control: &&Exchange<'_>| exchange.is_controlled_by(control);
+        let missing = |port: &str| missing(port, origin, &format!(" at {}", exchange.choice.name));
+        let mut here = shuffled.iter().filter(|control| control.of.origin.model == origin.model);
+        let shuffled = origin.shuffled.map(|_| here.find(is_control).ok_or_else(|| missing("shuffled"))).transpose()?;
+        let random_model = random.iter().find(is_control).ok_or_else(|| missing("random_model"))?;
+        Ok(ControlledFeatures { exchange, shuffled, random_model })
     };
     exchanges.iter().map(with).collect()
 }
