@@ -29,10 +29,10 @@ pub enum Facts {
     Dictionary(DictionaryFacts),
     /// Of directions.
     Directions(DirectionsFacts),
-    /// Effects have none.
-    Effects,
-    /// Scores have none.
-    Scores,
+    /// Of effects, where it is known what was measured.
+    Effects(Option<MeasuredFacts>),
+    /// Of scores, where it is known what search they are of.
+    Scores(Option<SearchFacts>),
     /// Metrics have none.
     Metrics,
     /// Files have none.
@@ -53,8 +53,8 @@ impl Facts {
             Self::Activations(_) => Kind::Activations,
             Self::Dictionary(_) => Kind::Dictionary,
             Self::Directions(_) => Kind::Directions,
-            Self::Effects => Kind::Effects,
-            Self::Scores => Kind::Scores,
+            Self::Effects(_) => Kind::Effects,
+            Self::Scores(_) => Kind::Scores,
             Self::Metrics => Kind::Metrics,
             Self::Files => Kind::Files,
             Self::Table(_) => Kind::Table,
@@ -113,6 +113,22 @@ impl Facts {
     pub fn directions(&self) -> Option<&DirectionsFacts> {
         match self {
             Self::Directions(facts) => Some(facts),
+            _ => None,
+        }
+    }
+
+    /// What effects are of, if they are that and it is known.
+    pub fn effects(&self) -> Option<&MeasuredFacts> {
+        match self {
+            Self::Effects(facts) => facts.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The search that scores are of, if they are that and it is known.
+    pub fn scores(&self) -> Option<&SearchFacts> {
+        match self {
+            Self::Scores(facts) => facts.as_ref(),
             _ => None,
         }
     }
@@ -315,6 +331,9 @@ pub struct DirectionsFacts {
     pub nested: Option<bool>,
     /// The subspaces, in order, where they are known.
     pub subspaces: Option<Vec<SubspaceFact>>,
+    /// The search that found them, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchFacts>,
 }
 
 /// A subspace of the activations at a hook point.
@@ -327,6 +346,32 @@ pub struct SubspaceFact {
     pub positions: String,
     /// Number of its vectors, where it is known.
     pub rank: Option<usize>,
+}
+
+/// A search for mediators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchFacts {
+    /// What was searched for: `heads`, `edges`, `directions`, ...
+    pub mediator: String,
+    /// How: `eap_ig`, `das`, ...
+    pub method: String,
+    /// Whether the labels were shuffled; none where the search has no labels.
+    pub shuffled: Option<bool>,
+}
+
+/// What was measured of the mediators that a search found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredFacts {
+    /// The search, where it is known.
+    pub search: Option<SearchFacts>,
+    /// What is measured of the answer.
+    pub metric: String,
+    /// Of sets, what becomes of what is outside their family.
+    pub outside: Option<String>,
+    /// Whether random items were drawn beside them.
+    pub random: bool,
 }
 
 /// The facts of a table.

@@ -62,8 +62,8 @@ pub use digest::Digest;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use facts::{
-    ActivationsFacts, DictionaryFacts, DirectionsFacts, Facts, HookFact, ModelFacts, ModelTokenizer, PromptsFacts,
-    SubspaceFact, TableFacts, TokenizerFacts, TokensFacts,
+    ActivationsFacts, DictionaryFacts, DirectionsFacts, Facts, HookFact, MeasuredFacts, ModelFacts, ModelTokenizer,
+    PromptsFacts, SearchFacts, SubspaceFact, TableFacts, TokenizerFacts, TokensFacts,
 };
 pub use kind::Kind;
 pub use kinds::activations::{ActivationsIndex, ActivationsMeta, ActivationsReader, ActivationsWriter};

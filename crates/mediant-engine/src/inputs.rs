@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mediant_artifact::{
-    ActivationsFacts, DictionaryFacts, DirectionsFacts, Facts, ModelFacts, PromptsFacts, TableFacts, TokenizerFacts,
-    TokensFacts,
+    ActivationsFacts, DictionaryFacts, DirectionsFacts, Facts, ModelFacts, PromptsFacts, SearchFacts, TableFacts,
+    TokenizerFacts, TokensFacts,
 };
 
 /// The facts of everything connected to a stage, by port.
@@ -78,6 +78,11 @@ impl InputFacts {
     /// The directions at a port.
     pub fn directions(&self, port: &str) -> Option<&DirectionsFacts> {
         self.one(port)?.directions()
+    }
+
+    /// The search that scores at a port are of.
+    pub fn scores(&self, port: &str) -> Option<&SearchFacts> {
+        self.one(port)?.scores()
     }
 
     /// The table at a port.

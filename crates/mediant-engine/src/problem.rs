@@ -5,8 +5,8 @@
 pub enum At {
     /// A path into `with:`, such as `sae.k` or `hooks[1]`; empty for the whole of it.
     Config(String),
-    /// A port under `inputs:`.
-    Input(String),
+    /// A port under `inputs:`, and which of what is connected to it.
+    Input(String, usize),
 }
 
 /// One thing that is wrong.
@@ -37,7 +37,12 @@ impl Problems {
 
     /// One problem with what is connected to a port.
     pub fn input(port: impl Into<String>, message: impl Into<String>) -> Self {
-        Self(vec![Problem { at: At::Input(port.into()), message: message.into(), help: None }])
+        Self::member(port, 0, message)
+    }
+
+    /// One problem with one of the artifacts that are connected to a port, by its place among them.
+    pub fn member(port: impl Into<String>, place: usize, message: impl Into<String>) -> Self {
+        Self(vec![Problem { at: At::Input(port.into(), place), message: message.into(), help: None }])
     }
 
     /// Says of the last problem what would be right.

@@ -72,7 +72,7 @@ pub use metric::{Answers, Metric};
 pub use pairs::{Pair, Pairs};
 pub use patch::{Ablation, Direction, ablate, patch};
 pub use path::{Paths, Receiver, Sender, path_patch, reaches};
-pub use record::{About, Recorder};
+pub use record::{About, Recorder, SEARCHED_IN, SEARCHED_ON};
 pub use sink::Sink;
 pub use splice::SaeSplice;
 pub use split::split;

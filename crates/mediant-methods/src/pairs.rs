@@ -6,7 +6,7 @@ use std::ops::Range;
 use mediant_artifact::{Example, Prompt, Version};
 use mediant_lm::{Batch, LmConfig, Positions};
 use mediant_tensor::Compute;
-use mediant_tensor::random::{shuffle, stream};
+use mediant_tensor::random::{permutation, stream};
 
 use crate::{Answers, Error, Result};
 
@@ -45,18 +45,17 @@ impl Pairs {
 
     /// The same prompts, each with the right and wrong answers of another, drawn by the seed: what a search makes of these is the control of
     /// shuffled labels. Exchanging right for wrong would not do: it changes the sign of an effect and of what it is divided by.
-    #[must_use]
-    pub fn with_shuffled_answers(mut self, seed: u64) -> Self {
-        let mut order: Vec<usize> = (0..self.prompts.len()).collect();
-        shuffle(&mut stream(seed, "shuffled_answers"), &mut order);
+    ///
+    /// # Errors
+    /// [`Error::Data`] of a single prompt.
+    pub fn with_shuffled_answers(mut self, seed: u64) -> Result<Self> {
+        let others = others(self.prompts.len(), seed, "shuffled_answers")?;
         let answers: Vec<_> =
             self.prompts.iter().map(|prompt| (prompt.clean.right.clone(), prompt.clean.wrong.clone())).collect();
-        // Around a random circle: nobody keeps his own.
-        for (place, other) in order.iter().zip(order.iter().cycle().skip(1)) {
-            let clean = &mut self.prompts[*place].clean;
-            (clean.right, clean.wrong) = answers[*other].clone();
+        for (prompt, other) in self.prompts.iter_mut().zip(others) {
+            (prompt.clean.right, prompt.clean.wrong) = answers[other].clone();
         }
-        self
+        Ok(self)
     }
 
     /// Some of the prompts, in another order.
@@ -159,5 +158,37 @@ impl<C: Compute> Pair<C> {
     /// [`Error::Data`] if none is meant.
     pub fn corrupted(&self) -> Result<&Batch<C>> {
         self.counterfactual.as_ref().ok_or_else(|| Error::Data("this method needs a counterfactual".to_owned()))
+    }
+}
+
+/// For every prompt another one, whose labels it gets where labels are shuffled: around a random circle, so that nobody keeps his own.
+pub(crate) fn others(prompts: usize, seed: u64, purpose: &str) -> Result<Vec<usize>> {
+    if prompts < 2 {
+        let why = "labels are shuffled among prompts, and there is one alone to search on (besides those held out)";
+        return Err(Error::Data(why.to_owned()));
+    }
+    let order = permutation(&mut stream(seed, purpose), prompts);
+    let mut others = vec![0; prompts];
+    for (place, other) in order.iter().zip(order.iter().cycle().skip(1)) {
+        others[*place] = *other;
+    }
+    Ok(others)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::others;
+
+    #[test]
+    fn nobody_keeps_a_label_that_is_shuffled() {
+        for (prompts, seed) in (2..9).flat_map(|prompts| (0..20).map(move |seed| (prompts, seed))) {
+            let mut found = others(prompts, seed, "labels").unwrap();
+            assert!(found.iter().enumerate().all(|(place, other)| place != *other), "{found:?}");
+            found.sort_unstable();
+            assert!(found.into_iter().eq(0..prompts));
+        }
+        assert!(others(1, 0, "labels").is_err());
     }
 }

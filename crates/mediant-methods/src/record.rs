@@ -32,6 +32,12 @@ pub struct About {
     pub seed: u64,
 }
 
+/// The setting of scores, effects and answers that names the model that was searched in, by its digest.
+pub const SEARCHED_IN: &str = "searched_in";
+
+/// The setting that names the prompts of the search.
+pub const SEARCHED_ON: &str = "searched_on";
+
 /// Takes effects as they come: writes them, and sums them by group.
 pub struct Recorder {
     writer: EffectsWriter,

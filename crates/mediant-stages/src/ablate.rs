@@ -55,7 +55,7 @@ impl Config {
 impl Stage for Ablate {
     type Config = Config;
     const NAME: &'static str = "ablate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -129,7 +129,8 @@ pub(crate) fn site_tags(site: &Site) -> BTreeMap<String, String> {
             tags.insert("span".to_owned(), span.to_owned());
         }
         _ => {
-            tags.insert("positions".to_owned(), positions_json(&site.positions));
+            // A word is one without the quotes that JSON puts around it.
+            tags.insert("positions".to_owned(), positions_json(&site.positions).trim_matches('"').to_owned());
         }
     }
     tags

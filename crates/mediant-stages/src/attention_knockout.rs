@@ -62,7 +62,7 @@ impl Config {
 impl Stage for AttentionKnockout {
     type Config = Config;
     const NAME: &'static str = "attention_knockout";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -62,7 +62,7 @@ impl Config {
 impl Stage for AttributionPatching {
     type Config = Config;
     const NAME: &'static str = "attribution_patching";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -80,7 +80,7 @@ impl Config {
 impl Stage for CausalTrace {
     type Config = Config;
     const NAME: &'static str = "causal_trace";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

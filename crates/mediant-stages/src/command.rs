@@ -162,7 +162,9 @@ impl Stage for Command {
         let facts = |kind: OutputKind| match kind {
             OutputKind::Table => Facts::Table(TableFacts { columns: None }),
             OutputKind::Metrics => Facts::Metrics,
-            OutputKind::Directions => Facts::Directions(DirectionsFacts { nested: Some(false), subspaces: None }),
+            OutputKind::Directions => {
+                Facts::Directions(DirectionsFacts { nested: Some(false), subspaces: None, search: None })
+            }
         };
         Ok(config.outputs.iter().map(|(name, kind)| (name.clone(), facts(*kind))).collect())
     }

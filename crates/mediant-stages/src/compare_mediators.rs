@@ -20,6 +20,7 @@ mod columns;
 mod curves;
 mod differences;
 mod features;
+mod planned;
 mod standings;
 
 /// The stage.
@@ -48,10 +49,10 @@ const PORTS: &[Port] = &[
         &[Kind::Effects],
         "Of every search the effects of `evaluate_mediator`, or the answers of `interchange`.",
     ),
-    Port::many(
+    Port::any(
         "shuffled",
         &[Kind::Effects],
-        "The same for searches with shuffled labels (`shuffle_labels: true`): what they reach without anything to find.",
+        "The same for searches with shuffled labels (`shuffle_labels: true`): what they reach without anything to find. Only where no search has labels may it be left out.",
     ),
     Port::many(
         "random_model",
@@ -63,7 +64,7 @@ const PORTS: &[Port] = &[
 impl Stage for CompareMediators {
     type Config = Config;
     const NAME: &'static str = "compare_mediators";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -110,6 +111,7 @@ impl Stage for CompareMediators {
                 None => problem.help(all()),
             });
         }
+        planned::check(inputs)?;
         let table = |name: &str| (name.to_owned(), Facts::Table(TableFacts { columns: None }));
         let mut facts: Vec<_> =
             ["standings", "curves", "features", "differences", "spread"].into_iter().map(table).collect();
@@ -129,7 +131,7 @@ impl Stage for CompareMediators {
         let (of_shuffled, of_random) = (shuffled.exchanges(*seed), random.exchanges(*seed));
         let features = collected::controlled_features(&exchanges, &of_shuffled, &of_random)?;
 
-        let axes: BTreeSet<&String> = effects.origins().flat_map(|origin| origin.labels.keys()).collect();
+        let axes: BTreeSet<&String> = effects.origins().flat_map(|origin| origin.search.labels.keys()).collect();
         let axes: Vec<&str> = axes.into_iter().map(String::as_str).collect();
         let contenders = standings.iter().map(Contender::of_sets).chain(exchanges.iter().map(Contender::of_exchange));
         let contenders: Vec<Contender<'_>> = contenders.collect();
@@ -149,7 +151,8 @@ const DETAILS: &str = "\
 The last of three stages: it collects the effects of `evaluate_mediator` and the answers of `interchange`, does the statistics, and runs no forward pass, so that adding a mediator runs that \
 mediator only. It refuses without its controls: for every search the same search with shuffled labels (but of one without labels, such as `pca`, which is compared beside others), and the same in a randomly initialised model \
 (supervised methods fit those too); random items and features, everything and nothing are in the effects themselves. Controls are matched by mediator, search, metric, `outside`, prompts and the labels \
-of the axes that both have, shuffled labels also by model; of features also by site and, but for masks, by size.
+of the axes that both have, shuffled labels also by model; of features also by site and, but for masks, by size. A control of nothing that is compared is an error, too. All of this \
+is checked when planning as far as the pipeline says it; which model and prompts a digest means, and sites, when it runs.
 
 `standings`, one row a search for sets of parts (sublayers, heads, neurons, edges, latents):
 

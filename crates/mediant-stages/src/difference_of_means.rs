@@ -63,6 +63,8 @@ impl Config {
     }
 }
 
+const METHOD: &str = "difference_of_means";
+
 impl Stage for DifferenceOfMeans {
     type Config = Config;
     const NAME: &'static str = "difference_of_means";
@@ -106,7 +108,8 @@ impl Stage for DifferenceOfMeans {
             problems.check(check_variable(variable, inputs));
         }
         problems.finish()?;
-        Ok(vec![("directions".to_owned(), config.sites().facts(true, &[Some(1)], inputs))])
+        let search = (METHOD, Some(config.shuffle_labels));
+        Ok(vec![("directions".to_owned(), config.sites().facts(true, &[Some(1)], search, inputs))])
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
@@ -137,7 +140,7 @@ impl Stage for DifferenceOfMeans {
             return Err(StageError::new("the means differ nowhere, so that there is no direction"));
         }
         let meta = DirectionsMeta {
-            method: "difference_of_means".to_owned(),
+            method: METHOD.to_owned(),
             nested: true,
             value: Some("length".to_owned()),
             counterfactual: run.counterfactual.clone(),

@@ -45,7 +45,7 @@ impl Config {
 impl Stage for DirectLogitAttribution {
     type Config = Config;
     const NAME: &'static str = "direct_logit_attribution";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

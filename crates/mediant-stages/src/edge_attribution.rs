@@ -1,10 +1,11 @@
 //! `edge_attribution`: EAP, EAP-IG, and exact patching of every edge of a model's graph.
 
-use mediant_artifact::{Facts, ModelFacts, ModelReader};
+use mediant_artifact::{Facts, ModelFacts, ModelReader, SearchFacts};
 use mediant_engine::{
     Docs, InputFacts, Output, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
 use mediant_lm::LmConfig;
+use mediant_methods::mediators::MediatorKind;
 use mediant_methods::{EdgeMethod, Graph, Metric, Reference, Rule, Slope, edge_contrast, edge_effects};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
@@ -79,14 +80,24 @@ impl Method {
         }
     }
 
-    fn settings(&self) -> Vec<(&'static str, String)> {
+    fn name(&self) -> &'static str {
         match self {
-            Self::Eap { reference } => vec![("method", "eap".to_owned()), ("reference", reference.name().to_owned())],
-            Self::EapIg { steps, rule } => {
-                vec![("method", "eap_ig".to_owned()), ("steps", steps.to_string()), ("rule", rule.name().to_owned())]
-            }
-            Self::Exact => vec![("method", "exact".to_owned())],
+            Self::Eap { .. } => "eap",
+            Self::EapIg { .. } => "eap_ig",
+            Self::Exact => "exact",
         }
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let mut settings = vec![("method", self.name().to_owned())];
+        match self {
+            Self::Eap { reference } => settings.push(("reference", reference.name().to_owned())),
+            Self::EapIg { steps, rule } => {
+                settings.extend([("steps", steps.to_string()), ("rule", rule.name().to_owned())]);
+            }
+            Self::Exact => {}
+        }
+        settings
     }
 }
 
@@ -103,7 +114,7 @@ impl Config {
 impl Stage for EdgeAttribution {
     type Config = Config;
     const NAME: &'static str = "edge_attribution";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -137,7 +148,9 @@ impl Stage for EdgeAttribution {
             let message = "a norm follows attention in this model, so what one head writes is not known alone, and it has no graph of heads";
             problems.push(Problems::input("model", message));
         }
-        measuring::facts(problems)
+        let method = config.method.name().to_owned();
+        let search = SearchFacts { mediator: MediatorKind::Edges.name().to_owned(), method, shuffled: Some(false) };
+        measuring::facts_of(problems, Some(search))
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {

@@ -1,7 +1,8 @@
 //! `evaluate_mediator`: how faithful the sets are that a search chooses, on prompts that it need not have seen.
 
 use mediant_artifact::{
-    Contrast, Facts, Kind, MetricRow, ScoreRow, ScoresMeta, TokenSpans, Tokens, read_scores, write_metrics,
+    Contrast, Facts, Kind, MeasuredFacts, MetricRow, ScoreRow, ScoresMeta, SearchFacts, TokenSpans, Tokens,
+    read_scores, write_metrics,
 };
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
@@ -13,16 +14,18 @@ use mediant_methods::mediators::{
     Asked as AskedSet, Controls, Counted, Family, ItemSet, MediatorKind, OffTarget, Outside, Sizes, Spliced,
     chosen_set, evaluate_sets, off_target, plan,
 };
-use mediant_methods::{Metric, Recorder};
+use mediant_methods::{Metric, Recorder, SEARCHED_IN, SEARCHED_ON};
 use mediant_tensor::{Compute, on_device};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::compute_device;
+use crate::masked::{DIMENSIONS, DIRECTIONS};
 use crate::measuring::{self, Asked, Counterfactual, MODEL, Measuring, PROMPTS};
 use crate::model_input::check_tokens;
 use crate::named::{metric, tags};
-use crate::sae_input::{SEARCHED_IN, check_dictionary, check_same_dictionary, read_dictionary};
+use crate::sae_input::{check_dictionary, read_dictionary};
+use crate::searched::{check_same_dictionary, note_same_prompts};
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -92,7 +95,7 @@ impl Config {
 impl Stage for EvaluateMediator {
     type Config = Config;
     const NAME: &'static str = "evaluate_mediator";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -135,8 +138,16 @@ impl Stage for EvaluateMediator {
             problems.check(check_dictionary("sae", sae, model));
         }
         problems.check(check_tokens(inputs, "model", "neutral"));
+        problems.check(check_family(inputs));
         problems.finish()?;
-        let facts = [("effects", Facts::Effects), ("scores", Facts::Scores), ("metrics", Facts::Metrics)];
+        let measured = MeasuredFacts {
+            search: inputs.scores("mediators").cloned(),
+            metric: config.metric.name().to_owned(),
+            outside: Some(config.outside.name().to_owned()),
+            random: config.random_draws > 0,
+        };
+        let facts =
+            [("effects", Facts::Effects(Some(measured))), ("scores", Facts::Scores(None)), ("metrics", Facts::Metrics)];
         Ok(facts.map(|(name, facts)| (name.to_owned(), facts)).into())
     }
 
@@ -151,6 +162,7 @@ impl Stage for EvaluateMediator {
             let (searched, own) = (&meta.metric, run.metric.name());
             cx.note(format!("the search scored by `{searched}`, this evaluation measures `{own}`"));
         }
+        note_same_prompts(cx, meta.settings.get(SEARCHED_ON).map(String::as_str))?;
         let dictionary = match cx.optional("sae")? {
             Some(artifact) => {
                 check_same_dictionary(cx, &meta.settings)?;
@@ -163,6 +175,31 @@ impl Stage for EvaluateMediator {
             let model = mediant_lm::load::<C>(&run.model, &device)?;
             evaluate(&model, &run, cx, (&meta, &rows), dictionary)
         })
+    }
+}
+
+/// Whether sets of what was searched for can be measured, with what is connected.
+fn check_family(inputs: &InputFacts) -> Result<(), Problems> {
+    let Some(SearchFacts { mediator, .. }) = inputs.scores("mediators") else { return Ok(()) };
+    let latents = mediator == MediatorKind::Latents.name();
+    match (mediator.as_str(), inputs.one("sae")) {
+        (DIMENSIONS | DIRECTIONS, _) => {
+            let why = format!("{mediator} are no parts of the model, of which sets could be kept");
+            Err(Problems::input("mediators", why).help("`interchange` measures them"))
+        }
+        ("residual", _) => {
+            let why = "sets of residual sites are not measured: what is cut there cuts everything above it";
+            Err(Problems::input("mediators", why).help("measure the subspaces there, with `interchange`"))
+        }
+        (_, None) if latents => {
+            let why = "the scores are of latents of an autoencoder";
+            Err(Problems::input("mediators", why).help("connect it at `sae`"))
+        }
+        (_, Some(_)) if !latents => {
+            let why = format!("the scores are of {mediator}, and have no use for an autoencoder");
+            Err(Problems::input("sae", why).help("remove it"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -255,7 +292,9 @@ fn recorder(
         ("items", rows.len().to_string()),
         ("random_draws", config.random_draws.to_string()),
     ];
-    settings.extend(setting(SEARCHED_IN).map(|model| (SEARCHED_IN, model)));
+    for name in [SEARCHED_IN, SEARCHED_ON] {
+        settings.extend(setting(name).map(|digest| (name, digest)));
+    }
     if let Some(risen) = on_neutral.iter().find(|row| row.name == "off_target_loss") {
         let number = |value: f64| value.to_string();
         settings.push(("off_target_loss", number(risen.value)));
@@ -264,7 +303,7 @@ fn recorder(
         settings.extend(risen.low.map(|low| ("off_target_low", number(low))));
         settings.extend(risen.high.map(|high| ("off_target_high", number(high))));
     }
-    run.recorder(Contrast::Restored, settings, asked.iter().map(|asked| asked.mediator.clone()).collect())
+    run.recorder_of_found(Contrast::Restored, settings, asked.iter().map(|asked| asked.mediator.clone()).collect())
 }
 
 const DETAILS: &str = "\

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mediant_artifact::{
     Artifact, DirectionsFacts, DirectionsMeta, Facts, Kind, MetricRow, ModelFacts, ModelReader, ModelTokenizer,
-    PromptsFacts, SubspaceFact, write_directions, write_metrics, write_prompts,
+    PromptsFacts, SearchFacts, SubspaceFact, write_directions, write_metrics, write_prompts,
 };
 use mediant_engine::{Docs, InputFacts, Output, Port, Ports, Problems, RunContext, SourcePaths, Stage, StageError};
 use mediant_lm::{HookPoint, Positions, Slot, load};
@@ -14,6 +14,7 @@ use mediant_tensor::{Device, on_device};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::masked::DIRECTIONS;
 use crate::sites::{directions_output, positions_json, rows_of};
 
 /// The stage.
@@ -88,6 +89,8 @@ impl Config {
     }
 }
 
+const METHOD: &str = "fourier";
+
 impl Stage for FourierSubspace {
     type Config = Config;
     const NAME: &'static str = "fourier_subspace";
@@ -159,8 +162,10 @@ impl Stage for FourierSubspace {
             wrong: Some(true),
             variables: names(&VARIABLES),
         };
+        let search = SearchFacts { mediator: DIRECTIONS.to_owned(), method: METHOD.to_owned(), shuffled: None };
+        let directions = Facts::Directions(DirectionsFacts { nested: Some(true), subspaces, search: Some(search) });
         Ok(vec![
-            ("directions".to_owned(), Facts::Directions(DirectionsFacts { nested: Some(true), subspaces })),
+            ("directions".to_owned(), directions),
             ("prompts".to_owned(), Facts::Prompts(prompts)),
             ("metrics".to_owned(), Facts::Metrics),
         ])
@@ -180,7 +185,7 @@ impl Stage for FourierSubspace {
             keys.len()
         ));
         let meta = DirectionsMeta {
-            method: "fourier".to_owned(),
+            method: METHOD.to_owned(),
             nested: true,
             value: Some("explained_variance".to_owned()),
             model: Some(cx.input_digest("model")?),

@@ -93,7 +93,7 @@ impl Config {
 impl Stage for IntegratedGradients {
     type Config = Config;
     const NAME: &'static str = "integrated_gradients";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -1,11 +1,11 @@
 //! `interchange`: what becomes of the answers when subspaces are taken from the counterfactual.
 
-use mediant_artifact::{Contrast, Facts, Kind, Mediator, MetricRow, write_metrics};
+use mediant_artifact::{Contrast, Facts, Kind, MeasuredFacts, Mediator, MetricRow, SearchFacts, write_metrics};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
-use mediant_methods::Metric;
 use mediant_methods::interchange::{Exchange, Exchanged, Outcome, Tally, interchange};
+use mediant_methods::{Metric, SEARCHED_IN, SEARCHED_ON};
 use mediant_tensor::on_device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,10 @@ use self::choice::Choice;
 use self::mask::Masked;
 use crate::aligning::metric;
 use crate::device::compute_device;
+use crate::masked::{DBM, DIMENSIONS, DIRECTIONS, LATENTS};
 use crate::measuring::{self, Asked, Counterfactual, Measuring};
-use crate::sae_input::{SEARCHED_IN, check_dictionary};
+use crate::sae_input::check_dictionary;
+use crate::searched::note_same_prompts;
 use crate::subspaces::{check_subspaces, read_subspaces};
 
 mod answers;
@@ -60,10 +62,13 @@ const PORTS: &[Port] = &[
     Port::optional("sae", &[Kind::Dictionary], "The autoencoder, where the mask is over its latents."),
 ];
 
+/// The metric of `answers`: interchange-intervention accuracy.
+const IIA: &str = "iia";
+
 impl Stage for Interchange {
     type Config = Config;
     const NAME: &'static str = "interchange";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -123,7 +128,12 @@ impl Stage for Interchange {
         }
         let mut facts = vec![("metrics".to_owned(), Facts::Metrics)];
         facts.extend(measuring::facts(problems)?);
-        facts.push(("answers".to_owned(), Facts::Effects));
+        let found_by = match inputs.one("mask") {
+            Some(mask) => mask.scores(),
+            None => inputs.directions("directions").and_then(|directions| directions.search.as_ref()),
+        };
+        let answers = MeasuredFacts { search: found_by.cloned(), metric: IIA.to_owned(), outside: None, random: true };
+        facts.push(("answers".to_owned(), Facts::Effects(Some(answers))));
         Ok(facts)
     }
 
@@ -135,11 +145,12 @@ impl Stage for Interchange {
         let config = cx.config();
         let run = config.asked().open(cx, Self::NAME)?;
         let searched = Searched::new(cx, &run)?;
+        note_same_prompts(cx, searched.searched_on.as_deref())?;
         let choices = &searched.choices;
         let exchanges: Vec<Exchange<'_>> = choices.iter().map(Choice::exchange).collect();
         let mediators: Vec<Mediator> = choices.iter().map(Choice::mediator).collect();
         let settings = [("search", searched.method.clone()), ("patched", searched.patched.to_owned())];
-        let mut recorder = run.recorder(Contrast::Lost, settings, mediators)?;
+        let mut recorder = run.recorder_of_found(Contrast::Lost, settings, mediators)?;
         let mut answers = Answers::new(cx, &run, &searched)?;
         let mut tallies = vec![Tally::new(&run.pairs); choices.len()];
         on_device!(compute_device(cx.device()), C, device => {
@@ -185,7 +196,7 @@ impl Stage for Interchange {
 fn check_ports(config: &Config, inputs: &InputFacts) -> Result<(), Problems> {
     let mut problems = Problems::none();
     let has = |port| inputs.one(port).is_some();
-    if !has("directions") && !has("mask") {
+    if !has("directions") && !has("mask") && !has("sae") {
         let why = "nothing says what is exchanged";
         problems.push(Problems::input("directions", why).help("connect `directions`, or a `mask` of `train_mask`"));
     }
@@ -193,9 +204,8 @@ fn check_ports(config: &Config, inputs: &InputFacts) -> Result<(), Problems> {
         let why = "its latents are exchanged by a mask of `train_mask`, and none is connected";
         problems.push(Problems::input("sae", why).help("connect one at `mask`, or remove it"));
     }
-    if has("sae") && has("directions") {
-        let why = "a mask is over directions or over latents, not both";
-        problems.push(Problems::input("directions", why).help("remove one"));
+    if let Some(scores) = inputs.one("mask") {
+        problems.check(check_mask(scores.scores(), has("directions"), has("sae")));
     }
     if config.ranks.is_some() && has("mask") {
         problems.push(Problems::config("ranks", "the mask says which directions are exchanged").help("remove it"));
@@ -204,6 +214,28 @@ fn check_ports(config: &Config, inputs: &InputFacts) -> Result<(), Problems> {
         problems.check(check_dictionary("sae", sae, model));
     }
     problems.finish()
+}
+
+/// Whether scores are a mask, and what it is over is connected.
+fn check_mask(search: Option<&SearchFacts>, directions: bool, sae: bool) -> Result<(), Problems> {
+    let Some(SearchFacts { mediator, .. }) = search.filter(|search| search.method == DBM) else {
+        return Err(Problems::input("mask", "these scores are no mask").help("`train_mask` trains masks"));
+    };
+    let needs = |port: &str, what: &str| {
+        let why = format!("the mask is over {mediator}: {what} that it was trained over must be connected, too");
+        Err(Problems::input("mask", why).help(format!("connect `{port}`")))
+    };
+    let without = |port: &str, what: &str| {
+        let why = format!("the mask is over {mediator}, and has no use for {what}");
+        Err(Problems::input(port, why).help("remove it"))
+    };
+    match (mediator.as_str(), directions, sae) {
+        (DIRECTIONS, false, _) => needs("directions", "those"),
+        (LATENTS, _, false) => needs("sae", "the autoencoder"),
+        (DIMENSIONS | LATENTS, true, _) => without("directions", "directions"),
+        (DIMENSIONS | DIRECTIONS, _, true) => without("sae", "an autoencoder"),
+        _ => Ok(()),
+    }
 }
 
 /// What is measured, and how it was found.
@@ -218,6 +250,8 @@ struct Searched {
     shuffled: Option<String>,
     /// Digest of the model that was searched in, where it is known.
     searched_in: Option<String>,
+    /// That of its prompts.
+    searched_on: Option<String>,
     /// What stands in place of the base's activation.
     patched: &'static str,
     choices: Vec<Choice>,
@@ -231,9 +265,9 @@ impl Searched {
     fn of_mask(cx: &RunContext<'_, Config>, run: &Measuring<'_, Config>) -> Result<Self, StageError> {
         let (meta, masks) = mask::chosen(cx, run)?;
         let (mediator, patched) = match masks.first().map(|mask| mask.features.kinds()) {
-            Some("latents") => ("latents", "h_b + x̂(codes of h_b, chosen ones of h_s) − x̂(codes of h_b)"),
-            Some("dimensions") => ("dimensions", "h_b, chosen dimensions of h_s"),
-            _ => ("directions", "h_b + (h_s − h_b) RᵀR"),
+            Some(LATENTS) => (LATENTS, "h_b + x̂(codes of h_b, chosen ones of h_s) − x̂(codes of h_b)"),
+            Some(DIMENSIONS) => (DIMENSIONS, "h_b, chosen dimensions of h_s"),
+            _ => (DIRECTIONS, "h_b + (h_s − h_b) RᵀR"),
         };
         let of_mask = |mask: Masked| Choice::of_mask(mask.features, mask.chosen, mask.of, mask.width, cx.config().seed);
         Ok(Self {
@@ -241,6 +275,7 @@ impl Searched {
             patched,
             shuffled: meta.settings.get("shuffle_labels").cloned(),
             searched_in: meta.settings.get(SEARCHED_IN).cloned(),
+            searched_on: meta.settings.get(SEARCHED_ON).cloned(),
             method: meta.method,
             passes: meta.passes,
             choices: once(masks.into_iter().flat_map(of_mask)),
@@ -263,10 +298,11 @@ impl Searched {
             choices.extend(Choice::of_subspace(subspace, &ranks, config.seed));
         }
         Ok(Self {
-            mediator: "directions",
+            mediator: DIRECTIONS,
             patched: "h_b + (h_s − h_b) RᵀR",
             shuffled: meta.settings.get("shuffle_labels").cloned(),
             searched_in: meta.model.map(|model| model.to_string()),
+            searched_on: meta.prompts.map(|prompts| prompts.to_string()),
             method: meta.method,
             passes: meta.passes,
             choices: once(choices.into_iter()),

@@ -49,7 +49,7 @@ impl Config {
 impl Stage for Intervene {
     type Config = Config;
     const NAME: &'static str = "intervene";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

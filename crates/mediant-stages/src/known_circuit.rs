@@ -116,7 +116,7 @@ impl Stage for KnownCircuitStage {
         Ok(vec![
             ("model".to_owned(), Facts::Model(model_facts(circuit.config(), ModelTokenizer::Known(tokenizer)))),
             ("prompts".to_owned(), Facts::Prompts(prompts)),
-            ("truth".to_owned(), Facts::Scores),
+            ("truth".to_owned(), Facts::Scores(None)),
         ])
     }
 

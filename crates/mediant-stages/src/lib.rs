@@ -64,6 +64,7 @@ mod sae_stability;
 mod score_agreement;
 mod score_auroc;
 mod search_mediator;
+mod searched;
 mod sites;
 mod sparse_probing;
 mod steer;

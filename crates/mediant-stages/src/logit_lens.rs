@@ -61,7 +61,7 @@ impl Config {
 impl Stage for LogitLens {
     type Config = Config;
     const NAME: &'static str = "logit_lens";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -10,6 +10,14 @@ use mediant_methods::subspace::Site;
 use crate::aligning::site_tags;
 use crate::subspaces::Subspace;
 
+/// How masks are trained: desiderata-based masking.
+pub(crate) const DBM: &str = "dbm";
+
+/// What features are, as comparisons name it.
+pub(crate) const DIMENSIONS: &str = "dimensions";
+pub(crate) const DIRECTIONS: &str = "directions";
+pub(crate) const LATENTS: &str = "latents";
+
 /// What is chosen from at a site.
 pub(crate) struct FeaturesAt {
     pub(crate) site: Site,
@@ -44,9 +52,9 @@ impl FeaturesAt {
     /// The same of several.
     pub(crate) fn kinds(&self) -> &'static str {
         match &self.featuriser {
-            Featuriser::Dimensions => "dimensions",
-            Featuriser::Directions(_) => "directions",
-            Featuriser::Latents(_) => "latents",
+            Featuriser::Dimensions => DIMENSIONS,
+            Featuriser::Directions(_) => DIRECTIONS,
+            Featuriser::Latents(_) => LATENTS,
         }
     }
 

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use mediant_artifact::{Artifact, Contrast, Facts, Kind, Mediator, ModelFacts, PromptsMeta, read_prompts};
+use mediant_artifact::{Artifact, Contrast, Facts, Kind, Mediator, ModelFacts, PromptsMeta, SearchFacts, read_prompts};
 use mediant_engine::{InputFacts, Output, Port, Ports, Problems, Resources, RunContext, StageError};
 use mediant_methods::{About, Metric, Pairs, Recorder};
 
 use crate::model_input::loaded_facts;
 use crate::prompts_input::{check_any_counterfactual, check_counterfactual, check_prompts};
+use crate::searched::searched;
 
 /// The model.
 pub(crate) const MODEL: Port = Port::one("model", &[Kind::Model], "The model.");
@@ -37,8 +38,13 @@ pub(crate) fn outputs() -> Vec<Output> {
 
 /// The facts of [`outputs`], unless something is wrong.
 pub(crate) fn facts(problems: Problems) -> Result<Vec<(String, Facts)>, Problems> {
+    facts_of(problems, None)
+}
+
+/// The same of a search that can be named when planning.
+pub(crate) fn facts_of(problems: Problems, search: Option<SearchFacts>) -> Result<Vec<(String, Facts)>, Problems> {
     problems.finish()?;
-    Ok(vec![("scores".to_owned(), Facts::Scores), ("effects".to_owned(), Facts::Effects)])
+    Ok(vec![("scores".to_owned(), Facts::Scores(search)), ("effects".to_owned(), Facts::Effects(None))])
 }
 
 /// What is asked of every prompt.
@@ -156,8 +162,18 @@ pub(crate) struct Measuring<'r, C> {
 }
 
 impl<C> Measuring<'_, C> {
-    /// Begins the effects of these mediators. `settings` are whatever else another run needs to be comparable.
+    /// Begins the effects of these mediators, which are searched here. `settings` are whatever else another run needs to be comparable.
     pub(crate) fn recorder<'s>(
+        &self,
+        contrast: Contrast,
+        settings: impl IntoIterator<Item = (&'s str, String)>,
+        mediators: Vec<Mediator>,
+    ) -> Result<Recorder, StageError> {
+        self.recorder_of_found(contrast, searched(self.cx)?.into_iter().chain(settings), mediators)
+    }
+
+    /// The same for mediators that were found elsewhere.
+    pub(crate) fn recorder_of_found<'s>(
         &self,
         contrast: Contrast,
         settings: impl IntoIterator<Item = (&'s str, String)>,

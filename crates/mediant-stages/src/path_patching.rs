@@ -65,7 +65,7 @@ impl Config {
 impl Stage for PathPatching {
     type Config = Config;
     const NAME: &'static str = "path_patching";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -50,6 +50,8 @@ impl Config {
     }
 }
 
+const METHOD: &str = "pca";
+
 impl Stage for Pca {
     type Config = Config;
     const NAME: &'static str = "pca";
@@ -80,7 +82,8 @@ impl Stage for Pca {
         problems.check(config.sites().check_inputs(inputs).finish());
         problems.check(config.sites().check_rank("rank", config.rank, inputs));
         problems.finish()?;
-        Ok(vec![("directions".to_owned(), config.sites().facts(true, &[Some(config.rank)], inputs))])
+        let directions = config.sites().facts(true, &[Some(config.rank)], (METHOD, None), inputs);
+        Ok(vec![("directions".to_owned(), directions)])
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
@@ -107,7 +110,7 @@ impl Stage for Pca {
             rows.extend(rows_of(site, &found.vectors, |index| found.shares.get(index).copied()));
         }
         let meta = DirectionsMeta {
-            method: "pca".to_owned(),
+            method: METHOD.to_owned(),
             nested: true,
             value: Some("explained_variance".to_owned()),
             counterfactual: run.counterfactual.clone(),

@@ -1,10 +1,8 @@
 //! What stages check of the autoencoders that are connected with them.
 
-use std::collections::BTreeMap;
-
 use mediant_artifact::{Artifact, DictionaryFacts, DictionaryMeta, Digest, ModelFacts};
 use mediant_dict::Sae;
-use mediant_engine::{Problems, RunContext, StageError};
+use mediant_engine::{Problems, StageError};
 use mediant_lm::HookPoint;
 use mediant_spec::did_you_mean;
 
@@ -57,33 +55,4 @@ pub(crate) fn foreign(meta: &DictionaryMeta, model: Digest) -> Option<&'static s
     // One that was loaded may not say; it is taken at its word that it is of this model.
     let other = meta.model.is_some_and(|own| own != model);
     other.then_some("the dictionary was trained on another model than the one it is used with")
-}
-
-/// What scores say of where they come from: the model that was searched in, and the autoencoder at `sae`, if there is one.
-pub(crate) fn searched_in<C>(cx: &RunContext<'_, C>) -> Result<Vec<(&'static str, String)>, StageError> {
-    let mut settings = vec![(SEARCHED_IN, cx.input_digest("model")?.to_string())];
-    if cx.optional("sae")?.is_some() {
-        settings.push((SCORED_DICTIONARY, cx.input_digest("sae")?.to_string()));
-    }
-    Ok(settings)
-}
-
-/// The setting of scores, effects and answers that names the model that was searched in.
-pub(crate) const SEARCHED_IN: &str = "searched_in";
-
-/// The setting of scores that names the autoencoder whose latents they are of.
-const SCORED_DICTIONARY: &str = "sae";
-
-/// Whether the autoencoder at `sae` is the one whose latents were scored, where the scores' settings name it.
-pub(crate) fn check_same_dictionary<C>(
-    cx: &RunContext<'_, C>,
-    settings: &BTreeMap<String, String>,
-) -> Result<(), StageError> {
-    let own = cx.input_digest("sae")?.to_string();
-    match settings.get(SCORED_DICTIONARY) {
-        Some(scored) if *scored != own => {
-            Err(StageError::new("input `sae`: the scores are of the latents of another autoencoder than this"))
-        }
-        _ => Ok(()),
-    }
 }

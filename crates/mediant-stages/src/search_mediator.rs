@@ -1,6 +1,8 @@
 //! `search_mediator`: scores every item of one kind of mediator by one method.
 
-use mediant_artifact::{Contrast, Facts, Kind, Mediator, ModelFacts, ModelReader, ScoreRow, ScoresMeta, write_scores};
+use mediant_artifact::{
+    Contrast, Facts, Kind, Mediator, ModelFacts, ModelReader, ScoreRow, ScoresMeta, SearchFacts, write_scores,
+};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -18,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::device::compute_device;
 use crate::integrated_gradients::MOST_STEPS;
 use crate::measuring::{self, Asked, Counterfactual, MODEL, Measuring, PROMPTS};
-use crate::sae_input::{check_dictionary, read_dictionary, searched_in};
+use crate::sae_input::{check_dictionary, read_dictionary};
+use crate::searched::searched;
 
 /// The stage.
 #[derive(Clone, Copy)]
@@ -125,6 +128,14 @@ impl Config {
         settings
     }
 
+    fn search(&self) -> SearchFacts {
+        SearchFacts {
+            mediator: self.mediator.name().to_owned(),
+            method: self.method.name().to_owned(),
+            shuffled: Some(self.shuffle_labels),
+        }
+    }
+
     /// Whether the method is one of this kind of mediator.
     fn check_method(&self) -> Result<(), Problems> {
         use {MediatorKind as K, Method as M};
@@ -155,7 +166,7 @@ impl Config {
 impl Stage for SearchMediator {
     type Config = Config;
     const NAME: &'static str = "search_mediator";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -220,7 +231,7 @@ impl Stage for SearchMediator {
             problems
                 .push(Problems::input("prompts", "the prompts have no spans, by which the residual stream is divided"));
         }
-        let mut facts = measuring::facts(problems)?;
+        let mut facts = measuring::facts_of(problems, Some(config.search()))?;
         facts.truncate(self.outputs(config).len());
         Ok(facts)
     }
@@ -233,7 +244,7 @@ impl Stage for SearchMediator {
         let config = cx.config();
         let mut run = config.asked().open(cx, Self::NAME)?;
         if config.shuffle_labels {
-            run.pairs = run.pairs.with_shuffled_answers(config.seed);
+            run.pairs = run.pairs.with_shuffled_answers(config.seed)?;
         }
         let family = Searched::new(cx, &run)?;
         if config.method == Method::Greedy {
@@ -247,7 +258,7 @@ impl Stage for SearchMediator {
             true => Contrast::Restored,
             false => Contrast::Lost,
         };
-        let mut recorder = run.recorder(contrast, settings(cx)?, family.mediators())?;
+        let mut recorder = run.recorder(contrast, config.settings(), family.mediators())?;
         on_device!(compute_device(cx.device()), C, device => {
             let model = mediant_lm::load::<C>(&run.model, &device)?;
             score(&model, &run, &family, config, &mut recorder)
@@ -269,7 +280,7 @@ pub(crate) fn check_graph(mediator: MediatorKind, model: Option<&ModelFacts>) ->
 /// What another run needs to be comparable, and a reader to know what the scores are of.
 fn settings(cx: &RunContext<'_, Config>) -> Result<Vec<(&'static str, String)>, StageError> {
     let mut settings = cx.config().settings();
-    settings.extend(searched_in(cx)?);
+    settings.extend(searched(cx)?);
     Ok(settings)
 }
 

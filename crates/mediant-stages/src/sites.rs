@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use mediant_artifact::{
-    DirectionRow, DirectionsFacts, DirectionsMeta, Facts, HookFact, Kind, ModelFacts, SubspaceFact, write_directions,
+    DirectionRow, DirectionsFacts, DirectionsMeta, Facts, HookFact, Kind, ModelFacts, SearchFacts, SubspaceFact,
+    write_directions,
 };
 use mediant_engine::{InputFacts, Output, Problems, RunContext, StageError};
 use mediant_lm::{HookPoint, Positions};
 use mediant_methods::subspace::Site;
 use mediant_spec::did_you_mean;
 
+use crate::masked::DIRECTIONS;
 use crate::model_input::choose_hooks;
 use crate::prompts_input::{check_positions, check_reach, check_span};
 
@@ -127,8 +129,14 @@ impl Sites<'_> {
         self.positions().into_iter().map(move |positions| Site { point, positions })
     }
 
-    /// What is known of a subspace of each of these ranks at each site.
-    pub(crate) fn facts(self, nested: bool, ranks: &[Option<usize>], inputs: &InputFacts) -> Facts {
+    /// What is known of a subspace of each of these ranks at each site, found by a method with labels that are shuffled or not, or without any.
+    pub(crate) fn facts(
+        self,
+        nested: bool,
+        ranks: &[Option<usize>],
+        (method, shuffled): (&str, Option<bool>),
+        inputs: &InputFacts,
+    ) -> Facts {
         let hooks = inputs.model("model").and_then(|model| self.vectors(model).ok());
         let subspaces = hooks.map(|hooks| {
             let mut all = Vec::new();
@@ -145,7 +153,8 @@ impl Sites<'_> {
             }
             all
         });
-        Facts::Directions(DirectionsFacts { nested: Some(nested), subspaces })
+        let search = SearchFacts { mediator: DIRECTIONS.to_owned(), method: method.to_owned(), shuffled };
+        Facts::Directions(DirectionsFacts { nested: Some(nested), subspaces, search: Some(search) })
     }
 }
 

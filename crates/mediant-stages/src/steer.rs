@@ -92,7 +92,7 @@ const PORTS: &[Port] = &[measuring::MODEL, measuring::PROMPTS, DICTIONARY];
 impl Stage for Steer {
     type Config = Config;
     const NAME: &'static str = "steer";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {

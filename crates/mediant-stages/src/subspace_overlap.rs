@@ -32,7 +32,7 @@ const PORTS: &[Port] = &[
 impl Stage for SubspaceOverlap {
     type Config = Config;
     const NAME: &'static str = "subspace_overlap";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {

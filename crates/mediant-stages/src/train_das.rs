@@ -85,10 +85,12 @@ impl Config {
     }
 }
 
+const METHOD: &str = "das";
+
 impl Stage for TrainDas {
     type Config = Config;
     const NAME: &'static str = "train_das";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -133,7 +135,7 @@ impl Stage for TrainDas {
         }
         problems.finish()?;
         let ranks: Vec<Option<usize>> = config.ranks.iter().map(|rank| Some(*rank)).collect();
-        let directions = config.sites().facts(false, &ranks, inputs);
+        let directions = config.sites().facts(false, &ranks, (METHOD, Some(config.shuffle_labels)), inputs);
         Ok(vec![("directions".to_owned(), directions), ("metrics".to_owned(), Facts::Metrics)])
     }
 
@@ -187,7 +189,7 @@ impl Stage for TrainDas {
                 .collect();
             metrics.extend(accuracies(cx, &model, (&train, test.as_ref()), &exchanges, config.seed)?);
             let meta = DirectionsMeta {
-                method: "das".to_owned(),
+                method: METHOD.to_owned(),
                 nested: false,
                 counterfactual: run.counterfactual.clone(),
                 seed: Some(config.seed),

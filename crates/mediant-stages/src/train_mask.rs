@@ -1,6 +1,8 @@
 //! `train_mask`: which features carry what tells prompts from their counterfactuals.
 
-use mediant_artifact::{Contrast, Facts, Kind, MetricRow, ScoreRow, ScoresMeta, write_metrics, write_scores};
+use mediant_artifact::{
+    Contrast, Facts, Kind, MetricRow, ScoreRow, ScoresMeta, SearchFacts, write_metrics, write_scores,
+};
 use mediant_engine::{
     Docs, InputFacts, Output, Port, Ports, Problems, Resources, RunContext, SourcePaths, Stage, StageError,
 };
@@ -14,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::aligning::{self, Schedule, accuracies, metric};
 use crate::device::compute_device;
-use crate::masked::FeaturesAt;
+use crate::masked::{DBM, DIMENSIONS, DIRECTIONS, FeaturesAt, LATENTS};
 use crate::measuring::{self, Asked, Counterfactual, Measuring};
-use crate::sae_input::{Dictionary, check_dictionary, foreign, read_dictionary, searched_in};
+use crate::sae_input::{Dictionary, check_dictionary, foreign, read_dictionary};
+use crate::searched::searched;
 use crate::sites::{Sites, positions_json};
 use crate::subspaces::{check_subspaces, read_subspaces};
 
@@ -114,7 +117,7 @@ const PORTS: &[Port] = &[
 impl Stage for TrainMask {
     type Config = Config;
     const NAME: &'static str = "train_mask";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -187,7 +190,17 @@ impl Stage for TrainMask {
             }
         }
         problems.finish()?;
-        Ok(vec![("scores".to_owned(), Facts::Scores), ("metrics".to_owned(), Facts::Metrics)])
+        let mediator = match (of_sae, of_directions) {
+            (true, _) => LATENTS,
+            (_, true) => DIRECTIONS,
+            _ => DIMENSIONS,
+        };
+        let search = SearchFacts {
+            mediator: mediator.to_owned(),
+            method: DBM.to_owned(),
+            shuffled: Some(config.shuffle_labels),
+        };
+        Ok(vec![("scores".to_owned(), Facts::Scores(Some(search))), ("metrics".to_owned(), Facts::Metrics)])
     }
 
     fn resources(&self, _: &Config, _: &InputFacts) -> Resources {
@@ -236,14 +249,14 @@ impl Stage for TrainMask {
             metrics.extend(accuracies(cx, &model, (&train, test.as_ref()), &exchanges, config.seed)?);
             write_metrics(cx.output("metrics")?, &metrics)?;
             let mut settings = config.schedule().settings();
-            settings.extend(searched_in(cx)?);
+            settings.extend(searched(cx)?);
             settings.push(("l1", config.l1.to_string()));
             settings.push(("temperatures", format!("{} to {}", config.temperatures.0, config.temperatures.1)));
             if let Some(positions) = &config.positions {
                 settings.push(("positions", positions_json(positions)));
             }
             let meta = ScoresMeta {
-                method: "dbm".to_owned(),
+                method: DBM.to_owned(),
                 metric: "mask".to_owned(),
                 unit: "1".to_owned(),
                 contrast: Contrast::Mask,

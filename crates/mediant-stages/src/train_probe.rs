@@ -75,10 +75,12 @@ impl Config {
     }
 }
 
+const METHOD: &str = "probe";
+
 impl Stage for TrainProbe {
     type Config = Config;
     const NAME: &'static str = "train_probe";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -117,7 +119,7 @@ impl Stage for TrainProbe {
         problems.finish()?;
         // How many values a variable has is known when the prompts are there.
         let rank = config.variable.is_none().then_some(1);
-        let directions = config.sites().facts(false, &[rank], inputs);
+        let directions = config.sites().facts(false, &[rank], (METHOD, Some(config.shuffle_labels)), inputs);
         Ok(vec![("directions".to_owned(), directions), ("metrics".to_owned(), Facts::Metrics)])
     }
 
@@ -167,7 +169,7 @@ impl Stage for TrainProbe {
             return Err(StageError::new("nothing tells the classes apart at any site, so that there is no direction"));
         }
         let meta = DirectionsMeta {
-            method: "probe".to_owned(),
+            method: METHOD.to_owned(),
             nested: false,
             value: Some("accuracy".to_owned()),
             counterfactual: run.counterfactual.clone(),

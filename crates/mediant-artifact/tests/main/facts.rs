@@ -1,8 +1,8 @@
 //! Facts and small values travel as JSON.
 
 use mediant_artifact::{
-    ActivationsFacts, DType, Digest, DirectionsFacts, Facts, HookFact, Kind, ModelFacts, ModelTokenizer, NormFacts,
-    Processing, PromptsFacts, SubspaceFact, TableFacts, TokensFacts,
+    ActivationsFacts, DType, Digest, DirectionsFacts, Facts, HookFact, Kind, MeasuredFacts, ModelFacts, ModelTokenizer,
+    NormFacts, Processing, PromptsFacts, SearchFacts, SubspaceFact, TableFacts, TokensFacts,
 };
 
 fn model() -> ModelFacts {
@@ -25,6 +25,10 @@ fn model() -> ModelFacts {
     }
 }
 
+fn search() -> SearchFacts {
+    SearchFacts { mediator: "heads".to_owned(), method: "eap_ig".to_owned(), shuffled: None }
+}
+
 #[test]
 fn facts_survive_json() {
     let hooks = model().hooks.to_vec();
@@ -32,8 +36,15 @@ fn facts_survive_json() {
         Facts::Model(model()),
         Facts::Labels,
         Facts::Metrics,
-        Facts::Effects,
-        Facts::Scores,
+        Facts::Effects(None),
+        Facts::Effects(Some(MeasuredFacts {
+            search: Some(search()),
+            metric: "logit_diff".to_owned(),
+            outside: Some("live".to_owned()),
+            random: true,
+        })),
+        Facts::Scores(None),
+        Facts::Scores(Some(search())),
         Facts::Prompts(PromptsFacts {
             counterfactuals: vec!["abc".to_owned()],
             spans: None,
@@ -66,6 +77,7 @@ fn facts_survive_json() {
                 positions: "\"last\"".to_owned(),
                 rank: None,
             }]),
+            search: Some(search()),
         }),
         Facts::Table(TableFacts { columns: Some(vec!["a".to_owned()]) }),
     ];

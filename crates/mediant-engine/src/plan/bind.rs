@@ -251,8 +251,10 @@ impl Binder<'_> {
                     let node = node_at(&instance.with, path);
                     error.at(node.span, "").via(node.via)
                 }
-                At::Input(port) => match instance.inputs.iter().find(|input| input.port == *port) {
-                    Some(input) => error.at(input.members.first().map_or(input.port_span, |member| member.span), ""),
+                At::Input(port, place) => match instance.inputs.iter().find(|input| input.port == *port) {
+                    Some(input) => {
+                        error.at(input.members.get(*place).map_or(input.port_span, |member| member.span), "")
+                    }
                     None => error.at(self.pipeline.stages[instance.stage].name_span, ""),
                 },
             };

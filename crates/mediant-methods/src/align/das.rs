@@ -3,7 +3,7 @@ use mediant_tensor::optim::{Adam, Moments};
 use mediant_tensor::random::{permutation, stream};
 use mediant_tensor::{Autodiff, Compute, Tensor, TensorData};
 
-use super::prepared::{Prepared, Training, prepared};
+use super::prepared::{Prepared, Training, check_reached, prepared};
 use crate::subspace::{Site, orthonormal, random_basis};
 use crate::sweep::share;
 use crate::{Error, Pairs, Result};
@@ -50,6 +50,9 @@ pub fn train_das<C: Compute, E: From<Error>>(
     let batches = prepared(model, pairs, point, training, || progress(0, total))?;
     let width: usize = point.shape(model.config(), 1).iter().product();
     let differentiable = Differentiable::new(model).map_err(Error::from)?;
+    for Das { positions, .. } in wanted {
+        check_reached(&batches, &Site { point, positions: positions.clone() })?;
+    }
     let mut done = 0;
     let mut all = Vec::new();
     for Das { positions, rank } in wanted {

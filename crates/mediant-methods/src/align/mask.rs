@@ -6,7 +6,7 @@ use mediant_tensor::random::{permutation, stream};
 use mediant_tensor::{Autodiff, Compute, Tensor, TensorData};
 
 use super::das::numbers;
-use super::prepared::{Prepared, Training, activation, prepared};
+use super::prepared::{Prepared, Training, activation, check_reached, prepared};
 use crate::interchange::Featuriser;
 use crate::subspace::Site;
 use crate::sweep::share;
@@ -64,6 +64,9 @@ pub fn train_mask<C: Compute, E: From<Error>>(
     let batches = prepared(model, pairs, point, training, || progress(0, total))?;
     let width: usize = point.shape(model.config(), 1).iter().product();
     let differentiable = Differentiable::new(model).map_err(Error::from)?;
+    for (site, _) in sites {
+        check_reached(&batches, site)?;
+    }
     let mut done = 0;
     let mut all = Vec::new();
     for (site, featuriser) in sites {

@@ -4,6 +4,8 @@ use mediant_tensor::{Compute, Tensor};
 
 use super::loss::Loss;
 use crate::interchange::Judge;
+use crate::pairs::others;
+use crate::subspace::Site;
 use crate::sweep::up_to;
 use crate::{Error, Pairs, Result};
 
@@ -52,12 +54,11 @@ pub(super) fn prepared<C: Compute, E: From<Error>>(
 ) -> Result<Vec<Prepared<C>>, E> {
     let count = pairs.prompts().len();
     let order = permutation(&mut stream(training.seed, "batches"), count);
-    let shuffled = permutation(&mut stream(training.seed, "labels"), count);
     let pairs = pairs.rearranged(&order);
     // What is expected of the prompt at each place, of all prompts.
     let mut places: Vec<usize> = (0..count).collect();
     if training.shuffle_labels {
-        places = shuffled;
+        places = others(count, training.seed, "labels").map_err(E::from)?;
     }
     let mut all = Vec::new();
     for start in (0..count).step_by(training.batch) {
@@ -71,6 +72,16 @@ pub(super) fn prepared<C: Compute, E: From<Error>>(
         each()?;
     }
     Ok(all)
+}
+
+/// Whether there is anything to train at a site.
+pub(super) fn check_reached<C: Compute>(batches: &[Prepared<C>], site: &Site) -> Result<()> {
+    for prepared in batches {
+        if site.positions.rows(&prepared.batch)?.contains(&true) {
+            return Ok(());
+        }
+    }
+    Err(Error::Data(format!("no prompt has a position of {site}")))
 }
 
 /// The activation at a hook point.

@@ -56,7 +56,7 @@ impl<'e> Contender<'e> {
             measure: "cpr_signed",
             site: String::new(),
             size: None,
-            outside: &standing.entry.outside,
+            outside: standing.entry.origin.search.outside.as_deref().unwrap_or_default(),
             value: over(ratio.iter()),
             ratio,
         }
@@ -77,7 +77,7 @@ impl<'e> Contender<'e> {
 
     /// What must be the same of two that are compared.
     fn bucket(&self) -> (Digest, Digest, &'static str, &str, &str) {
-        (self.origin.model, self.origin.prompts, self.measure, &self.origin.metric, &self.site)
+        (self.origin.model, self.origin.prompts, self.measure, &self.origin.search.metric, &self.site)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mediant_artifact::{Effects, Mediator};
 
-use super::origin::{Origin, groups, number, setting};
+use super::origin::{Origin, groups, number};
 use crate::bootstrap::Estimate;
 use crate::{Error, Result};
 
@@ -12,8 +12,6 @@ use crate::{Error, Result};
 pub struct Entry {
     /// The search, the model, the prompts.
     pub origin: Origin,
-    /// What becomes of what is outside the family.
-    pub outside: String,
     /// Number of items.
     pub items: usize,
     /// What neutral text loses without a set, where that was measured.
@@ -71,14 +69,13 @@ impl Entry {
         }
         let whole: f64 = groups.iter().map(|sums| sums.clean - sums.counterfactual).sum();
         if whole == 0.0 || whole.is_nan() {
-            let name = origin.name();
+            let name = origin.search.name();
             let why =
                 format!("`{name}`: the clean and the counterfactual run differ by {whole}, so that there is no F");
             return Err(Error::Data(why));
         }
         Ok(Self {
             origin,
-            outside: setting(effects, "outside")?,
             items: number(effects, "items")? as usize,
             off_target: off_target(effects)?,
             sets: effects.mediators.clone(),

@@ -5,6 +5,7 @@ mod differences;
 mod entry;
 mod exchanged;
 mod origin;
+mod search;
 mod standing;
 
 pub use curve::{Curve, bits};
@@ -12,4 +13,5 @@ pub use differences::{Contender, Difference, differences, holm};
 pub use entry::{Entry, OffTarget, Sums};
 pub use exchanged::{Exchange, Exchanges};
 pub use origin::Origin;
+pub use search::{Compared, Mismatch, Search};
 pub use standing::{Areas, Point, Random, SUFFICIENT, Standing};

@@ -4,26 +4,19 @@ use std::collections::BTreeMap;
 
 use mediant_artifact::{Digest, Effects};
 
-use crate::{Error, Result};
+use super::search::Search;
+use crate::{Error, Result, SEARCHED_IN};
 
 /// What was searched for and how, and on which model and prompts it was measured.
 pub struct Origin {
-    /// The axes that tell it from the others.
-    pub labels: BTreeMap<String, String>,
-    /// What the items are: `heads`, `edges`, `directions`, ...
-    pub mediator: String,
-    /// The search.
-    pub search: String,
+    /// The search, and how it is measured.
+    pub search: Search,
     /// Forward-pass equivalents over the search's prompts.
     pub search_passes: f64,
     /// Forward-pass equivalents over the evaluation's prompts.
     pub passes: f64,
-    /// Whether the search had shuffled labels; none where it has no labels.
-    pub shuffled: Option<bool>,
     /// Digest of the model that was searched in, where it is known.
     pub searched_in: Option<String>,
-    /// What is measured of the answer.
-    pub metric: String,
     /// Digest of the model.
     pub model: Digest,
     /// Digest of the prompts.
@@ -38,35 +31,29 @@ impl Origin {
     /// # Errors
     /// [`Error::Data`] for effects of another method.
     pub(super) fn of(effects: &Effects, labels: BTreeMap<String, String>) -> Result<Self> {
-        Ok(Self {
+        let settings = &effects.meta.settings;
+        let search = Search {
             labels,
             mediator: setting(effects, "mediator")?,
-            search: setting(effects, "search")?,
+            method: setting(effects, "search")?,
+            shuffled: settings.get("shuffled_labels").map(|shuffled| shuffled == "true"),
+            metric: effects.meta.metric.clone(),
+            outside: settings.get("outside").cloned(),
+        };
+        Ok(Self {
+            search,
             search_passes: number(effects, "search_passes")?,
             passes: effects.meta.passes,
-            shuffled: effects.meta.settings.get("shuffled_labels").map(|shuffled| shuffled == "true"),
-            searched_in: effects.meta.settings.get("searched_in").cloned(),
-            metric: effects.meta.metric.clone(),
+            searched_in: settings.get(SEARCHED_IN).cloned(),
             model: effects.meta.model,
             prompts: effects.meta.prompts,
             examples: effects.meta.examples,
         })
     }
 
-    /// Its name among others: `heads by eap`, and its labels.
-    pub fn name(&self) -> String {
-        let labels: Vec<String> = self.labels.iter().map(|(axis, label)| format!("{axis}={label}")).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!(" [{}]", labels.join(",")) };
-        format!("{} by {}{labels}", self.mediator, self.search)
-    }
-
-    /// Whether `control` is the same search of the same kind of mediator, measured on the same prompts, and, of the labels that both have, has
-    /// the same.
+    /// Whether `control` is a control of it, measured on the same prompts.
     pub fn is_controlled_by(&self, control: &Self) -> bool {
-        let what =
-            |origin: &Self| (origin.mediator.clone(), origin.search.clone(), origin.metric.clone(), origin.prompts);
-        what(self) == what(control)
-            && control.labels.iter().all(|(axis, label)| self.labels.get(axis).is_none_or(|own| own == label))
+        self.search.is_controlled_by(&control.search) && self.prompts == control.prompts
     }
 }
 

@@ -32,6 +32,8 @@ impl Report {
     /// # Errors
     /// If an artifact is damaged.
     pub fn of(run: &Run) -> Result<Self> {
-        Ok(Self { title: run.pipeline.clone(), store: run.store.clone(), sections: sections::of(run)? })
+        let mut sections = sections::of(run)?;
+        document::limit_data(&mut sections);
+        Ok(Self { title: run.pipeline.clone(), store: run.store.clone(), sections })
     }
 }

@@ -159,15 +159,17 @@ impl TextTable {
 
     /// The first rows, with a note that there were more.
     pub(crate) fn limited(mut self, rows: usize) -> Self {
+        self.limit(rows);
+        self
+    }
+
+    /// Keeps the first rows, with a note that there were more.
+    pub(crate) fn limit(&mut self, rows: usize) {
         if self.rows.len() > rows {
-            self.note(format!(
-                "the first {} of {} rows",
-                number::count(rows as u64),
-                number::count(self.rows.len() as u64)
-            ));
+            let [kept, all] = [rows, self.rows.len()].map(|rows| number::count(rows as u64));
+            self.note(format!("the first {kept} of {all} rows"));
             self.rows.truncate(rows);
         }
-        self
     }
 
     /// The table without its notes.

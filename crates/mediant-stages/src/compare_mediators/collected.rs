@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mediant_artifact::{Digest, Effects};
-use mediant_engine::{Member, RunContext, StageError};
-use mediant_methods::standings::{Entry, Exchange, Exchanges, Origin, Standing};
+use mediant_engine::{RunContext, StageError};
+use mediant_methods::standings::{Compared, Entry, Exchange, Exchanges, Mismatch, Origin, Search, Standing};
 
 use super::Config;
 use super::features::ControlledFeatures;
@@ -20,7 +20,7 @@ impl Collected {
     pub(super) fn read(cx: &RunContext<'_, Config>, port: &str) -> Result<Self, StageError> {
         let mut collected = Self { sets: Vec::new(), features: Vec::new() };
         for member in cx.members(port)? {
-            let labels = labels(&member);
+            let labels = labels(&member.labels, member.name.as_ref());
             let of_port = |error| StageError::from(error).context(format!("input `{port}`"));
             let effects = Effects::open(&member.artifact).map_err(|error| of_port(error.into()))?;
             if Exchanges::are(&effects) {
@@ -37,23 +37,20 @@ impl Collected {
         sets.chain(self.features.iter().map(|features| &features.origin))
     }
 
-    /// Every origin with what becomes of what is outside its family, if it is of sets.
-    fn alike(&self) -> impl Iterator<Item = (&Origin, &str)> {
-        let sets = self.sets.iter().map(|entry| (&entry.origin, entry.outside.as_str()));
-        sets.chain(self.features.iter().map(|features| (&features.origin, "")))
-    }
-
     pub(super) fn standings(&self, seed: u64) -> Vec<Standing<'_>> {
         // Random sets are of the items, not of the search: one evaluation of a family may draw for all.
         let family = |entry: &Entry| {
-            let Origin { mediator, metric, model, prompts, .. } = &entry.origin;
-            (mediator.clone(), entry.outside.clone(), metric.clone(), *model, *prompts, entry.items)
+            let Origin { search: Search { mediator, metric, outside, .. }, model, prompts, .. } = &entry.origin;
+            (mediator.clone(), outside.clone(), metric.clone(), *model, *prompts, entry.items)
         };
         let drew = |entry: &&Entry| entry.sets.iter().any(|set| set.kind == "random");
         let drawn = |entry: &Entry| {
-            let own = Some(entry).filter(drew).map(|entry| &entry.origin.labels);
+            let own = Some(entry).filter(drew).map(|entry| &entry.origin.search.labels);
             let of_family = |other: &&Entry| family(other) == family(entry) && drew(other);
-            self.sets.iter().filter(of_family).find(|other| own.is_none_or(|labels| *labels == other.origin.labels))
+            self.sets
+                .iter()
+                .filter(of_family)
+                .find(|other| own.is_none_or(|labels| *labels == other.origin.search.labels))
         };
         self.sets.iter().map(|entry| Standing::of(entry, drawn(entry), seed)).collect()
     }
@@ -64,50 +61,49 @@ impl Collected {
 }
 
 /// The axes that tell a member of a port from the others.
-fn labels(member: &Member) -> BTreeMap<String, String> {
+pub(super) fn labels(axes: &[(String, String)], name: Option<&String>) -> BTreeMap<String, String> {
     // An axis may be called `name`, too.
-    let taken = member.labels.iter().any(|(axis, _)| axis == "name");
-    let name = member.name.clone().map(|name| (if taken { "member" } else { "name" }.to_owned(), name));
-    member.labels.clone().into_iter().chain(name).collect()
+    let taken = axes.iter().any(|(axis, _)| axis == "name");
+    let name = name.map(|name| (if taken { "member" } else { "name" }.to_owned(), name.clone()));
+    axes.iter().cloned().chain(name).collect()
+}
+
+/// What is said of a search without random items beside it.
+pub(super) fn no_random(search: &Search) -> String {
+    let (name, mediator) = (search.name(), &search.mediator);
+    format!("`{name}` has no random items beside it: no evaluation of {mediator} here drew any (`random_draws`)")
 }
 
 /// Whether the controls are controls.
 pub(super) fn check(effects: &Collected, shuffled: &Collected, random: &Collected) -> Result<(), StageError> {
-    if let Some(origin) = effects.origins().find(|origin| origin.shuffled == Some(true)) {
-        return Err(StageError::new(format!("`{}` had shuffled labels: connect it to `shuffled`", origin.name())));
+    fn searches(collected: &Collected) -> Vec<Option<&Search>> {
+        collected.origins().map(|origin| Some(&origin.search)).collect()
     }
-    if let Some(origin) = shuffled.origins().find(|origin| origin.shuffled != Some(true)) {
-        let why = format!(
-            "input `shuffled`: `{}` had the labels as they are; search with `shuffle_labels: true`",
-            origin.name()
-        );
-        return Err(StageError::new(why));
-    }
-    let mut known = BTreeSet::new();
-    for (origin, outside) in effects.alike() {
-        let what =
-            (&origin.labels, &origin.mediator, &origin.search, &origin.metric, origin.model, origin.prompts, outside);
-        if !known.insert(what) {
-            let why = format!(
-                "input `effects`: two are `{}`, and nothing tells them apart; name them, or compare one",
-                origin.name()
-            );
-            return Err(StageError::new(why));
-        }
+    let wrong = |port: &str, message: String| Err(StageError::new(format!("input `{port}`: {message}")));
+    let compared =
+        Compared { effects: searches(effects), shuffled: searches(shuffled), random_model: searches(random) };
+    if let Some(Mismatch { input, message, .. }) = compared.mismatches().into_iter().next() {
+        return wrong(input, message);
     }
     let elsewhere =
         |origin: &&Origin| origin.searched_in.as_ref().is_some_and(|searched| *searched != origin.model.to_string());
     for (port, controls) in [("shuffled", shuffled), ("random_model", random)] {
         if let Some(origin) = controls.origins().find(elsewhere) {
-            let name = origin.name();
-            let why = format!("input `{port}`: `{name}` was searched in another model than it was measured in");
-            return Err(StageError::new(why));
+            let name = origin.search.name();
+            return wrong(port, format!("`{name}` was searched in another model than it was measured in"));
+        }
+        let idle = |control: &&Origin| !effects.origins().any(|origin| origin.is_controlled_by(control));
+        if let Some(origin) = controls.origins().find(idle) {
+            let name = origin.search.name();
+            return wrong(
+                port,
+                format!("`{name}` controls nothing: no search at `effects` is measured on its prompts"),
+            );
         }
     }
     let models: BTreeSet<Digest> = effects.origins().map(|origin| origin.model).collect();
     if let Some(origin) = random.origins().find(|origin| models.contains(&origin.model)) {
-        let why = format!("input `random_model`: `{}` is of one of the models that are compared", origin.name());
-        return Err(StageError::new(why));
+        return wrong("random_model", format!("`{}` is of one of the models that are compared", origin.search.name()));
     }
     Ok(())
 }
@@ -119,18 +115,11 @@ pub(super) fn controlled<'s, 'e>(
     random: &'s [Standing<'e>],
 ) -> Result<Vec<Controlled<'s, 'e>>, StageError> {
     if let Some(standing) = standings.iter().find(|standing| standing.random.is_none()) {
-        let origin = &standing.entry.origin;
-        let (name, mediator) = (origin.name(), &origin.mediator);
-        let why = format!(
-            "`{name}` has no random items beside it: no evaluation of {mediator} here drew any (`random_draws`)"
-        );
-        return Err(StageError::new(why));
+        return Err(StageError::new(no_random(&standing.entry.origin.search)));
     }
     let with = |standing: &'s Standing<'e>| {
         let origin = &standing.entry.origin;
-        let is_control = |control: &&Standing<'_>| {
-            control.entry.outside == standing.entry.outside && origin.is_controlled_by(&control.entry.origin)
-        };
+        let is_control = |control: &&Standing<'_>| origin.is_controlled_by(&control.entry.origin);
         // Labels are shuffled in the model itself.
         let mut here = shuffled.iter().filter(|control| control.entry.origin.model == origin.model);
         Ok(Controlled {
@@ -153,7 +142,8 @@ pub(super) fn controlled_features<'s, 'e>(
         let is_control = |control: &&Exchange<'_>| exchange.is_controlled_by(control);
         let missing = |port: &str| missing(port, origin, &format!(" at {}", exchange.choice.name));
         let mut here = shuffled.iter().filter(|control| control.of.origin.model == origin.model);
-        let shuffled = origin.shuffled.map(|_| here.find(is_control).ok_or_else(|| missing("shuffled"))).transpose()?;
+        let shuffled =
+            origin.search.shuffled.map(|_| here.find(is_control).ok_or_else(|| missing("shuffled"))).transpose()?;
         let random_model = random.iter().find(is_control).ok_or_else(|| missing("random_model"))?;
         Ok(ControlledFeatures { exchange, shuffled, random_model })
     };
@@ -161,9 +151,5 @@ pub(super) fn controlled_features<'s, 'e>(
 }
 
 fn missing(port: &str, origin: &Origin, at: &str) -> StageError {
-    let Origin { mediator, search, metric, .. } = origin;
-    let name = origin.name();
-    StageError::new(format!(
-        "input `{port}` has no control for `{name}`{at}: {mediator} searched by {search}, measured by {metric} on the same prompts and with the same `outside`"
-    ))
+    StageError::new(format!("input `{port}`: {}", origin.search.uncontrolled(port, at)))
 }

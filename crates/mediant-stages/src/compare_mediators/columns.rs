@@ -26,10 +26,10 @@ pub(super) fn counts(name: &str, values: impl Iterator<Item = u64>) -> Column {
 
 /// A column for each axis, and one each for mediator and search.
 pub(super) fn labelled(axes: &[&str], rows: &[&Origin]) -> Vec<Column> {
-    let axis = |axis: &&str| texts(axis, rows.iter().map(|row| row.labels.get(*axis).map(String::as_str)));
+    let axis = |axis: &&str| texts(axis, rows.iter().map(|row| row.search.labels.get(*axis).map(String::as_str)));
     let mut columns: Vec<Column> = axes.iter().map(axis).collect();
-    columns.push(texts("mediator", rows.iter().map(|row| Some(row.mediator.as_str()))));
-    columns.push(texts("search", rows.iter().map(|row| Some(row.search.as_str()))));
+    columns.push(texts("mediator", rows.iter().map(|row| Some(row.search.mediator.as_str()))));
+    columns.push(texts("search", rows.iter().map(|row| Some(row.search.method.as_str()))));
     columns
 }
 

@@ -22,7 +22,7 @@ pub(super) fn write_curves(
     let mut columns = labelled(&plain, &rows);
     // The report takes curves that differ in `seed` alone for repetitions.
     let repetitions: Vec<Vec<&String>> =
-        rows.iter().map(|row| seeds.iter().filter_map(|axis| row.labels.get(axis)).collect()).collect();
+        rows.iter().map(|row| seeds.iter().filter_map(|axis| row.search.labels.get(axis)).collect()).collect();
     if repetitions.iter().any(|labels| !labels.is_empty()) {
         columns.push(counts("seed", numbered(&repetitions).into_iter()));
     }

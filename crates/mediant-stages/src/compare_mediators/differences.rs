@@ -34,7 +34,7 @@ pub(super) fn write_differences(
 
 /// `heads by eap, live`, or `directions by das, 4`.
 fn name_of(contender: &Contender<'_>) -> String {
-    let name = contender.origin.name();
+    let name = contender.origin.search.name();
     match contender.size {
         Some(size) => format!("{name}, {size}"),
         None if contender.outside == "live" => format!("{name}, live"),
@@ -57,9 +57,9 @@ pub(super) fn write_spread(
     let mut groups: Vec<(Vec<Option<String>>, Vec<&Contender<'_>>)> = Vec::new();
     for contender in contenders {
         let origin = contender.origin;
-        let labels = plain.iter().map(|axis| origin.labels.get(*axis).cloned());
+        let labels = plain.iter().map(|axis| origin.search.labels.get(*axis).cloned());
         let (size, outside) = (contender.size.map(|size| size.to_string()), Some(contender.outside.to_owned()));
-        let what = [origin.mediator.clone(), origin.search.clone(), contender.site.clone()].map(Some);
+        let what = [origin.search.mediator.clone(), origin.search.method.clone(), contender.site.clone()].map(Some);
         let what = what.into_iter().chain([size, outside]);
         let key: Vec<Option<String>> = labels.chain(what).collect();
         match groups.iter_mut().find(|(known, _)| *known == key) {

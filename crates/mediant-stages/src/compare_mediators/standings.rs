@@ -109,9 +109,9 @@ const PLAIN: [&str; 10] = [
 
 /// The tags of a search's metrics.
 pub(super) fn tags(origin: &Origin) -> BTreeMap<String, String> {
-    let mut tags = origin.labels.clone();
-    tags.insert("mediator".to_owned(), origin.mediator.clone());
-    tags.insert("search".to_owned(), origin.search.clone());
+    let mut tags = origin.search.labels.clone();
+    tags.insert("mediator".to_owned(), origin.search.mediator.clone());
+    tags.insert("search".to_owned(), origin.search.method.clone());
     tags
 }
 
@@ -127,7 +127,7 @@ pub(super) fn write_standings(
     order.sort_by(|a, b| cpr(b).total_cmp(&cpr(a)));
     let rows: Vec<&Origin> = order.iter().map(|row| &row.standing.entry.origin).collect();
     let mut columns = labelled(axes, &rows);
-    columns.push(texts("outside", order.iter().map(|row| Some(row.standing.entry.outside.as_str()))));
+    columns.push(texts("outside", order.iter().map(|row| row.standing.entry.origin.search.outside.as_deref())));
     let values: Vec<Vec<Number>> = order.iter().map(|row| row.numbers()).collect();
     let names = values.first().map_or(Vec::new(), |row| row.iter().map(|number| number.name).collect());
     for (place, name) in names.into_iter().enumerate() {

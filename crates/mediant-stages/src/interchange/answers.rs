@@ -3,10 +3,10 @@
 use mediant_artifact::{Contrast, Effect, EffectsMeta, EffectsWriter};
 use mediant_engine::{RunContext, StageError};
 use mediant_methods::interchange::Outcome;
+use mediant_methods::{SEARCHED_IN, SEARCHED_ON};
 
-use super::{Config, Searched};
+use super::{Config, IIA, Searched};
 use crate::measuring::Measuring;
-use crate::sae_input::SEARCHED_IN;
 
 /// The answers on their way to disk.
 pub(super) struct Answers {
@@ -29,11 +29,12 @@ impl Answers {
             ("search_passes", searched.passes.to_string()),
         ];
         settings.extend(searched.searched_in.clone().map(|model| (SEARCHED_IN, model)));
+        settings.extend(searched.searched_on.clone().map(|prompts| (SEARCHED_ON, prompts)));
         settings.extend(searched.shuffled.clone().map(|shuffled| ("shuffled_labels", shuffled)));
         let examples = run.pairs.examples();
         let meta = EffectsMeta {
             method: "interchange".to_owned(),
-            metric: "iia".to_owned(),
+            metric: IIA.to_owned(),
             unit: "1".to_owned(),
             contrast: Contrast::Mean,
             counterfactual: run.counterfactual.clone(),

@@ -9,7 +9,7 @@ use mediant_methods::subspace::{Site, random_basis};
 use mediant_tensor::random::{shuffle, stream};
 
 use crate::aligning::site_tags;
-use crate::masked::FeaturesAt;
+use crate::masked::{DIRECTIONS, FeaturesAt};
 use crate::subspaces::Subspace;
 
 /// Features of a site that are taken from the counterfactual.
@@ -42,7 +42,7 @@ impl Choice {
             features: Features::Of((0..size).collect()),
         };
         let random = |rank: usize| random_basis(width, rank, seed, &format!("random {site} {rank}"));
-        let given = ranks.iter().map(|&rank| choice("directions", rank, basis.clone()));
+        let given = ranks.iter().map(|&rank| choice(DIRECTIONS, rank, basis.clone()));
         let control = ranks.iter().map(|&rank| choice("random", rank, random(rank)));
         given.chain(control).chain([Self::whole(site, width, false)]).collect()
     }

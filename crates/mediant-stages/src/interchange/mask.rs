@@ -10,7 +10,8 @@ use mediant_methods::subspace::Site;
 use super::Config;
 use crate::masked::FeaturesAt;
 use crate::measuring::Measuring;
-use crate::sae_input::{Dictionary, check_same_dictionary, foreign, read_dictionary};
+use crate::sae_input::{Dictionary, foreign, read_dictionary};
+use crate::searched::check_same_dictionary;
 use crate::subspaces::read_subspaces;
 
 /// From here on a feature is chosen: σ(0).

@@ -135,7 +135,7 @@ impl Workshop {
         let told = |problems: Problems| {
             let place = |at: &mediant_engine::At| match at {
                 mediant_engine::At::Config(path) => path.clone(),
-                mediant_engine::At::Input(port) => format!("input {port}"),
+                mediant_engine::At::Input(port, _) => format!("input {port}"),
             };
             problems.iter().map(|problem| (place(&problem.at), problem.message.clone())).collect()
         };

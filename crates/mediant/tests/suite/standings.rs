@@ -100,24 +100,36 @@ fn one_more_search_runs_that_search_alone() {
 }
 
 #[test]
-fn a_comparison_without_its_controls_is_refused() {
-    // The labels of these searches are as they are.
-    let project =
-        project(&quick().replace("shuffle_labels: true", "shuffle_labels: false").replace("draws: 20 }", "draws: 0 }"));
+fn controls_of_another_model_are_refused() {
+    // The same name and search, of which only a run can tell that labels were shuffled in the untrained model.
+    let pipeline = FEATURES.replace("MODEL", root().join("datasets/models/tiny-gpt2").to_str().unwrap());
+    let shuffled = "  untrained_mask_shuffled:
+    uses: train_mask
+    inputs: { model: untrained, prompts: \"prompts[part=train]\" }
+    with: { hooks: [blocks.2.hook_resid_post], spans: [subject], epochs: 1, shuffle_labels: true }
+  untrained_mask_shuffled_exchanged:
+    uses: interchange
+    inputs: { model: untrained, prompts: \"prompts[part=held_out]\", mask: untrained_mask_shuffled.scores }
+  compare:";
+    let pipeline = pipeline
+        .replace("  compare:", shuffled)
+        .replace("\"mask_exchanged[shuffled=true].answers\"", "untrained_mask_shuffled_exchanged.answers")
+        .replace("n: 80", "n: 4")
+        .replace("epochs: 10", "epochs: 1");
+    let project = project(&pipeline);
     let run = project.mediant(&["run", "pipeline.yaml"]);
     assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("had the labels as they are; search with `shuffle_labels: true`"), "{}", run.stderr);
-    // Nobody drew random heads.
+    let why = "input `shuffled`: there is no control for `dimensions by dbm";
+    assert!(run.stderr.contains(why), "{}", run.stderr);
+    // Nor is a model that is compared a random one.
+    let random = "[components_exchanged.answers, untrained_mask_exchanged.answers]";
     project.write(
         "pipeline.yaml",
-        &std::fs::read_to_string(project.path("pipeline.yaml"))
-            .unwrap()
-            .replace("shuffle_labels: false", "shuffle_labels: true")
-            .replace("draws: 40", "draws: 0"),
+        &pipeline.replace("[untrained_components_exchanged.answers, untrained_mask_exchanged.answers]", random),
     );
     let run = project.mediant(&["run", "pipeline.yaml"]);
     assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("no evaluation of heads here drew any"), "{}", run.stderr);
+    assert!(run.stderr.contains("is of one of the models that are compared"), "{}", run.stderr);
 }
 
 #[test]
