@@ -119,7 +119,7 @@ fn controls_of_another_model_are_refused() {
     let project = project(&pipeline);
     let run = project.mediant(&["run", "pipeline.yaml"]);
     assert_eq!(run.code, Some(1));
-    let why = "input `shuffled`: there is no control for `dimensions by dbm";
+    let why = "input `shuffled`: `dimensions by dbm` at blocks.2.hook_resid_post@subject";
     assert!(run.stderr.contains(why), "{}", run.stderr);
     // Nor is a model that is compared a random one.
     let random = "[components_exchanged.answers, untrained_mask_exchanged.answers]";
