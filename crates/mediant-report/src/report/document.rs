@@ -10,7 +10,7 @@ use crate::table::{Cell, TextTable};
 
 /// Rows of a table's or picture's data that go into the report; where Parquet files have all, so many rows of all tables and pictures together.
 const MOST_DATA: usize = 1000;
-const MOST_OF_ALL: usize = 20_000;
+const MOST_OF_ALL: usize = 100_000;
 
 /// Rows that can be read in the page below a picture.
 const MOST_READ: usize = 50;

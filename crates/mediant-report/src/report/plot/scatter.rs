@@ -1,5 +1,7 @@
 //! A few points with their intervals and the front of the best.
 
+use std::collections::HashSet;
+
 use super::legend::legend;
 use super::plane::{Plane, Wanted};
 use super::scale::Run;
@@ -21,7 +23,11 @@ pub(crate) struct Point {
     pub(crate) interval: Option<(f64, f64)>,
 }
 
-/// Points with the front of those that no other beats: none is further to the left and higher. None without a finite point.
+/// Width of a mark.
+const MARK: f64 = 8.0;
+
+/// Points with the front of those that no other beats: none is further to the left and higher. None without a finite point. Of a group's points
+/// that lie at one place, within the width of a mark, the first is drawn, and those of the front.
 pub(crate) fn scatter(title: &str, x: &AxisName, y: &AxisName, points: &[Point]) -> Option<Picture> {
     let points: Vec<&Point> = points.iter().filter(|point| point.x.is_finite() && point.y.is_finite()).collect();
     let ends = |point: &&Point| [point.y].into_iter().chain(point.interval.into_iter().flat_map(|(a, b)| [a, b]));
@@ -36,8 +42,13 @@ pub(crate) fn scatter(title: &str, x: &AxisName, y: &AxisName, points: &[Point])
     if steps.len() > 1 {
         body.push_str(&format!("<path class=\"guide\" d=\"M{}\"/>\n", steps.join("L")));
     }
+    let mut places = HashSet::new();
     for point in &points {
         let (series, at) = (groups.index(&point.group), (plane.x(point.x), plane.y(point.y)));
+        let place = (series, [at.0, at.1].map(|along| (along / MARK).floor().to_bits()));
+        if !places.insert(place) && !front.contains(point) {
+            continue;
+        }
         let whisker = point.interval.filter(|(low, high)| low.is_finite() && high.is_finite());
         let whisker = whisker.map_or_else(String::new, |(low, high)| {
             format!(
