@@ -349,7 +349,7 @@ pub struct SubspaceFact {
 }
 
 /// A search for mediators.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchFacts {
     /// What was searched for: `heads`, `edges`, `directions`, ...

@@ -6,15 +6,22 @@
 //! patched alone), `patch_all` (of every layer), `attribution` (of every head). Patching and attribution include the clean and the
 //! corrupted run. `block_products` and `logits_product`: the dense products of a forward pass and nothing else, which no pass can be faster than.
 //! `benches/lm.py` runs them beside transformers and TransformerLens.
+//!
+//! On 8 prompts of 32 tokens: `eap` and `eap_ig` (5 steps), scores of every edge; `edge_sets`, the faithfulness of four random sets of half of all edges.
+//! `benches/mediators.py` runs these beside the hooks of the published code.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hint::black_box;
 use std::time::Instant;
 
-use mediant_artifact::{ArtifactWriter, Digest, HookFact, Kind, Prompt, Version};
+use mediant_artifact::{ArtifactWriter, Contrast, Digest, HookFact, Kind, Mediator, Prompt, Version};
 use mediant_lm::{Batch, Differentiable, HookPoint, Hooks, LmConfig, Model, Parameter, Positions, Rows, Site, State};
-use mediant_methods::{About, Answers, By, Direction, Error, Metric, Pairs, Recorder, patch, targets};
+use mediant_methods::mediators::{Family, ItemSet, Outside, evaluate_sets, random_order};
+use mediant_methods::{
+    About, Answers, By, Direction, EdgeMethod, Error, Graph, Metric, Pairs, Recorder, Reference, Rule, Slope,
+    edge_effects, patch, targets,
+};
 use mediant_tensor::random::{below, fill_normal, stream};
 use mediant_tensor::{Flex, Tensor};
 use serde_json::json;
@@ -29,7 +36,7 @@ fn main() {
     let measure = arguments.next().unwrap_or_else(|| "forward".to_owned());
     let runs: usize = arguments.next().map_or(3, |n| n.parse().unwrap());
     let model = model();
-    let pairs = pairs();
+    let pairs = pairs(if measure.starts_with("e") { 32 } else { 128 });
     let pair = pairs.batch::<Flex>(0..8, model.config(), &model.device()).unwrap();
     let mut run: Box<dyn FnMut()> = match measure.as_str() {
         "forward" => Box::new(|| drop(black_box(all_logits(&model, &pair.clean)))),
@@ -37,6 +44,9 @@ fn main() {
         "patch" => Box::new(|| patch_heads(&model, &pairs, &[0, LAYERS / 2, LAYERS - 1])),
         "patch_all" => Box::new(|| patch_heads(&model, &pairs, &(0..LAYERS).collect::<Vec<_>>())),
         "attribution" => Box::new(|| drop(black_box(attribution(&model, &pairs)))),
+        "eap" => Box::new(|| edges(&model, &pairs, Slope::At(Reference::Clean))),
+        "eap_ig" => Box::new(|| edges(&model, &pairs, Slope::OverEmbeddings(Rule::Left, 5))),
+        "edge_sets" => Box::new(|| edge_sets(&model, &pairs)),
         "block_products" => products(&[(768, 3 * 768), (768, 768), (768, 4 * 768), (4 * 768, 768)], LAYERS),
         "logits_product" => products(&[(768, 50257)], 1),
         other => panic!("no measure {other}"),
@@ -74,10 +84,10 @@ fn model() -> Model<Flex> {
     Model::new(config.clone(), parameters).unwrap()
 }
 
-fn pairs() -> Pairs {
+fn pairs(tokens: usize) -> Pairs {
     let mut draws = stream(0, "ids");
     let mut version = || Version {
-        ids: (0..128).map(|_| below(&mut draws, 50257) as i32).collect(),
+        ids: (0..tokens).map(|_| below(&mut draws, 50257) as i32).collect(),
         right: vec![5],
         wrong: vec![7],
         ..Version::default()
@@ -123,6 +133,24 @@ fn patch_heads(model: &Model<Flex>, pairs: &Pairs, layers: &[usize]) {
         .map(|layer| HookFact { name: format!("blocks.{layer}.attn.hook_z"), shape: vec![12, 64] })
         .collect();
     let targets = targets(&hooks, Some(&[By::Head]), &Positions::All, &[], pairs).unwrap();
+    let mediators = targets.iter().map(|target| target.mediator.clone()).collect();
+    recorded("activation_patching", Direction::Denoising.contrast(), pairs, mediators, |recorder| {
+        patch(model, pairs, &targets, Direction::Denoising, Metric::LogitDiff, recorder, done).unwrap();
+    });
+}
+
+fn done(_: usize, _: usize) -> Result<(), Error> {
+    Ok(())
+}
+
+/// What a stage does around its method: the effects are written, and scores are made of them.
+fn recorded(
+    method: &'static str,
+    contrast: Contrast,
+    pairs: &Pairs,
+    mediators: Vec<Mediator>,
+    run: impl FnOnce(&mut Recorder),
+) {
     let folder = std::env::temp_dir().join(format!("lm_speed-{}", std::process::id()));
     let writer = |name: &str, kind| {
         let folder = folder.join(name);
@@ -130,21 +158,42 @@ fn patch_heads(model: &Model<Flex>, pairs: &Pairs, layers: &[usize]) {
         ArtifactWriter::create(&folder, kind).unwrap()
     };
     let about = About {
-        method: "activation_patching",
+        method,
         metric: Metric::LogitDiff,
-        contrast: Direction::Denoising.contrast(),
+        contrast,
         counterfactual: None,
         model: Digest::of(b""),
         prompts: Digest::of(b""),
         settings: BTreeMap::new(),
         seed: 0,
     };
-    let mediators = targets.iter().map(|target| target.mediator.clone()).collect();
     let mut recorder = Recorder::new(writer("effects", Kind::Effects), about, &pairs.examples(), mediators).unwrap();
-    let done = |_, _| Ok::<_, Error>(());
-    patch(model, pairs, &targets, Direction::Denoising, Metric::LogitDiff, &mut recorder, done).unwrap();
+    run(&mut recorder);
     recorder.finish(writer("scores", Kind::Scores)).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn edges(model: &Model<Flex>, pairs: &Pairs, slope: Slope) {
+    let graph = Graph::new(model.config()).unwrap();
+    recorded("edge_attribution", Contrast::Lost, pairs, graph.mediators(), |recorder| {
+        let method = EdgeMethod::Attribution(slope);
+        edge_effects(model, pairs, &graph, method, Metric::LogitDiff, recorder, done).unwrap();
+    });
+}
+
+fn edge_sets(model: &Model<Flex>, pairs: &Pairs) {
+    let mediators = Graph::new(model.config()).unwrap().mediators();
+    let of = mediators.len();
+    let family = Family::new(&mediators.iter().collect::<Vec<_>>(), model.config(), Outside::default(), None).unwrap();
+    let half = |draw| ItemSet::from_items(of, random_order(of, 0, draw)[..of / 2].iter().copied());
+    let sets: Vec<ItemSet> = (0..4).map(half).collect();
+    assert_eq!(sets.iter().collect::<HashSet<_>>().len(), 4);
+    let named =
+        |draw: usize| Mediator { name: format!("draw {draw}"), kind: "random".to_owned(), ..Mediator::default() };
+    recorded("evaluate_mediator", Contrast::Restored, pairs, (0..4).map(named).collect(), |recorder| {
+        let sets: Vec<&ItemSet> = sets.iter().collect();
+        evaluate_sets(model, pairs, &family, &sets, Metric::LogitDiff, recorder, done).unwrap();
+    });
 }
 
 fn attribution(model: &Model<Flex>, pairs: &Pairs) -> Vec<Vec<f32>> {

@@ -121,19 +121,16 @@ pub fn edge_effects<C: Compute, E: From<Error>>(
                 let inputs: BTreeSet<HookPoint> = graph.receivers.iter().map(|receiver| receiver.point).collect();
                 let (slopes, passes) = slopes(&differentiable, model, &pair, &runs, &inputs, slope, metric)?;
                 recorder.count(range.len(), passes);
+                let written = Tensor::cat(written, 1);
                 let mut mediator = 0;
-                for receiver in &graph.receivers {
-                    let mut slope_at = slopes[&receiver.point].clone();
-                    if let Some([head]) = receiver.heads.as_deref() {
-                        slope_at = slope_at.narrow(1, *head, 1);
-                    }
-                    let sums = products(&written, graph.before(receiver).len(), slope_at, &pair.clean)?;
-                    for of_node in sums {
+                for receivers in graph.receivers.chunk_by(|a, b| a.point == b.point) {
+                    let senders = written.clone().narrow(1, 0, graph.before(&receivers[0]).len());
+                    for of_edge in products(senders, slopes[&receivers[0].point].clone(), &pair.clean)? {
                         let predicted: Vec<f64> = match slope {
                             Slope::At(crate::Reference::Counterfactual) => {
-                                corrupted.iter().zip(&of_node).map(|(value, sum)| value + sum).collect()
+                                corrupted.iter().zip(&of_edge).map(|(value, sum)| value + sum).collect()
                             }
-                            _ => clean.iter().zip(&of_node).map(|(value, sum)| value - sum).collect(),
+                            _ => clean.iter().zip(&of_edge).map(|(value, sum)| value - sum).collect(),
                         };
                         recorder.record(mediator, pair.first, clean, Some(corrupted), &predicted)?;
                         mediator += 1;
@@ -186,23 +183,19 @@ fn written<C: Compute>(model: &Model<C>, graph: &Graph, runs: &Runs<C>) -> Resul
     Ok(all)
 }
 
-/// For each of the first nodes and each sequence, Σ over positions and width of what the node wrote times the slope: one matrix
-/// product a sequence.
+/// By head of the receiving point, then by node, for each sequence: Σ over positions and width of what the node wrote (`[rows, nodes, d_model]`) times
+/// the slope (`[rows, heads, d_model]`). The products are one of matrices a row; over rows they are added up in double precision.
 fn products<C: Compute>(
-    written: &[Tensor<C, 3>],
-    nodes: usize,
+    written: Tensor<C, 3>,
     slope: Tensor<C, 3>,
     batch: &mediant_lm::Batch<C>,
 ) -> Result<Vec<Vec<f64>>> {
-    let [rows, _, width] = slope.dims();
-    let stacked = Tensor::cat(written[..nodes].to_vec(), 1).swap_dims(0, 1);
-    let mut sums = vec![Vec::with_capacity(batch.sequences().len()); nodes];
-    // One slope for all nodes: a sum along rows and width, [nodes, rows, width] · [1, rows, width].
-    let by_row = (stacked * slope.reshape([1, rows, width])).sum_dim(2).reshape([nodes, rows]);
-    let values = by_row.into_data().into_vec::<f32>();
-    let values = values.map_err(|error| Error::Data(format!("edge scores cannot be read: {error:?}")))?;
-    for (sums, row) in sums.iter_mut().zip(values.chunks_exact(rows)) {
-        sums.extend(batch.sequences().iter().map(|s| s.rows().map(|at| f64::from(row[at])).sum::<f64>()));
-    }
-    Ok(sums)
+    let edges = slope.dims()[1] * written.dims()[1];
+    let by_row = slope.matmul(written.swap_dims(1, 2)).into_data().into_vec::<f32>();
+    let by_row = by_row.map_err(|error| Error::Data(format!("edge scores cannot be read: {error:?}")))?;
+    let of_edge = |edge: usize| {
+        let at = |row: usize| f64::from(by_row[row * edges + edge]);
+        batch.sequences().iter().map(|sequence| sequence.rows().map(at).sum()).collect()
+    };
+    Ok((0..edges).map(of_edge).collect())
 }

@@ -114,7 +114,7 @@ impl Config {
 impl Stage for EdgeAttribution {
     type Config = Config;
     const NAME: &'static str = "edge_attribution";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn docs(&self) -> Docs {
         Docs {

@@ -181,13 +181,14 @@ impl Stage for EvaluateMediator {
 /// Whether sets of what was searched for can be measured, with what is connected.
 fn check_family(inputs: &InputFacts) -> Result<(), Problems> {
     let Some(SearchFacts { mediator, .. }) = inputs.scores("mediators") else { return Ok(()) };
-    let latents = mediator == MediatorKind::Latents.name();
+    let is = |kind: MediatorKind| mediator == kind.name();
+    let latents = is(MediatorKind::Latents);
     match (mediator.as_str(), inputs.one("sae")) {
         (DIMENSIONS | DIRECTIONS, _) => {
             let why = format!("{mediator} are no parts of the model, of which sets could be kept");
             Err(Problems::input("mediators", why).help("`interchange` measures them"))
         }
-        ("residual", _) => {
+        _ if is(MediatorKind::Residual) => {
             let why = "sets of residual sites are not measured: what is cut there cuts everything above it";
             Err(Problems::input("mediators", why).help("measure the subspaces there, with `interchange`"))
         }

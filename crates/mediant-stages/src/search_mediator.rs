@@ -166,7 +166,7 @@ impl Config {
 impl Stage for SearchMediator {
     type Config = Config;
     const NAME: &'static str = "search_mediator";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn docs(&self) -> Docs {
         Docs {

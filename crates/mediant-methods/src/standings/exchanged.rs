@@ -141,7 +141,7 @@ impl Exchange<'_> {
 
     /// Desiderata-based masking chooses as many features as it likes; all else has the size that was asked for.
     pub(super) fn is_masked(&self) -> bool {
-        self.of.origin.search.method == "dbm"
+        self.of.origin.search.facts.method == "dbm"
     }
 
     /// Whether a control is of the same features: the same search at the same site, and of a subspace of the same rank.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mediant_artifact::{Digest, Effects};
+use mediant_artifact::{Digest, Effects, SearchFacts};
 
 use super::search::Search;
 use crate::{Error, Result, SEARCHED_IN};
@@ -34,9 +34,11 @@ impl Origin {
         let settings = &effects.meta.settings;
         let search = Search {
             labels,
-            mediator: setting(effects, "mediator")?,
-            method: setting(effects, "search")?,
-            shuffled: settings.get("shuffled_labels").map(|shuffled| shuffled == "true"),
+            facts: SearchFacts {
+                mediator: setting(effects, "mediator")?,
+                method: setting(effects, "search")?,
+                shuffled: settings.get("shuffled_labels").map(|shuffled| shuffled == "true"),
+            },
             metric: effects.meta.metric.clone(),
             outside: settings.get("outside").cloned(),
         };

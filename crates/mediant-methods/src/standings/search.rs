@@ -2,17 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mediant_artifact::SearchFacts;
+
 /// A search for mediators, and how what it found is measured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Search {
     /// The axes that tell it from the others.
     pub labels: BTreeMap<String, String>,
-    /// What the items are: `heads`, `edges`, `directions`, ...
-    pub mediator: String,
-    /// The search itself: `eap_ig`, `das`, ...
-    pub method: String,
-    /// Whether it had shuffled labels; none where it has no labels.
-    pub shuffled: Option<bool>,
+    /// What was searched for, and how.
+    pub facts: SearchFacts,
     /// What is measured of the answer.
     pub metric: String,
     /// What becomes of what is outside the family; none of features.
@@ -48,7 +46,7 @@ impl Search {
     pub fn name(&self) -> String {
         let labels: Vec<String> = self.labels.iter().map(|(axis, label)| format!("{axis}={label}")).collect();
         let labels = if labels.is_empty() { String::new() } else { format!(" [{}]", labels.join(",")) };
-        format!("{} by {}{labels}", self.mediator, self.method)
+        format!("{} by {}{labels}", self.facts.mediator, self.facts.method)
     }
 
     /// Whether `control` is the same search for the same kind of mediator, measured alike, and, of the labels that both have, has the same.
@@ -58,15 +56,15 @@ impl Search {
     }
 
     fn is_like(&self, other: &Self) -> bool {
-        self.mediator == other.mediator
-            && self.method == other.method
+        self.facts.mediator == other.facts.mediator
+            && self.facts.method == other.facts.method
             && self.metric == other.metric
             && self.outside == other.outside
     }
 
     /// What is said where an input has no control for it, at some place.
     pub fn uncontrolled(&self, input: &str, place: &str) -> String {
-        let Self { mediator, method, metric, outside, .. } = self;
+        let Self { facts: SearchFacts { mediator, method, .. }, metric, outside, .. } = self;
         let outside = outside.as_ref().map_or(String::new(), |outside| format!(", `outside: {outside}`"));
         let (which, model) = match input {
             SHUFFLED => ("with shuffled labels", "of the same model"),
@@ -97,7 +95,7 @@ impl Compared<'_> {
         for (member, search) in known(&self.effects) {
             let name = search.name();
             let wrong = |message| Some(Mismatch { input: "effects", member, message });
-            if search.shuffled == Some(true) {
+            if search.facts.shuffled == Some(true) {
                 return wrong(format!("`{name}` had shuffled labels: connect it to `shuffled`"));
             }
             if !told_apart.insert(search) {
@@ -108,9 +106,9 @@ impl Compared<'_> {
     }
 
     fn not_shuffled(&self) -> Option<Mismatch> {
-        let (member, search) = known(&self.shuffled).find(|(_, search)| search.shuffled != Some(true))?;
+        let (member, search) = known(&self.shuffled).find(|(_, search)| search.facts.shuffled != Some(true))?;
         let name = search.name();
-        let message = match search.shuffled {
+        let message = match search.facts.shuffled {
             None => format!("`{name}` has no labels that could be shuffled: it needs no such control"),
             _ => format!("`{name}` had the labels as they are; search with `shuffle_labels: true`"),
         };
@@ -118,7 +116,7 @@ impl Compared<'_> {
     }
 
     fn shuffled_random(&self) -> Option<Mismatch> {
-        let (member, search) = known(&self.random_model).find(|(_, search)| search.shuffled == Some(true))?;
+        let (member, search) = known(&self.random_model).find(|(_, search)| search.facts.shuffled == Some(true))?;
         let message = format!(
             "`{}` had shuffled labels: what a random model is searched for has them as they are",
             search.name()
@@ -128,7 +126,7 @@ impl Compared<'_> {
 
     /// A search without a control, or a control of nothing.
     fn unmatched(&self, input: &'static str, controls: &[Option<&Search>]) -> Option<Mismatch> {
-        let needs_one = |search: &Search| input != SHUFFLED || search.shuffled.is_some();
+        let needs_one = |search: &Search| input != SHUFFLED || search.facts.shuffled.is_some();
         let uncontrolled = |search: &Search| !known(controls).any(|(_, control)| search.is_controlled_by(control));
         if controls.iter().all(Option::is_some) {
             let without = known(&self.effects).find(|(_, search)| needs_one(search) && uncontrolled(search));

@@ -102,6 +102,14 @@ fn what_cannot_be_trained_is_said() {
     let point = site(POINT, Positions::Last).point;
     let error = train_das(&model, &pairs(30), point, &wanted, &TRAINING, stop).unwrap_err();
     assert_eq!(error.to_string(), "stopped");
+    let nowhere = Positions::Span("nowhere".to_owned());
+    let wanted = [Das { positions: nowhere.clone(), rank: 1 }];
+    let subspace = train_das(&model, &pairs(4), point, &wanted, &TRAINING, quiet).unwrap_err();
+    let at = (site(POINT, nowhere), &Featuriser::Dimensions);
+    let masked = train_mask(&model, &pairs(4), &[at], mask, &TRAINING, quiet).unwrap_err();
+    for error in [subspace, masked] {
+        assert_eq!(error.to_string(), format!("no prompt has a position of {POINT}@nowhere"));
+    }
 }
 
 #[test]

@@ -40,8 +40,8 @@ impl Collected {
     pub(super) fn standings(&self, seed: u64) -> Vec<Standing<'_>> {
         // Random sets are of the items, not of the search: one evaluation of a family may draw for all.
         let family = |entry: &Entry| {
-            let Origin { search: Search { mediator, metric, outside, .. }, model, prompts, .. } = &entry.origin;
-            (mediator.clone(), outside.clone(), metric.clone(), *model, *prompts, entry.items)
+            let Origin { search: Search { facts, metric, outside, .. }, model, prompts, .. } = &entry.origin;
+            (facts.mediator.clone(), outside.clone(), metric.clone(), *model, *prompts, entry.items)
         };
         let drew = |entry: &&Entry| entry.sets.iter().any(|set| set.kind == "random");
         let drawn = |entry: &Entry| {
@@ -70,7 +70,7 @@ pub(super) fn labels(axes: &[(String, String)], name: Option<&String>) -> BTreeM
 
 /// What is said of a search without random items beside it.
 pub(super) fn no_random(search: &Search) -> String {
-    let (name, mediator) = (search.name(), &search.mediator);
+    let (name, mediator) = (search.name(), &search.facts.mediator);
     format!("`{name}` has no random items beside it: no evaluation of {mediator} here drew any (`random_draws`)")
 }
 
@@ -142,8 +142,12 @@ pub(super) fn controlled_features<'s, 'e>(
         let is_control = |control: &&Exchange<'_>| exchange.is_controlled_by(control);
         let missing = |port: &str| missing(port, origin, &format!(" at {}", exchange.choice.name));
         let mut here = shuffled.iter().filter(|control| control.of.origin.model == origin.model);
-        let shuffled =
-            origin.search.shuffled.map(|_| here.find(is_control).ok_or_else(|| missing("shuffled"))).transpose()?;
+        let shuffled = origin
+            .search
+            .facts
+            .shuffled
+            .map(|_| here.find(is_control).ok_or_else(|| missing("shuffled")))
+            .transpose()?;
         let random_model = random.iter().find(is_control).ok_or_else(|| missing("random_model"))?;
         Ok(ControlledFeatures { exchange, shuffled, random_model })
     };

@@ -28,8 +28,8 @@ pub(super) fn counts(name: &str, values: impl Iterator<Item = u64>) -> Column {
 pub(super) fn labelled(axes: &[&str], rows: &[&Origin]) -> Vec<Column> {
     let axis = |axis: &&str| texts(axis, rows.iter().map(|row| row.search.labels.get(*axis).map(String::as_str)));
     let mut columns: Vec<Column> = axes.iter().map(axis).collect();
-    columns.push(texts("mediator", rows.iter().map(|row| Some(row.search.mediator.as_str()))));
-    columns.push(texts("search", rows.iter().map(|row| Some(row.search.method.as_str()))));
+    columns.push(texts("mediator", rows.iter().map(|row| Some(row.search.facts.mediator.as_str()))));
+    columns.push(texts("search", rows.iter().map(|row| Some(row.search.facts.method.as_str()))));
     columns
 }
 

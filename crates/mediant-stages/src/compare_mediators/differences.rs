@@ -59,7 +59,8 @@ pub(super) fn write_spread(
         let origin = contender.origin;
         let labels = plain.iter().map(|axis| origin.search.labels.get(*axis).cloned());
         let (size, outside) = (contender.size.map(|size| size.to_string()), Some(contender.outside.to_owned()));
-        let what = [origin.search.mediator.clone(), origin.search.method.clone(), contender.site.clone()].map(Some);
+        let what = [origin.search.facts.mediator.clone(), origin.search.facts.method.clone(), contender.site.clone()]
+            .map(Some);
         let what = what.into_iter().chain([size, outside]);
         let key: Vec<Option<String>> = labels.chain(what).collect();
         match groups.iter_mut().find(|(known, _)| *known == key) {

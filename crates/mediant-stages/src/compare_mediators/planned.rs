@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mediant_artifact::{MeasuredFacts, SearchFacts};
+use mediant_artifact::MeasuredFacts;
 use mediant_engine::{InputFacts, MemberFacts, Problems};
 use mediant_methods::standings::{Compared, Mismatch, Search};
 
@@ -32,11 +32,9 @@ fn planned(inputs: &InputFacts, port: &str) -> Result<Vec<Option<Search>>, Probl
             let help = "connect `effects` of `evaluate_mediator` or `answers` of `interchange`";
             return Err(Problems::member(port, place, why).help(help));
         };
-        let search = search.clone().map(|SearchFacts { mediator, method, shuffled }| Search {
+        let search = search.clone().map(|facts| Search {
             labels: labels(&member.labels, member.name.as_ref()),
-            mediator,
-            method,
-            shuffled,
+            facts,
             metric: metric.clone(),
             outside: outside.clone(),
         });
@@ -50,7 +48,7 @@ fn check_random(inputs: &InputFacts, effects: &[Option<Search>]) -> Result<(), P
     // One of which nothing is known may be the one that drew.
     let Some(searches) = effects.iter().map(Option::as_ref).collect::<Option<Vec<&Search>>>() else { return Ok(()) };
     let random = inputs.many("effects").iter().map(|member| member.facts.effects().is_some_and(|facts| facts.random));
-    let family = |search: &Search| (search.mediator.clone(), search.metric.clone(), search.outside.clone());
+    let family = |search: &Search| (search.facts.mediator.clone(), search.metric.clone(), search.outside.clone());
     let drawn: BTreeSet<_> =
         searches.iter().zip(random).filter(|(_, random)| *random).map(|(search, _)| family(search)).collect();
     match searches.iter().position(|search| !drawn.contains(&family(search))) {

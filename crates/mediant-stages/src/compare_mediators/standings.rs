@@ -110,8 +110,8 @@ const PLAIN: [&str; 10] = [
 /// The tags of a search's metrics.
 pub(super) fn tags(origin: &Origin) -> BTreeMap<String, String> {
     let mut tags = origin.search.labels.clone();
-    tags.insert("mediator".to_owned(), origin.search.mediator.clone());
-    tags.insert("search".to_owned(), origin.search.method.clone());
+    tags.insert("mediator".to_owned(), origin.search.facts.mediator.clone());
+    tags.insert("search".to_owned(), origin.search.facts.method.clone());
     tags
 }
 

@@ -168,7 +168,10 @@ stages:
         "text.txt",
         "The rain fell all night.\nShe read a long book about ships.\nNobody knew why the door was open.\n",
     );
-    project.ran(&[]);
+    let ran = project.mediant(&["run", "pipeline.yaml", "--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let saw = ran.stdout.matches("the search saw these prompts").count();
+    assert_eq!(saw, 2, "once for each search that is measured on its own prompts:\n{}", ran.stdout);
     let of = |columns: &str, mediator: &str, name: &str| -> Vec<f64> {
         let from = format!("FROM \"evaluated[mediator={mediator}].metrics\" WHERE name = '{name}'");
         let found = rows(&project, &format!("SELECT {columns} {from}"));

@@ -42,11 +42,12 @@ pub(crate) fn scatter(title: &str, x: &AxisName, y: &AxisName, points: &[Point])
     if steps.len() > 1 {
         body.push_str(&format!("<path class=\"guide\" d=\"M{}\"/>\n", steps.join("L")));
     }
-    let mut places = HashSet::new();
+    let (mut places, mut covered) = (HashSet::new(), 0);
     for point in &points {
         let (series, at) = (groups.index(&point.group), (plane.x(point.x), plane.y(point.y)));
         let place = (series, [at.0, at.1].map(|along| (along / MARK).floor().to_bits()));
         if !places.insert(place) && !front.contains(point) {
+            covered += 1;
             continue;
         }
         let whisker = point.interval.filter(|(low, high)| low.is_finite() && high.is_finite());
@@ -66,7 +67,14 @@ pub(crate) fn scatter(title: &str, x: &AxisName, y: &AxisName, points: &[Point])
     body.push_str(&legend);
     let best =
         listed(front.iter().map(|point| (point.name.as_str(), format!("{} at {}", float(point.y), float(point.x)))));
-    let says = format!("{} against {}; up and to the left is better. Not beaten by another: {best}.", y.0, x.0);
+    let covered = match covered {
+        0 => String::new(),
+        _ => {
+            format!(" Of marks of one kind that cover each other one is drawn: {covered} of {} are not.", points.len())
+        }
+    };
+    let says =
+        format!("{} against {}; up and to the left is better. Not beaten by another: {best}.{covered}", y.0, x.0);
     Some(Picture { width: WIDTH, height: Plane::bottom() + height, title: title.to_owned(), says, body })
 }
 
