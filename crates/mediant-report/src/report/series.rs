@@ -1,7 +1,25 @@
 //! Series that look alike: what is drawn several times and differs in its seed alone.
 
+use std::collections::HashSet;
+
 /// Values that a sentence lists.
 const LISTED: usize = 8;
+
+/// `blocks.3.attn.hook_z[2]` as `3.attn.z[2]`: what every name of a hook point has says nothing.
+pub(crate) fn short(name: &str) -> String {
+    name.replace("blocks.", "").replace("hook_", "")
+}
+
+/// Names of several words each, `edges, edges, eap` as `edges, eap` where that leaves those different that were.
+pub(crate) fn named(all: &[Vec<String>]) -> Vec<String> {
+    let once = |words: &Vec<String>| {
+        let kept = words.iter().enumerate().filter(|(place, word)| !words[..*place].contains(word));
+        kept.map(|(_, word)| word.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let (whole, short): (Vec<String>, Vec<String>) = all.iter().map(|words| (words.join(", "), once(words))).unzip();
+    let different = |names: &[String]| names.iter().collect::<HashSet<_>>().len();
+    if different(&short) == different(&whole) { short } else { whole }
+}
 
 /// The different names among many, in the order of their first.
 pub(crate) struct Groups<'a> {

@@ -119,6 +119,44 @@ fn a_report_has_what_there_is_to_see() {
 }
 
 #[test]
+fn many_values_are_divided_among_pictures_and_parts_stay_out_of_them() {
+    let row = |tags: &[(&str, String)], value| MetricRow {
+        tags: tags.iter().map(|(name, tag)| ((*name).to_owned(), tag.clone())).collect(),
+        ..artifacts::metric("iia", value)
+    };
+    let mut rows = Vec::new();
+    for task in ["ioi", "capitals", "pronoun"] {
+        for size in 0..20u32 {
+            let tags = [
+                ("task", task.to_owned()),
+                ("size", size.to_string()),
+                ("site", "blocks.2.hook_resid_post@subject".to_owned()),
+            ];
+            rows.push(row(&tags, f64::from(size) / 40.0));
+            let part = [&tags[..], &[("condition", "match".to_owned())]].concat();
+            rows.push(row(&part, 0.9));
+        }
+    }
+    let page = Report::of(&run("", &everything(), &[artifacts::metrics(&rows)])).unwrap().to_html(None);
+    let drawn: Vec<&str> =
+        page.split("<figcaption>").skip(1).filter_map(|figure| figure.split("</figcaption>").next()).collect();
+    let drawn: Vec<&str> = drawn.into_iter().filter(|title| title.starts_with("iia")).collect();
+    assert_eq!(drawn, ["iia, task=capitals", "iia, task=ioi", "iia, task=pronoun"]);
+    assert_eq!(
+        page.matches("iia in 20 rows, from 0 (size=0) to 0.475 (size=19).").count(),
+        6,
+        "in words, and for screen readers"
+    );
+    // Names too long to stand beside their values stand above them, whole.
+    let named = |name: &str, search: &str, value| {
+        row(&[("mediator", name.to_owned()), ("name", name.to_owned()), ("search", search.to_owned())], value)
+    };
+    let rows = [named("heads", "attribution_patching", 0.5), named("neurons", "integrated_gradients", 0.75)];
+    let page = Report::of(&run("", &everything(), &[artifacts::metrics(&rows)])).unwrap().to_html(None);
+    assert!(page.contains(">heads, attribution_patching</text>"), "{page}");
+}
+
+#[test]
 fn files_are_linked_from_where_the_report_lies() {
     let (everything, metrics) = (everything(), evaluations("metric"));
     let folder = everything[0].artifact.dir().parent().unwrap();

@@ -5,10 +5,22 @@ use indexmap::IndexMap;
 use super::shapes::{MOST_GROUPS, Tables};
 use crate::report::document::{Data, Figure};
 use crate::report::plot::{AxisName, Line, Point, Run, lines, scatter};
+use crate::report::series::named;
 use crate::table::{Cell, TextTable};
 
+/// The column of how sets were selected, each in pictures of its own: by signed or by absolute scores.
+const SELECTION: &str = "selection";
 /// Curves of a picture.
 const MOST_CURVES: usize = 24;
+
+/// What tells the rows of one curve from those of others.
+#[derive(PartialEq, Eq, Hash)]
+struct Told {
+    member: usize,
+    selection: String,
+    words: Vec<String>,
+    seed: String,
+}
 
 /// The rows of one mediator, method and seed.
 struct Curve<'t> {
@@ -25,36 +37,45 @@ impl Tables<'_, '_> {
         let Some(f) = self.columns.index("faithfulness") else { return Vec::new() };
         let mut figures = Vec::new();
         for (group, members) in self.groups().into_iter().take(MOST_GROUPS) {
-            let curves = self.faithful(&members);
-            let mut of = if group.is_empty() { String::new() } else { format!(", {group}") };
-            if curves.len() > MOST_CURVES {
-                of.push_str(&format!(", {MOST_CURVES} of {} curves", curves.len()));
-            }
-            let curves = &curves[..curves.len().min(MOST_CURVES)];
-            figures.extend(self.by_fraction(f, &of, &members, curves));
-            for (place, unit) in self.sizes() {
-                figures.extend(self.by_size(f, (place, &unit), &of, &members, curves));
+            for (selection, curves) in self.faithful(&members) {
+                let mut of = if group.is_empty() { String::new() } else { format!(", {group}") };
+                if !selection.is_empty() {
+                    of.push_str(&format!(", {SELECTION}={selection}"));
+                }
+                if curves.len() > MOST_CURVES {
+                    of.push_str(&format!(", {MOST_CURVES} of {} curves", curves.len()));
+                }
+                let curves = &curves[..curves.len().min(MOST_CURVES)];
+                figures.extend(self.by_fraction(f, &of, &members, curves));
+                for (place, unit) in self.sizes() {
+                    figures.extend(self.by_size(f, (place, &unit), &of, &members, curves));
+                }
             }
         }
         figures
     }
 
-    /// The curves of these members: told apart by what varies in their texts, and by `seed`.
-    fn faithful(&self, members: &[usize]) -> Vec<Curve<'_>> {
+    /// The curves of these members by selection, where that varies: told apart by what else varies in their texts, and by `seed`.
+    fn faithful(&self, members: &[usize]) -> IndexMap<String, Vec<Curve<'_>>> {
         let (texts, seed) = (self.varying(), self.columns.index("seed"));
-        let mut curves: IndexMap<(usize, String, String), Vec<&[Cell]>> = IndexMap::new();
+        let (selection, texts): (Vec<usize>, Vec<usize>) =
+            texts.into_iter().partition(|place| self.columns.name(*place) == SELECTION);
+        let mut curves: IndexMap<Told, Vec<&[Cell]>> = IndexMap::new();
         for number in members {
             for row in &self.rows[*number] {
-                let group = texts.iter().map(|place| row[*place].shown()).filter(|text| !text.is_empty());
+                let selection = selection.first().map_or(String::new(), |place| row[*place].shown());
+                let words = texts.iter().map(|place| row[*place].shown()).filter(|text| !text.is_empty()).collect();
                 let seed = seed.map_or(String::new(), |place| row[place].shown());
-                curves.entry((*number, group.collect::<Vec<_>>().join(", "), seed)).or_default().push(row);
+                curves.entry(Told { member: *number, selection, words, seed }).or_default().push(row);
             }
         }
-        let curve = |((_, group, seed), rows): ((usize, String, String), Vec<_>)| {
+        let groups = named(&curves.keys().map(|told| told.words.clone()).collect::<Vec<_>>());
+        let mut by_selection: IndexMap<String, Vec<Curve<'_>>> = IndexMap::new();
+        for ((Told { selection, seed, .. }, rows), group) in curves.into_iter().zip(groups) {
             let name = if seed.is_empty() { group.clone() } else { format!("{group}, seed={seed}") };
-            Curve { group, name, rows }
-        };
-        curves.into_iter().map(curve).collect()
+            by_selection.entry(selection).or_default().push(Curve { group, name, rows });
+        }
+        by_selection
     }
 
     /// Columns of sizes with their units.

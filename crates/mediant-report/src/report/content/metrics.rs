@@ -9,13 +9,16 @@ use crate::error::Result;
 use crate::number::count;
 use crate::report::document::{Block, Data, Figure, Sheet};
 use crate::report::plot::{AxisName, Mark, Point, Row, intervals, scatter};
+use crate::report::series::{named, short};
 use crate::table::{Cell, TextTable};
 
 /// Rows of the table, of one picture, and pictures at once and on request.
 const MOST_ROWS: usize = 200;
 const MOST_MARKS: usize = 24;
 const MOST_OPEN: usize = 6;
-const MOST_PICTURES: usize = 30;
+const MOST_PICTURES: usize = 100;
+/// Pictures of one metric.
+const MOST_PARTS: usize = 8;
 
 /// What is traded against what: less of the first, more of the second.
 const FRONTS: [(&str, &str); 2] = [("l0", "ce_score"), ("l0", "ev_mc")];
@@ -102,15 +105,15 @@ impl Labels {
     }
 
     /// `ioi, held_out`, `k=4, seed=0`: words speak for themselves, numbers do not.
-    fn name(&self, named: &Named) -> String {
+    fn words(&self, named: &Named) -> Vec<String> {
         let part = |name: &String| {
             let value = named.labels.get(name)?;
             let word = value.starts_with(char::is_alphabetic) && value.parse::<bool>().is_err();
-            Some(if word { value.clone() } else { format!("{name}={value}") })
+            Some(if word { short(value) } else { format!("{name}={value}") })
         };
         // What the split is says least.
         let (split, others): (Vec<&String>, Vec<&String>) = self.varying.iter().partition(|name| *name == "split");
-        others.into_iter().chain(split).filter_map(part).collect::<Vec<_>>().join(", ")
+        others.into_iter().chain(split).filter_map(part).collect()
     }
 }
 
@@ -166,40 +169,82 @@ fn sheet(members: &[Member<'_>], rows: &[Named], labels: &Labels) -> Sheet {
     Sheet { title: "Metrics".to_owned(), shown, data: Data::new(data, artifacts(members), "metrics") }
 }
 
-/// A picture of every metric that has different values.
+/// Pictures of every metric that has different values.
 fn pictures(members: &[Member<'_>], rows: &[Named]) -> Vec<Figure> {
     let mut metrics: BTreeMap<&str, Vec<&Named>> = BTreeMap::new();
     for named in rows {
         metrics.entry(&named.row.name).or_default().push(named);
     }
-    let draw = |name: &str| picture(members, name, &metrics[name]);
-    names(rows).into_iter().filter_map(draw).take(MOST_PICTURES).collect()
+    let draw = |name| {
+        let parts = parts(wholes(&metrics[name]));
+        parts.into_iter().filter_map(move |(of, rows)| picture(members, name, &of, rows))
+    };
+    names(rows).into_iter().flat_map(draw).take(MOST_PICTURES).collect()
 }
 
-fn picture(members: &[Member<'_>], name: &str, rows: &[&Named]) -> Option<Figure> {
-    // Wholes beside wholes: a row of a part has a label more.
-    let alike = |named: &&&Named| named.labels.keys().eq(rows[0].labels.keys());
-    let mut first: Vec<&Named> = rows.iter().filter(alike).take(MOST_MARKS).copied().collect();
-    let differ = first.iter().any(|named| named.row.value != first[0].row.value);
-    if first.len() < 2 || !differ {
+/// Without what is part of a whole that is there too: the whole has some of its labels, and no others.
+fn wholes<'n>(rows: &[&'n Named]) -> Vec<&'n Named> {
+    let mut known: BTreeMap<Vec<&String>, BTreeSet<Vec<&String>>> = BTreeMap::new();
+    for named in rows {
+        known.entry(named.labels.keys().collect()).or_default().insert(named.labels.values().collect());
+    }
+    let is_part = |named: &Named| {
+        known.iter().filter(|(names, _)| names.len() < named.labels.len()).any(|(names, values)| {
+            let own: Option<Vec<&String>> = names.iter().map(|name| named.labels.get(*name)).collect();
+            own.is_some_and(|own| values.contains(&own))
+        })
+    };
+    rows.iter().filter(|named| !is_part(named)).copied().collect()
+}
+
+/// The rows of one picture each, with what is said of them in its title: by one label, or by two, where they are too many for one picture.
+fn parts<'n>(rows: Vec<&'n Named>) -> Vec<(String, Vec<&'n Named>)> {
+    if rows.len() <= MOST_MARKS {
+        return vec![(String::new(), rows)];
+    }
+    let by = |labels: Vec<&String>| {
+        let mut parts: BTreeMap<String, Vec<&'n Named>> = BTreeMap::new();
+        for named in &rows {
+            let of = labels.iter().map(|label| format!(", {label}={}", named.labels[*label])).collect();
+            parts.entry(of).or_default().push(named);
+        }
+        parts
+    };
+    let mut labels = Labels::of(&rows).varying;
+    labels.retain(|label| rows.iter().all(|named| named.labels.contains_key(label)));
+    let pairs = labels.iter().enumerate().flat_map(|(place, a)| labels[place + 1..].iter().map(move |b| vec![a, b]));
+    let divided = labels
+        .iter()
+        .map(|label| vec![label])
+        .chain(pairs)
+        .map(by)
+        .filter(|parts| parts.len() <= MOST_PARTS && parts.values().all(|rows| rows.len() <= MOST_MARKS));
+    if let Some(parts) = divided.min_by_key(BTreeMap::len) {
+        return parts.into_iter().collect();
+    }
+    let of = format!(", {MOST_MARKS} of {} rows", count(rows.len() as u64));
+    vec![(of, rows.into_iter().take(MOST_MARKS).collect())]
+}
+
+fn picture(members: &[Member<'_>], name: &str, of: &str, mut rows: Vec<&Named>) -> Option<Figure> {
+    let differ = rows.iter().any(|named| named.row.value != rows[0].row.value);
+    if rows.len() < 2 || !differ {
         return None;
     }
-    first.sort_by(|a, b| descending(a.row.value, b.row.value));
-    let labels = Labels::of(&first);
-    let marks: Vec<Row> =
-        first.iter().map(|named| Row::new(labels.name(named), named.row.value, interval(&named.row))).collect();
-    let mut title = name.to_owned();
-    if first.len() < rows.len() {
-        title.push_str(&format!(", {} of {} rows", first.len(), count(rows.len() as u64)));
-    }
-    let axis = AxisName::new(name, &first[0].row.unit);
+    rows.sort_by(|a, b| descending(a.row.value, b.row.value));
+    let labels = Labels::of(&rows);
+    let words: Vec<Vec<String>> = rows.iter().map(|row| labels.words(row)).collect();
+    let mark = |(name, named): (String, &&Named)| Row::new(name, named.row.value, interval(&named.row));
+    let marks: Vec<Row> = named(&words).into_iter().zip(&rows).map(mark).collect();
+    let title = format!("{name}{of}");
+    let axis = AxisName::new(name, &rows[0].row.unit);
     let mut data = TextTable::new([name, "value", "low", "high"]);
     for row in &marks {
         let ends = [row.interval.map(|(low, _)| low), row.interval.map(|(_, high)| high)];
         let ends = ends.map(|end| Cell::or_empty(end, Cell::Float));
         data.push([Cell::text(&row.name), Cell::Float(row.value)].into_iter().chain(ends));
     }
-    let drawn: BTreeSet<usize> = first.iter().map(|named| named.member).collect();
+    let drawn: BTreeSet<usize> = rows.iter().map(|named| named.member).collect();
     let artifacts = drawn.into_iter().map(|member| members[member].artifact);
     let what = if labels.varying.is_empty() { "instance".to_owned() } else { labels.varying.join(", ") };
     let picture = intervals(&title, &what, &axis, Mark::Dot, &marks)?;

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::number::count;
 use crate::report::document::{Block, Data, Figure, Sheet};
 use crate::report::plot::{AxisName, Mark, Row, heat_map, intervals};
+use crate::report::series::short;
 use crate::show::heat::{HeatMaps, heat_maps};
 use crate::show::scores::size;
 use crate::table::{Cell, TextTable};
@@ -139,11 +140,6 @@ fn largest(member: &Member<'_>, axis: &AxisName, rows: &[ScoreRow]) -> Option<Fi
     let picture = intervals(&named(member, "Largest scores"), "mediator", axis, Mark::Bar, &marks)?;
     let rows = data(sorted.into_iter().map(|row| (member.cell(), row)));
     Some(Figure { picture, data: Data::new(rows, [member.artifact], "scores") })
-}
-
-/// `blocks.3.attn.hook_z[2]` as `3.attn.z[2]`: what every name has says nothing.
-fn short(name: &str) -> String {
-    name.replace("blocks.", "").replace("hook_", "")
 }
 
 fn maps(member: &Member<'_>, axis: &AxisName, rows: &[ScoreRow]) -> Vec<Figure> {

@@ -30,7 +30,9 @@ pub(crate) fn heat_map(title: &str, what: &AxisName, map: &HeatMap) -> Picture {
     let largest = finite().fold(0.0, |largest: f64, value| largest.max(value.abs()));
     let names = map.rows.iter().chain([&map.down]).map(|name| text_width(name, NORMAL)).fold(0.0, f64::max).min(120.0);
     let left = names + 10.0;
-    let wide = map.columns.iter().map(|name| text_width(name, SMALL) + 8.0).fold(NARROWEST, f64::max).min(WIDEST);
+    let names_above = map.columns.iter().map(|name| text_width(name, SMALL) + 8.0);
+    let values = finite().map(|value| text_width(&short(value), SMALL) + 2.0);
+    let wide = names_above.chain(values).fold(NARROWEST, f64::max).min(WIDEST);
     let width = WIDTH.max(left + wide * columns(map.columns.len()) + 4.0);
     let name = format!("{}: a row is a {}, a column a {}", what.0, map.down, map.across);
     let mut body = label("axis", (2.0, 13.0), &fit(&name, NORMAL, width), &name);

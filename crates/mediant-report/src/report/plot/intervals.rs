@@ -7,8 +7,9 @@ use crate::xml::{px, visible};
 
 const ROW: f64 = 19.0;
 const TOP: f64 = 24.0;
-/// The most that names take.
+/// The most that names take beside the values; where one is longer, all stand above their values.
 const NAMES: f64 = 150.0;
+const ABOVE: f64 = 15.0;
 
 /// A value with a name.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +39,8 @@ pub(crate) enum Mark {
 pub(crate) fn intervals(title: &str, what: &str, x: &AxisName, mark: Mark, rows: &[Row]) -> Option<Picture> {
     let finite = |row: &Row| row.interval.filter(|(low, high)| low.is_finite() && high.is_finite());
     let ends = |row: &Row| [row.value].into_iter().chain(finite(row).into_iter().flat_map(|(low, high)| [low, high]));
-    let names = rows.iter().map(|row| text_width(&row.name, NORMAL)).fold(0.0, f64::max).min(NAMES);
+    let longest = rows.iter().map(|row| text_width(&row.name, NORMAL)).fold(0.0, f64::max);
+    let (names, above) = if longest > NAMES { (0.0, ABOVE) } else { (longest, 0.0) };
     let shown = rows.iter().map(|row| text_width(&row.shown, SMALL)).fold(0.0, f64::max);
     let right = WIDTH - shown - 10.0;
     let run = if mark == Mark::Bar { Run::FromZero } else { Run::Linear };
@@ -49,7 +51,7 @@ pub(crate) fn intervals(title: &str, what: &str, x: &AxisName, mark: Mark, rows:
     let left = (names + 8.0).max(half);
     let scale = Scale::fitted(&values, run, right - left)?;
     let place = |value: f64| left + scale.at(value) * (right - left);
-    let foot = TOP + ROW * columns(rows.len());
+    let foot = TOP + (ROW + above) * columns(rows.len());
     let mut grid = String::new();
     let mut body = String::new();
     for (value, text) in scale.ticks() {
@@ -58,14 +60,16 @@ pub(crate) fn intervals(title: &str, what: &str, x: &AxisName, mark: Mark, rows:
     }
     body.insert_str(0, &format!("<path class=\"grid\" d=\"{grid}\"/>\n"));
     for (i, row) in rows.iter().enumerate() {
-        let y = TOP + ROW * columns(i) + ROW / 2.0;
+        let y = TOP + (ROW + above) * columns(i) + above + ROW / 2.0;
         let interval = finite(row);
         let says = match interval {
             Some((low, high)) => format!("{}: {} [{}, {}]", row.name, row.shown, float(low), float(high)),
             None => format!("{}: {}", row.name, row.shown),
         };
         body.push_str(&format!("<g><title>{}</title>", visible(&says)));
-        body.push_str(&label("", (2.0, y + 4.0), &fit(&row.name, NORMAL, names.max(20.0)), &row.name));
+        // Nearer to its own value than to the one above.
+        let (room, rise) = if above > 0.0 { (WIDTH - 4.0, 8.0) } else { (names.max(20.0), -4.0) };
+        body.push_str(&label("", (2.0, y - rise), &fit(&row.name, NORMAL, room), &row.name));
         if row.value.is_finite() {
             let (x, y) = (px(place(row.value)), px(y));
             body.push_str(&match mark {

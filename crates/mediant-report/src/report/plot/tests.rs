@@ -193,6 +193,18 @@ fn the_first_label_has_room_where_rows_have_no_names() {
     stand_apart(&intervals("t", "row", &name("x"), Mark::Bar, &rows).unwrap());
 }
 
+#[test]
+fn long_values_have_room_in_their_cells() {
+    let map = HeatMap {
+        down: "layer".to_owned(),
+        across: "head".to_owned(),
+        rows: vec!["0".to_owned()],
+        columns: vec![String::new(), String::new()],
+        cells: vec![vec![Some(-11.25), Some(-5e10)]],
+    };
+    stand_apart(&heat_map("t", &name("score"), &map));
+}
+
 proptest! {
     #[test]
     fn labels_never_meet(values in proptest::collection::vec((-1e9f64..1e9, -9i32..9), 1..12), names in proptest::collection::vec("[a-z=,0-9]{0,40}", 1..12)) {
