@@ -48,7 +48,7 @@ pub(crate) fn intervals(title: &str, what: &str, x: &AxisName, mark: Mark, rows:
     let first = Scale::fitted(&values, run, right - names)?;
     // The first label stands half to the left of its tick, beyond names that are short.
     let half = first.ticks().first().map_or(0.0, |(_, label)| text_width(label, SMALL) / 2.0);
-    let left = (names + 8.0).max(half);
+    let left = (names + 8.0).max(half + 4.0);
     let scale = Scale::fitted(&values, run, right - left)?;
     let place = |value: f64| left + scale.at(value) * (right - left);
     let foot = TOP + (ROW + above) * columns(rows.len());
