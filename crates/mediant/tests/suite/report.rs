@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use super::docs::{blocks, root};
 use super::html;
@@ -120,6 +121,22 @@ fn faithfulness_is_drawn_from_the_columns_of_a_table() {
     html::read(&page);
     // Two curves, each with its band and an entry in the legend.
     assert_eq!((page.matches("class=\"line c").count(), page.matches("class=\"band c").count()), (4, 2));
+}
+
+/// In Chromium, where there is one and Python to speak to it: `benches/report.py` says what it looks at.
+#[test]
+fn reports_are_sound_in_a_browser() {
+    let project = Project::new();
+    project.write("circuits.yaml", &blocks("docs/report.md", "yaml")[1]);
+    project.write("standings.yaml", &super::standings::quick());
+    let mut browser = Command::new("python3");
+    browser.env("MEDIANT", env!("CARGO_BIN_EXE_mediant")).env("PYTHONDONTWRITEBYTECODE", "1");
+    browser
+        .arg(root().join("benches/report.py"))
+        .args(["circuits.yaml", "standings.yaml"].map(|file| project.path(file)));
+    let Ok(ran) = browser.output() else { return };
+    let said = [ran.stdout, ran.stderr].map(|said| String::from_utf8(said).unwrap());
+    assert!(ran.status.success(), "{}{}", said[0], said[1]);
 }
 
 #[test]

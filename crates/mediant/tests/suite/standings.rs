@@ -10,7 +10,7 @@ fn pipeline() -> String {
 }
 
 /// The same without edges and on four prompts, where nothing depends on what is found.
-fn quick() -> String {
+pub(super) fn quick() -> String {
     let pipeline = pipeline().replace("n: 12", "n: 4");
     pipeline.lines().filter(|line| !line.contains("mediator: edges")).map(|line| format!("{line}\n")).collect()
 }
