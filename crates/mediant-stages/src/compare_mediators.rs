@@ -64,7 +64,7 @@ const PORTS: &[Port] = &[
 impl Stage for CompareMediators {
     type Config = Config;
     const NAME: &'static str = "compare_mediators";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -176,6 +176,7 @@ of directions that a mask chooses, both. CPR and accuracy measure different thin
 
 Intervals hold 95 percent of 1,000 draws of groups of prompts (a task's groups share template and names), paired: all searches on the same prompts have the same draws. \
 `differences` has, for every two searches on one model and the same prompts, the difference of `cpr_signed`, and of `iia` at one site, its paired interval over 100,000 draws, a two-sided p (at least 2 · 2⁻ᴳ of G groups, that of a sign test in which all agree) and the same after Holm's \
-correction over all rows. `spread`: mean, standard deviation, least and largest over the axes of `seeds`. `curves` has the columns that the report draws (docs/report.md).
+correction over all rows. `spread`: mean, standard deviation, least and largest over the axes of `seeds`. `curves` has the columns that the report draws (docs/report.md). \
+Rows and metrics name their axes, `mediator`, `search`, `metric` and `outside`; an axis with one of these four names that says something else is `axis_NAME`.
 
 Sources: MIB, Mueller et al. 2025 (arXiv:2504.13151); Geiger et al. 2021 (arXiv:2106.02997); Wang et al. 2022 (arXiv:2211.00593); Holm 1979; Adebayo et al. 2018 (arXiv:1810.03292) for randomised models.";

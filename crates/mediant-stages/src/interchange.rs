@@ -120,9 +120,12 @@ impl Stage for Interchange {
                 let why = "every subspace of these directions has a rank of its own";
                 problems.push(Problems::config("ranks", why).help("remove it"));
             }
-            let least = directions.subspaces.iter().flatten().filter_map(|subspace| subspace.rank).min();
+            let nested = directions.nested != Some(false);
+            let least =
+                directions.subspaces.iter().flatten().filter(|_| nested).filter_map(|subspace| subspace.rank).min();
             for (i, rank) in ranks.iter().enumerate().filter(|(_, rank)| least.is_some_and(|least| **rank > least)) {
-                let why = format!("there are {} vectors, and no subspace of rank {rank}", least.unwrap_or(0));
+                let why =
+                    format!("a site has {} of these vectors, and so no subspace of rank {rank}", least.unwrap_or(0));
                 problems.push(Problems::config(format!("ranks[{i}]"), why));
             }
         }

@@ -207,11 +207,12 @@ impl Binder<'_> {
                 format!("input `{}` takes {}, this is {}", port.name, list(&kinds), output.kind),
             )
             .at(member.span, "");
-            if let Some(other) =
-                producer.outputs.iter().find(|other| port.kinds.contains(&other.kind) && other.keys.is_empty())
-            {
-                let stage = &self.pipeline.stages[producer.instance.stage].name;
-                error = error.help(format!("`{stage}.{}` is {}", other.name, other.kind));
+            let stage = &self.pipeline.stages[producer.instance.stage].name;
+            let fits =
+                producer.outputs.iter().filter(|other| port.kinds.contains(&other.kind) && other.keys.is_empty());
+            let fits: Vec<String> = fits.map(|other| format!("`{stage}.{}` is {}", other.name, other.kind)).collect();
+            if !fits.is_empty() {
+                error = error.help(fits.join(", "));
             }
             self.report(error);
             return None;

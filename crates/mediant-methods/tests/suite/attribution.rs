@@ -1,5 +1,7 @@
 //! Gradients, attribution patching and integrated gradients against TransformerLens, and where they must equal exact patching.
 
+use std::collections::BTreeMap;
+
 use mediant_artifact::{Contrast, HookFact};
 use mediant_lm::{
     Batch, Differentiable, HookPoint, Hooks, Model, Positions, Replace, Rows, Select, Site, State, Values,
@@ -175,19 +177,103 @@ fn the_graph_is_that_of_eap() {
     assert!(Graph::new(fixture_model("gemma2").config()).is_err());
 }
 
+/// What every node writes in the clean run less what it writes in the other, and the slope at every receiver, by name: `[rows · d_model]`.
+type ByName = BTreeMap<String, Vec<f64>>;
+
+fn nodes_and_slopes(model: &Model<Flex>, pairs: &Pairs) -> (ByName, ByName) {
+    let config = model.config();
+    let (layers, heads, kv_heads) = (config.n_layers, config.n_heads, config.n_kv_heads);
+    let pair = pairs.batch::<Flex>(0..pairs.prompts().len(), config, &model.device()).unwrap();
+    let at = |layer, site| HookPoint::Block(layer, site);
+    let writes = (0..layers).flat_map(|layer| [Site::Z, Site::MlpOut].map(|site| at(layer, site)));
+    let writes: Vec<HookPoint> = [HookPoint::Embed].into_iter().chain(writes).collect();
+    let run = |batch: &Batch<Flex>| {
+        let mut read = BTreeMap::new();
+        let mut take = |point, x| {
+            read.insert(point, x);
+            Ok(())
+        };
+        model.read(batch, Hooks::none().read(writes.iter().copied(), &mut take)).unwrap();
+        read
+    };
+    // A unit of `[rows, units, d_model]`.
+    let unit = |x: &Tensor<Flex, 3>, unit: usize| -> Vec<f64> {
+        x.clone().narrow(1, unit, 1).into_data().iter::<f32>().map(f64::from).collect()
+    };
+    let (clean, other) = (run(&pair.clean), run(pair.counterfactual.as_ref().unwrap()));
+    let mut nodes = ByName::new();
+    for (point, x) in &clean {
+        let difference = x.clone() - other[point].clone();
+        match point {
+            HookPoint::Block(layer, Site::Z) => {
+                let written = model.head_results(*layer, difference);
+                nodes.extend((0..heads).map(|head| (format!("a{layer}.h{head}"), unit(&written, head))));
+            }
+            HookPoint::Block(layer, _) => drop(nodes.insert(format!("m{layer}"), unit(&difference, 0))),
+            _ => drop(nodes.insert("input".to_owned(), unit(&difference, 0))),
+        }
+    }
+    let reads = [Site::QInput, Site::KInput, Site::VInput, Site::MlpIn];
+    let reads = (0..layers).flat_map(|layer| reads.map(|site| at(layer, site)));
+    let reads: Vec<HookPoint> = reads.chain([at(layers - 1, Site::ResidPost)]).collect();
+    let mut slopes = ByName::new();
+    let mut take = |point: HookPoint, _, gradient: Tensor<Flex, 3>| {
+        let HookPoint::Block(layer, site) = point else { return Ok(()) };
+        let of_heads = |letter: &str, heads: usize| -> Vec<(String, Vec<f64>)> {
+            (0..heads).map(|head| (format!("a{layer}.h{head}<{letter}>"), unit(&gradient, head))).collect()
+        };
+        slopes.extend(match site {
+            Site::QInput => of_heads("q", heads),
+            Site::KInput => of_heads("k", kv_heads),
+            Site::VInput => of_heads("v", kv_heads),
+            Site::MlpIn => vec![(format!("m{layer}"), unit(&gradient, 0))],
+            _ => vec![("logits".to_owned(), unit(&gradient, 0))],
+        });
+        Ok(())
+    };
+    let metric = |logits| Ok(Metric::LogitDiff.of(logits, &pair.answers));
+    let model = Differentiable::new(model).unwrap();
+    model.gradients(&pair.clean, State::Start, &[], &reads, &metric, &mut take).unwrap();
+    (nodes, slopes)
+}
+
 #[test]
-fn an_edge_attributes_what_its_receivers_gradient_says() {
-    // Edges into the unembedding: the rest of the model is one norm. A straight line through it, in 64 steps, is exact.
+fn an_edge_attributes_what_its_node_writes_times_the_slope_of_its_receiver() {
+    // Keys and values by group in llama; MLPs beside attention in gpt_neox.
+    for name in ["gpt2", "llama", "gpt_neox"] {
+        let model = fixture_model(name);
+        let lengths = [7, 12];
+        let pairs = random_pairs(211, &lengths);
+        let found = edges(&model, &pairs, EdgeMethod::Attribution(Slope::At(Run::Clean)));
+        let (nodes, slopes) = nodes_and_slopes(&model, &pairs);
+        let mediators = Graph::new(model.config()).unwrap().mediators();
+        assert_eq!(mediators.len(), found.effects.len());
+        for (edge, effects) in mediators.iter().zip(&found.effects) {
+            let (node, slope) = (&nodes[edge.source.as_ref().unwrap()], &slopes[edge.target.as_ref().unwrap()]);
+            let mut products = node.iter().zip(slope).map(|(a, b)| a * b);
+            for (&(clean, _, predicted), length) in effects.iter().zip(lengths) {
+                let sum: f64 = products.by_ref().take(length * model.config().d_model).sum();
+                // Both are of single-precision activations and slopes, whose products are added up in another order.
+                assert!(
+                    (clean - predicted - sum).abs() < 1e-5 * (1.0 + sum.abs()),
+                    "{name} {}: {clean} - {predicted}, {sum}",
+                    edge.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn edges_rank_about_as_exact_patching_says() {
     let model = fixture_model("gpt2");
     let pairs = random_pairs(211, &[7, 12]);
     let exact = edges(&model, &pairs, EdgeMethod::Exact);
-    let first = edges(&model, &pairs, EdgeMethod::Attribution(Slope::At(Run::Clean)));
-    assert_eq!(exact.effects.len(), first.effects.len());
-    // Small steps: with the counterfactual close to the clean run, the first order is all there is.
-    let correlation = spearman(&losses(&exact), &losses(&first));
-    assert!(correlation > 0.5, "edges rank otherwise: {correlation}");
-    let path = edges(&model, &pairs, EdgeMethod::Attribution(Slope::OverEmbeddings(Rule::Left, 5)));
-    assert!(spearman(&losses(&exact), &losses(&path)) > 0.5);
+    for slope in [Slope::At(Run::Clean), Slope::OverEmbeddings(Rule::Left, 5)] {
+        let found = edges(&model, &pairs, EdgeMethod::Attribution(slope));
+        let correlation = spearman(&losses(&exact), &losses(&found));
+        assert!(correlation > 0.5, "{slope:?}: {correlation}");
+    }
 }
 
 fn losses(found: &Recorded) -> Vec<f64> {

@@ -247,7 +247,8 @@ fn options(run: &Run) -> Section {
             continue;
         }
         let mut table = TextTable::new(["option", "value"]);
-        for (path, values) in values {
+        // What a source is, is below.
+        for (path, values) in values.into_iter().filter(|(_, values)| values.iter().any(|value| !value.is_empty())) {
             let rest = values.len().saturating_sub(MOST_VALUES);
             let mut text = values[..values.len() - rest].join(", ");
             if rest > 0 {

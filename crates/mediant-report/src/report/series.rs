@@ -1,4 +1,4 @@
-//! Series that look alike: what is drawn several times and differs in its seed alone.
+//! What series and rows of a picture are called, and which look alike: what differs in its seed alone.
 
 use std::collections::HashSet;
 

@@ -182,10 +182,14 @@ impl TextTable {
         &self.notes
     }
 
-    /// Removes columns in which every cell is empty, except those named.
+    /// Removes columns in which every cell is empty, except those named; none where there are no rows, whose names are then all that is said.
     pub fn without_empty_columns(mut self, keep: &[&str]) -> Self {
         let kept: Vec<bool> = (0..self.columns.len())
-            .map(|c| keep.contains(&self.columns[c].as_str()) || self.rows.iter().any(|row| row[c] != Cell::Empty))
+            .map(|c| {
+                self.is_empty()
+                    || keep.contains(&self.columns[c].as_str())
+                    || self.rows.iter().any(|row| row[c] != Cell::Empty)
+            })
             .collect();
         let mut at = kept.iter();
         self.columns.retain(|_| at.next() == Some(&true));

@@ -4,7 +4,7 @@ use super::{PortSignature, Signatures};
 use crate::diagnostic::Diagnostic;
 use crate::pipeline::{Given, InputDecl, Pipeline, Reference, StageDecl};
 use crate::source::{Span, Spanned};
-use crate::suggest::suggest;
+use crate::suggest::{did_you_mean, suggest};
 
 /// A port of a stage and what is given to it.
 pub(super) struct Wire<'p> {
@@ -62,11 +62,18 @@ fn stage_wires<'p>(
             errors.push(error.at(input.port.span, "").help(suggest(&input.port.value, names, "inputs")));
         }
     }
+    // That it is missing need not be said beside that its name is wrong.
+    let misspelt = |port: &PortSignature| {
+        let unknown =
+            stage.inputs.iter().filter(|input| !any && !ports.iter().any(|port| port.name == input.port.value));
+        let mut meant = unknown.filter_map(|input| did_you_mean(&input.port.value, ports.iter().map(|port| port.name)));
+        meant.any(|name| name == port.name)
+    };
     let mut wires = Vec::with_capacity(stage.inputs.len());
     for port in &ports {
         match stage.inputs.iter().find(|input| input.port.value == port.name) {
             Some(input) => wires.push(port_wire(input, port.many, pipeline, errors)),
-            None if port.optional => {}
+            None if port.optional || misspelt(port) => {}
             None => errors.push(missing(stage, port)),
         }
     }

@@ -36,14 +36,6 @@ fn unknown_implementations_stages_and_ports() {
       |
       = help: the stages are `m`, `t`, `a`, `s`, `e`, `f`, `g`, `h`
 
-    error[missing-input]: `evaluate_sae` needs the input `model`
-     --> lab/p.yaml:9:3
-      |
-    9 |   f: { uses: evaluate_sae, inputs: { modle: m, sae: s, tokens: tt.test } }
-      |   ^ this stage does not give it
-      |
-      = help: write `inputs: { model: … }`
-
     error[unknown-port]: `evaluate_sae` has no input `modle`
      --> lab/p.yaml:9:38
       |
@@ -84,7 +76,7 @@ fn unknown_implementations_stages_and_ports() {
        |
        = help: the stages are `m`, `t`, `a`, `s`, `e`, `f`, `g`, `h`
 
-    8 errors
+    7 errors
     ");
 }
 

@@ -5,8 +5,7 @@ use mediant_engine::StageError;
 use mediant_methods::bootstrap::Estimate;
 use mediant_methods::standings::{Exchange, Origin};
 
-use super::columns::{counts, estimates, labelled, numbers, texts, write};
-use super::standings::tags;
+use super::columns::{counts, estimates, labelled, numbers, texts, told, write};
 
 /// Features at a site beside their controls.
 pub(super) struct ControlledFeatures<'s, 'e> {
@@ -20,7 +19,7 @@ impl ControlledFeatures<'_, '_> {
     /// The accuracies as metrics.
     pub(super) fn metrics(&self) -> Vec<MetricRow> {
         let Self { exchange, shuffled, random_model } = self;
-        let mut tags = tags(&exchange.of.origin);
+        let mut tags = told(&exchange.of.origin);
         tags.insert("site".to_owned(), exchange.site().to_owned());
         tags.insert("size".to_owned(), exchange.size().to_string());
         let named = [

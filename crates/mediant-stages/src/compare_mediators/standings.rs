@@ -1,14 +1,12 @@
 //! The searches for sets of items, one beside the other.
 
-use std::collections::BTreeMap;
-
 use mediant_artifact::{ArtifactWriter, MetricRow};
 use mediant_engine::StageError;
 use mediant_methods::bootstrap::Estimate;
 use mediant_methods::mediators::Selection;
 use mediant_methods::standings::{Origin, Standing, bits};
 
-use super::columns::{estimates, labelled, texts, write};
+use super::columns::{estimates, labelled, told, write};
 
 /// A standing beside its controls.
 pub(super) struct Controlled<'s, 'e> {
@@ -82,7 +80,7 @@ impl Controlled<'_, '_> {
 
     /// The same as metrics.
     pub(super) fn metrics(&self) -> Vec<MetricRow> {
-        let tags = tags(&self.standing.entry.origin);
+        let tags = told(&self.standing.entry.origin);
         let row = |number: Number| {
             let Estimate { value, interval } = number.estimate?;
             let (low, high) = interval.unzip();
@@ -107,14 +105,6 @@ const PLAIN: [&str; 10] = [
     "evaluation_passes",
 ];
 
-/// The tags of a search's metrics.
-pub(super) fn tags(origin: &Origin) -> BTreeMap<String, String> {
-    let mut tags = origin.search.labels.clone();
-    tags.insert("mediator".to_owned(), origin.search.facts.mediator.clone());
-    tags.insert("search".to_owned(), origin.search.facts.method.clone());
-    tags
-}
-
 /// One row a search, the best first.
 pub(super) fn write_standings(
     artifact: ArtifactWriter,
@@ -127,7 +117,6 @@ pub(super) fn write_standings(
     order.sort_by(|a, b| cpr(b).total_cmp(&cpr(a)));
     let rows: Vec<&Origin> = order.iter().map(|row| &row.standing.entry.origin).collect();
     let mut columns = labelled(axes, &rows);
-    columns.push(texts("outside", order.iter().map(|row| row.standing.entry.origin.search.outside.as_deref())));
     let values: Vec<Vec<Number>> = order.iter().map(|row| row.numbers()).collect();
     let names = values.first().map_or(Vec::new(), |row| row.iter().map(|number| number.name).collect());
     for (place, name) in names.into_iter().enumerate() {

@@ -123,6 +123,33 @@ fn faithfulness_is_drawn_from_the_columns_of_a_table() {
     assert_eq!((page.matches("class=\"line c").count(), page.matches("class=\"band c").count()), (4, 2));
 }
 
+#[test]
+fn what_was_not_selected_stands_beside_every_selection() {
+    let project = Project::new();
+    let row = |mediator: &str, selection: &str, fraction: f64, f: f64| {
+        format!(
+            "        - {{ mediator: {mediator}, selection: {selection}, fraction: {fraction:.1}, faithfulness: {f:.1} }}\n"
+        )
+    };
+    let rows: String = [("heads", "signed"), ("heads", "absolute"), ("random", "null")]
+        .map(|(mediator, selection)| row(mediator, selection, 0.0, 0.0) + &row(mediator, selection, 1.0, 1.0))
+        .concat();
+    let pipeline =
+        format!("mediant: 1\nstages:\n  sets:\n    uses: table\n    with:\n      title: Sets\n      rows:\n{rows}");
+    project.write("sets.yaml", &pipeline);
+    let ran = project.mediant(&["run", "sets.yaml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(project.mediant(&["report", "sets.yaml"]).code, Some(0));
+    let page = std::fs::read_to_string(project.path("sets.report.html")).unwrap();
+    for selection in ["signed", "absolute"] {
+        let picture =
+            page.split(&format!("<figcaption>Faithfulness, selection={selection}</figcaption>")).nth(1).unwrap();
+        let picture = picture.split("</svg>").next().unwrap();
+        assert!(picture.contains(">heads</text>") && picture.contains(">random</text>"), "{picture}");
+    }
+    assert!(!page.contains("<figcaption>Faithfulness</figcaption>"));
+}
+
 /// In Chromium, where there is one and Python to speak to it: `benches/report.py` says what it looks at.
 #[test]
 fn reports_are_sound_in_a_browser() {

@@ -23,6 +23,7 @@ struct Told {
 }
 
 /// The rows of one mediator, method and seed.
+#[derive(Clone)]
 struct Curve<'t> {
     /// What it shares with those that differ in their seed alone.
     group: String,
@@ -74,6 +75,12 @@ impl Tables<'_, '_> {
         for ((Told { selection, seed, .. }, rows), group) in curves.into_iter().zip(groups) {
             let name = if seed.is_empty() { group.clone() } else { format!("{group}, seed={seed}") };
             by_selection.entry(selection).or_default().push(Curve { group, name, rows });
+        }
+        // What was not selected so or so, such as random items, stands beside all selections.
+        if by_selection.len() > 1
+            && let Some(others) = by_selection.shift_remove("")
+        {
+            by_selection.values_mut().for_each(|curves| curves.extend(others.iter().cloned()));
         }
         by_selection
     }

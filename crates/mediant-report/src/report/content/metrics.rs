@@ -49,7 +49,7 @@ pub(super) fn blocks(members: &[Member<'_>]) -> Result<Vec<Block>> {
         blocks.push(Block::Figures(pictures));
     }
     if !more.is_empty() {
-        blocks.push(Block::Folded(format!("{} more metrics as pictures", more.len()), vec![Block::Figures(more)]));
+        blocks.push(Block::Folded(format!("{} more pictures", more.len()), vec![Block::Figures(more)]));
     }
     let sheet = Block::Sheet(sheet(members, &rows, &labels));
     blocks.push(if rows.len() > 40 {
@@ -175,26 +175,35 @@ fn pictures(members: &[Member<'_>], rows: &[Named]) -> Vec<Figure> {
     for named in rows {
         metrics.entry(&named.row.name).or_default().push(named);
     }
-    let draw = |name| {
-        let parts = parts(wholes(&metrics[name]));
-        parts.into_iter().filter_map(move |(of, rows)| picture(members, name, &of, rows))
+    let draw = |name| -> Vec<Figure> {
+        let rows = &metrics[name];
+        let wholes = wholes(rows);
+        if wholes.iter().all(|named| named.row.value == wholes[0].row.value) {
+            return Vec::new();
+        }
+        let without = if wholes.len() < rows.len() { ", without parts" } else { "" };
+        let draw = |(of, rows): (String, Vec<_>)| picture(members, name, &format!("{of}{without}"), rows);
+        parts(wholes).into_iter().filter_map(draw).collect()
     };
     names(rows).into_iter().flat_map(draw).take(MOST_PICTURES).collect()
 }
 
-/// Without what is part of a whole that is there too: the whole has some of its labels, and no others.
+/// Without what is part of a whole that its member has, too: the whole has some of its labels, and no others. All of them where that leaves less than two.
 fn wholes<'n>(rows: &[&'n Named]) -> Vec<&'n Named> {
-    let mut known: BTreeMap<Vec<&String>, BTreeSet<Vec<&String>>> = BTreeMap::new();
+    let mut known: BTreeMap<(usize, Vec<&String>), BTreeSet<Vec<&String>>> = BTreeMap::new();
     for named in rows {
-        known.entry(named.labels.keys().collect()).or_default().insert(named.labels.values().collect());
+        let labels = (named.member, named.labels.keys().collect());
+        known.entry(labels).or_default().insert(named.labels.values().collect());
     }
     let is_part = |named: &Named| {
-        known.iter().filter(|(names, _)| names.len() < named.labels.len()).any(|(names, values)| {
+        let fewer = |member: usize, names: &[&String]| member == named.member && names.len() < named.labels.len();
+        known.iter().filter(|((member, names), _)| fewer(*member, names)).any(|((_, names), values)| {
             let own: Option<Vec<&String>> = names.iter().map(|name| named.labels.get(*name)).collect();
             own.is_some_and(|own| values.contains(&own))
         })
     };
-    rows.iter().filter(|named| !is_part(named)).copied().collect()
+    let wholes: Vec<&Named> = rows.iter().filter(|named| !is_part(named)).copied().collect();
+    if wholes.len() < 2 { rows.to_vec() } else { wholes }
 }
 
 /// The rows of one picture each, with what is said of them in its title: by one label, or by two, where they are too many for one picture.
@@ -227,10 +236,6 @@ fn parts<'n>(rows: Vec<&'n Named>) -> Vec<(String, Vec<&'n Named>)> {
 }
 
 fn picture(members: &[Member<'_>], name: &str, of: &str, mut rows: Vec<&Named>) -> Option<Figure> {
-    let differ = rows.iter().any(|named| named.row.value != rows[0].row.value);
-    if rows.len() < 2 || !differ {
-        return None;
-    }
     rows.sort_by(|a, b| descending(a.row.value, b.row.value));
     let labels = Labels::of(&rows);
     let words: Vec<Vec<String>> = rows.iter().map(|row| labels.words(row)).collect();

@@ -1,6 +1,6 @@
 //! Scores: what they are, the largest with their intervals, heat maps.
 
-use mediant_artifact::{ScoreRow, read_scores};
+use mediant_artifact::{ScoreRow, ScoresMeta, read_scores};
 
 use super::{Member, artifacts, pictured};
 use crate::error::Result;
@@ -20,13 +20,11 @@ const MOST_PICTURES: usize = 6;
 pub(super) fn blocks(members: &[Member<'_>]) -> Result<Vec<Block>> {
     let mut blocks = Vec::new();
     let mut all: Vec<(usize, ScoreRow)> = Vec::new();
-    let mut figures = Vec::new();
+    let (mut metas, mut figures) = (Vec::new(), Vec::new());
     let pictured = &pictured(members, &mut blocks)[..members.len().min(MOST_PICTURES)];
     for (number, member) in members.iter().enumerate() {
         let (meta, rows) = read_scores(member.artifact)?;
-        if number == 0 {
-            blocks.extend(about(&meta));
-        }
+        metas.push(meta);
         if number < pictured.len() {
             let axis = AxisName::new("score", "");
             figures.extend(largest(member, &axis, &rows));
@@ -34,6 +32,7 @@ pub(super) fn blocks(members: &[Member<'_>]) -> Result<Vec<Block>> {
         }
         all.extend(rows.into_iter().map(|row| (number, row)));
     }
+    blocks.extend(about(&metas));
     if pictured.len() < members.len() {
         blocks.push(Block::Text(format!("Pictures show the first {} of {} instances.", pictured.len(), members.len())));
     }
@@ -46,19 +45,20 @@ pub(super) fn blocks(members: &[Member<'_>]) -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-/// What is measured and how; of an output's members that is the same.
-fn about(meta: &mediant_artifact::ScoresMeta) -> Vec<Block> {
-    let method = crate::show::effects::method(
-        &meta.method,
-        &meta.metric,
-        &meta.unit,
-        meta.contrast,
-        meta.counterfactual.as_deref(),
-    );
-    let facts = method.into_iter().map(|(name, cell)| (name.to_owned(), cell));
-    let settings = meta.settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
-    let settings = ("settings".to_owned(), if settings.is_empty() { Cell::Empty } else { Cell::text(settings) });
-    vec![Block::Facts(facts.chain([settings]).filter(|(_, cell)| *cell != Cell::Empty).collect())]
+/// What is measured and how, as far as it is the same of all members.
+fn about(metas: &[ScoresMeta]) -> Vec<Block> {
+    let method = |meta: &ScoresMeta| {
+        let counterfactual = meta.counterfactual.as_deref();
+        crate::show::effects::method(&meta.method, &meta.metric, &meta.unit, meta.contrast, counterfactual)
+    };
+    let Some(first) = metas.first() else { return Vec::new() };
+    let facts = method(first).into_iter().filter(|fact| metas.iter().all(|meta| method(meta).contains(fact)));
+    let mut settings = first.settings.clone();
+    settings.retain(|name, value| metas.iter().all(|meta| meta.settings.get(name) == Some(value)));
+    let settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
+    let settings = ("settings", if settings.is_empty() { Cell::Empty } else { Cell::text(settings) });
+    let facts = facts.chain([settings]).filter(|(_, cell)| *cell != Cell::Empty);
+    vec![Block::Facts(facts.map(|(name, cell)| (name.to_owned(), cell)).collect())]
 }
 
 fn named(member: &Member<'_>, what: &str) -> String {

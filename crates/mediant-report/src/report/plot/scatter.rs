@@ -70,7 +70,10 @@ pub(crate) fn scatter(title: &str, x: &AxisName, y: &AxisName, points: &[Point])
     let covered = match covered {
         0 => String::new(),
         _ => {
-            format!(" Of marks of one kind that cover each other one is drawn: {covered} of {} are not.", points.len())
+            format!(
+                " Of marks of one kind at about one place one is drawn, and those of the front: {covered} of {} are not.",
+                points.len()
+            )
         }
     };
     let says =
