@@ -8,7 +8,7 @@
 //! `benches/lm.py` runs them beside transformers and TransformerLens.
 //!
 //! On 8 prompts of 32 tokens: `eap` and `eap_ig` (5 steps), scores of every edge; `edge_sets`, the faithfulness of four random sets of half of all edges.
-//! `benches/mediators.py` runs these beside the hooks of the published code.
+//! `benches/mediators.py` runs these beside the same method as hooks on TransformerLens.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::{BTreeMap, HashSet};
@@ -36,7 +36,7 @@ fn main() {
     let measure = arguments.next().unwrap_or_else(|| "forward".to_owned());
     let runs: usize = arguments.next().map_or(3, |n| n.parse().unwrap());
     let model = model();
-    let pairs = pairs(if measure.starts_with("e") { 32 } else { 128 });
+    let pairs = pairs(if matches!(measure.as_str(), "eap" | "eap_ig" | "edge_sets") { 32 } else { 128 });
     let pair = pairs.batch::<Flex>(0..8, model.config(), &model.device()).unwrap();
     let mut run: Box<dyn FnMut()> = match measure.as_str() {
         "forward" => Box::new(|| drop(black_box(all_logits(&model, &pair.clean)))),

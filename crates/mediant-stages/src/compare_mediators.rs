@@ -64,7 +64,7 @@ const PORTS: &[Port] = &[
 impl Stage for CompareMediators {
     type Config = Config;
     const NAME: &'static str = "compare_mediators";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
 
     fn docs(&self) -> Docs {
         Docs {
@@ -175,8 +175,8 @@ is checked when planning as far as the pipeline says it; which model and prompts
 of directions that a mask chooses, both. CPR and accuracy measure different things: the one what is left when all else is patched, the other what moves when it alone is; no row compares them.
 
 Intervals hold 95 percent of 1,000 draws of groups of prompts (a task's groups share template and names), paired: all searches on the same prompts have the same draws. \
-`differences` has, for every two searches on one model and the same prompts, the difference of `cpr_signed`, and of `iia` at one site, its paired interval over 100,000 draws, a two-sided p (at least 2 · 2⁻ᴳ of G groups, that of a sign test in which all agree) and the same after Holm's \
+`differences` has, for every two searches on one model and the same prompts, measured by the same metric, the difference of `cpr_signed`, and of `iia` at one site, its paired interval over 100,000 draws, a two-sided p (at least 2 · 2⁻ᴳ of G groups, that of a sign test in which all agree) and the same after Holm's \
 correction over all rows. `spread`: mean, standard deviation, least and largest over the axes of `seeds`. `curves` has the columns that the report draws (docs/report.md). \
-Rows and metrics name their axes, `mediator`, `search`, `metric` and `outside`; an axis with one of these four names that says something else is `axis_NAME`.
+Rows and metrics name their axes, `mediator`, `search`, `metric` and `outside`; an axis with the name of one of these, or of another column, is `axis_NAME`, unless it says the same.
 
 Sources: MIB, Mueller et al. 2025 (arXiv:2504.13151); Geiger et al. 2021 (arXiv:2106.02997); Wang et al. 2022 (arXiv:2211.00593); Holm 1979; Adebayo et al. 2018 (arXiv:1810.03292) for randomised models.";

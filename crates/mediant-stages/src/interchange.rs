@@ -119,14 +119,12 @@ impl Stage for Interchange {
             if directions.nested == Some(false) {
                 let why = "every subspace of these directions has a rank of its own";
                 problems.push(Problems::config("ranks", why).help("remove it"));
-            }
-            let nested = directions.nested != Some(false);
-            let least =
-                directions.subspaces.iter().flatten().filter(|_| nested).filter_map(|subspace| subspace.rank).min();
-            for (i, rank) in ranks.iter().enumerate().filter(|(_, rank)| least.is_some_and(|least| **rank > least)) {
-                let why =
-                    format!("a site has {} of these vectors, and so no subspace of rank {rank}", least.unwrap_or(0));
-                problems.push(Problems::config(format!("ranks[{i}]"), why));
+            } else if let Some(least) = directions.subspaces.iter().flatten().filter_map(|subspace| subspace.rank).min()
+            {
+                for (i, rank) in ranks.iter().enumerate().filter(|(_, rank)| **rank > least) {
+                    let why = format!("a site has {least} of these vectors, and so no subspace of rank {rank}");
+                    problems.push(Problems::config(format!("ranks[{i}]"), why));
+                }
             }
         }
         let mut facts = vec![("metrics".to_owned(), Facts::Metrics)];

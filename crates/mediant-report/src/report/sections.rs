@@ -236,7 +236,8 @@ fn options(run: &Run) -> Section {
         for instance in run.of(number).iter().filter(|instance| instance.options != Value::Null) {
             let mut options = Vec::new();
             leaves("", &instance.options, &mut options);
-            for (path, cell) in options {
+            // Sources are below, and have no value here.
+            for (path, cell) in options.into_iter().filter(|(_, cell)| *cell != Cell::Empty) {
                 let (known, value) = (values.entry(path).or_default(), cell.shown());
                 if !known.contains(&value) {
                     known.push(value);
@@ -247,8 +248,7 @@ fn options(run: &Run) -> Section {
             continue;
         }
         let mut table = TextTable::new(["option", "value"]);
-        // What a source is, is below.
-        for (path, values) in values.into_iter().filter(|(_, values)| values.iter().any(|value| !value.is_empty())) {
+        for (path, values) in values {
             let rest = values.len().saturating_sub(MOST_VALUES);
             let mut text = values[..values.len() - rest].join(", ");
             if rest > 0 {

@@ -11,7 +11,7 @@ pub(crate) fn short(name: &str) -> String {
 }
 
 /// Names of several words each, `edges, edges, eap` as `edges, eap` where that leaves those different that were.
-pub(crate) fn named(all: &[Vec<String>]) -> Vec<String> {
+pub(crate) fn short_names(all: &[Vec<String>]) -> Vec<String> {
     let once = |words: &Vec<String>| {
         let kept = words.iter().enumerate().filter(|(place, word)| !words[..*place].contains(word));
         kept.map(|(_, word)| word.as_str()).collect::<Vec<_>>().join(", ")

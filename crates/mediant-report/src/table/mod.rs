@@ -182,7 +182,7 @@ impl TextTable {
         &self.notes
     }
 
-    /// Removes columns in which every cell is empty, except those named; none where there are no rows, whose names are then all that is said.
+    /// Removes columns in which every cell is empty, except those named. A table without rows keeps its columns: there is nothing else to show.
     pub fn without_empty_columns(mut self, keep: &[&str]) -> Self {
         let kept: Vec<bool> = (0..self.columns.len())
             .map(|c| {

@@ -55,29 +55,24 @@ fn stage_wires<'p>(
         return Vec::new();
     };
     let any = signatures.any_port(uses);
-    for input in &stage.inputs {
-        if !any && !ports.iter().any(|port| port.name == input.port.value) {
-            let names = ports.iter().map(|port| port.name);
-            let error = Diagnostic::new("unknown-port", format!("`{uses}` has no input `{}`", input.port.value));
-            errors.push(error.at(input.port.span, "").help(suggest(&input.port.value, names, "inputs")));
-        }
+    let others: Vec<&InputDecl> =
+        stage.inputs.iter().filter(|input| !ports.iter().any(|port| port.name == input.port.value)).collect();
+    let names = || ports.iter().map(|port| port.name);
+    let mut meant = Vec::new();
+    for input in others.iter().filter(|_| !any) {
+        let error = Diagnostic::new("unknown-port", format!("`{uses}` has no input `{}`", input.port.value));
+        errors.push(error.at(input.port.span, "").help(suggest(&input.port.value, names(), "inputs")));
+        // That the port is missing that was meant need not be said beside that.
+        meant.extend(did_you_mean(&input.port.value, names()));
     }
-    // That it is missing need not be said beside that its name is wrong.
-    let misspelt = |port: &PortSignature| {
-        let unknown =
-            stage.inputs.iter().filter(|input| !any && !ports.iter().any(|port| port.name == input.port.value));
-        let mut meant = unknown.filter_map(|input| did_you_mean(&input.port.value, ports.iter().map(|port| port.name)));
-        meant.any(|name| name == port.name)
-    };
     let mut wires = Vec::with_capacity(stage.inputs.len());
     for port in &ports {
         match stage.inputs.iter().find(|input| input.port.value == port.name) {
             Some(input) => wires.push(port_wire(input, port.many, pipeline, errors)),
-            None if port.optional || misspelt(port) => {}
+            None if port.optional || meant.contains(&port.name) => {}
             None => errors.push(missing(stage, port)),
         }
     }
-    let others = stage.inputs.iter().filter(|input| !ports.iter().any(|port| port.name == input.port.value));
     for input in others {
         let many = !matches!(&input.given, Given::One(Reference { over: None, .. }));
         wires.push(port_wire(input, many, pipeline, errors));

@@ -53,15 +53,19 @@ pub(super) fn labelled(axes: &[&str], rows: &[&Origin]) -> Vec<Column> {
     names.map(|name| texts(&name, rows.iter().map(|row| row.get(&name).map(String::as_str)))).collect()
 }
 
-/// Of columns with one name the first is written.
+/// Writes a table. Axes come first: one with the name of a column after it is `axis_NAME`.
 pub(super) fn write(
     artifact: ArtifactWriter,
-    columns: Vec<Column>,
+    mut columns: Vec<Column>,
     title: &str,
     description: &str,
 ) -> Result<(), StageError> {
     let mut known: BTreeSet<String> = BTreeSet::new();
-    let columns: Vec<Column> = columns.into_iter().filter(|(name, _)| known.insert(name.clone())).collect();
+    for (name, _) in columns.iter_mut().rev() {
+        if !known.insert(name.clone()) {
+            *name = format!("axis_{name}");
+        }
+    }
     let fields: Vec<Field> =
         columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
     let schema = Arc::new(Schema::new(fields));

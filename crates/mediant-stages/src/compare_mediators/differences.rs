@@ -2,7 +2,7 @@
 
 use mediant_artifact::ArtifactWriter;
 use mediant_engine::StageError;
-use mediant_methods::standings::{Contender, Difference, Origin};
+use mediant_methods::standings::{Contender, Difference, Origin, Search};
 
 use super::columns::{Column, counts, labelled, numbers, texts, write};
 
@@ -54,15 +54,11 @@ pub(super) fn write_spread(
     contenders: &[Contender<'_>],
 ) -> Result<(), StageError> {
     let plain: Vec<&str> = axes.iter().copied().filter(|axis| !seeds.iter().any(|seed| seed == axis)).collect();
-    let mut groups: Vec<(Vec<Option<String>>, Vec<&Contender<'_>>)> = Vec::new();
+    let mut groups: Vec<((Search, &str, Option<u32>), Vec<&Contender<'_>>)> = Vec::new();
     for contender in contenders {
-        let origin = contender.origin;
-        let labels = plain.iter().map(|axis| origin.search.labels.get(*axis).cloned());
-        let (size, outside) = (contender.size.map(|size| size.to_string()), Some(contender.outside.to_owned()));
-        let what = [origin.search.facts.mediator.clone(), origin.search.facts.method.clone(), contender.site.clone()]
-            .map(Some);
-        let what = what.into_iter().chain([size, outside]);
-        let key: Vec<Option<String>> = labels.chain(what).collect();
+        let mut search = contender.origin.search.clone();
+        search.labels.retain(|axis, _| !seeds.contains(axis));
+        let key = (search, contender.site.as_str(), contender.size);
         match groups.iter_mut().find(|(known, _)| *known == key) {
             Some((_, members)) => members.push(contender),
             None => groups.push((key, vec![contender])),

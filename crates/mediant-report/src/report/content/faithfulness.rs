@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use super::shapes::{MOST_GROUPS, Tables};
 use crate::report::document::{Data, Figure};
 use crate::report::plot::{AxisName, Line, Point, Run, lines, scatter};
-use crate::report::series::named;
+use crate::report::series::short_names;
 use crate::table::{Cell, TextTable};
 
 /// The column of how sets were selected, each in pictures of its own: by signed or by absolute scores.
@@ -70,7 +70,7 @@ impl Tables<'_, '_> {
                 curves.entry(Told { member: *number, selection, words, seed }).or_default().push(row);
             }
         }
-        let groups = named(&curves.keys().map(|told| told.words.clone()).collect::<Vec<_>>());
+        let groups = short_names(&curves.keys().map(|told| told.words.clone()).collect::<Vec<_>>());
         let mut by_selection: IndexMap<String, Vec<Curve<'_>>> = IndexMap::new();
         for ((Told { selection, seed, .. }, rows), group) in curves.into_iter().zip(groups) {
             let name = if seed.is_empty() { group.clone() } else { format!("{group}, seed={seed}") };

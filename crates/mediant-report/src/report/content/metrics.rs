@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::number::count;
 use crate::report::document::{Block, Data, Figure, Sheet};
 use crate::report::plot::{AxisName, Mark, Point, Row, intervals, scatter};
-use crate::report::series::{named, short};
+use crate::report::series::{short, short_names};
 use crate::table::{Cell, TextTable};
 
 /// Rows of the table, of one picture, and pictures at once and on request.
@@ -183,7 +183,7 @@ fn pictures(members: &[Member<'_>], rows: &[Named]) -> Vec<Figure> {
         }
         let without = if wholes.len() < rows.len() { ", without parts" } else { "" };
         let draw = |(of, rows): (String, Vec<_>)| picture(members, name, &format!("{of}{without}"), rows);
-        parts(wholes).into_iter().filter_map(draw).collect()
+        divided(wholes).into_iter().filter_map(draw).collect()
     };
     names(rows).into_iter().flat_map(draw).take(MOST_PICTURES).collect()
 }
@@ -207,7 +207,7 @@ fn wholes<'n>(rows: &[&'n Named]) -> Vec<&'n Named> {
 }
 
 /// The rows of one picture each, with what is said of them in its title: by one label, or by two, where they are too many for one picture.
-fn parts<'n>(rows: Vec<&'n Named>) -> Vec<(String, Vec<&'n Named>)> {
+fn divided<'n>(rows: Vec<&'n Named>) -> Vec<(String, Vec<&'n Named>)> {
     if rows.len() <= MOST_MARKS {
         return vec![(String::new(), rows)];
     }
@@ -222,13 +222,13 @@ fn parts<'n>(rows: Vec<&'n Named>) -> Vec<(String, Vec<&'n Named>)> {
     let mut labels = Labels::of(&rows).varying;
     labels.retain(|label| rows.iter().all(|named| named.labels.contains_key(label)));
     let pairs = labels.iter().enumerate().flat_map(|(place, a)| labels[place + 1..].iter().map(move |b| vec![a, b]));
-    let divided = labels
+    let fitting = labels
         .iter()
         .map(|label| vec![label])
         .chain(pairs)
         .map(by)
         .filter(|parts| parts.len() <= MOST_PARTS && parts.values().all(|rows| rows.len() <= MOST_MARKS));
-    if let Some(parts) = divided.min_by_key(BTreeMap::len) {
+    if let Some(parts) = fitting.min_by_key(BTreeMap::len) {
         return parts.into_iter().collect();
     }
     let of = format!(", {MOST_MARKS} of {} rows", count(rows.len() as u64));
@@ -240,7 +240,7 @@ fn picture(members: &[Member<'_>], name: &str, of: &str, mut rows: Vec<&Named>) 
     let labels = Labels::of(&rows);
     let words: Vec<Vec<String>> = rows.iter().map(|row| labels.words(row)).collect();
     let mark = |(name, named): (String, &&Named)| Row::new(name, named.row.value, interval(&named.row));
-    let marks: Vec<Row> = named(&words).into_iter().zip(&rows).map(mark).collect();
+    let marks: Vec<Row> = short_names(&words).into_iter().zip(&rows).map(mark).collect();
     let title = format!("{name}{of}");
     let axis = AxisName::new(name, &rows[0].row.unit);
     let mut data = TextTable::new([name, "value", "low", "high"]);
