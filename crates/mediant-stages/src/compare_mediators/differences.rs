@@ -2,7 +2,7 @@
 
 use mediant_artifact::ArtifactWriter;
 use mediant_engine::StageError;
-use mediant_methods::standings::{Contender, Difference, Origin, Search};
+use mediant_methods::standings::{Contender, Difference, Origin};
 
 use super::columns::{Column, counts, labelled, numbers, texts, write};
 
@@ -54,24 +54,27 @@ pub(super) fn write_spread(
     contenders: &[Contender<'_>],
 ) -> Result<(), StageError> {
     let plain: Vec<&str> = axes.iter().copied().filter(|axis| !seeds.iter().any(|seed| seed == axis)).collect();
-    let mut groups: Vec<((Search, &str, Option<u32>), Vec<&Contender<'_>>)> = Vec::new();
-    for contender in contenders {
+    // What two have in common that differ in their seeds alone.
+    let common = |contender: &Contender<'_>| {
         let mut search = contender.origin.search.clone();
         search.labels.retain(|axis, _| !seeds.contains(axis));
-        let key = (search, contender.site.as_str(), contender.size);
-        match groups.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, members)) => members.push(contender),
-            None => groups.push((key, vec![contender])),
+        (search, contender.site.clone(), contender.size)
+    };
+    let mut groups: Vec<Vec<&Contender<'_>>> = Vec::new();
+    for contender in contenders {
+        match groups.iter_mut().find(|members| common(members[0]) == common(contender)) {
+            Some(members) => members.push(contender),
+            None => groups.push(vec![contender]),
         }
     }
     let values: Vec<Vec<f64>> =
-        groups.iter().map(|(_, members)| members.iter().map(|contender| contender.value).collect()).collect();
+        groups.iter().map(|members| members.iter().map(|contender| contender.value).collect()).collect();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let deviation = |values: &[f64]| {
         let (mean, freedom) = (mean(values), values.len() as f64 - 1.0);
         (freedom > 0.0).then(|| (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / freedom).sqrt())
     };
-    let firsts: Vec<&Contender<'_>> = groups.iter().filter_map(|(_, members)| members.first().copied()).collect();
+    let firsts: Vec<&Contender<'_>> = groups.iter().map(|members| members[0]).collect();
     let origins: Vec<&Origin> = firsts.iter().map(|contender| contender.origin).collect();
     let mut columns: Vec<Column> = labelled(&plain, &origins);
     columns.extend([
